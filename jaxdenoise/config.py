@@ -1,0 +1,193 @@
+"""The settings of a training, as frozen dataclasses that go to JSON and come back strictly. Needs no JAX."""
+
+import dataclasses
+import math
+
+
+class ConfigError(ValueError):
+    """A setting that is unknown or outside its range."""
+
+
+def _check(config, name, holds, expected):
+    if not holds:
+        raise ConfigError(f"{name} must be {expected}, not {getattr(config, name)!r}")
+
+
+def _check_types(config):
+    """Each value must be of its field's type, so that what is written as JSON can be read; a whole number may stand for a float."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        allowed = (
+            (str, int, float)
+            if field.name == "background"
+            else (int, float)
+            if isinstance(field.default, float)
+            else (type(field.default),)
+        )
+        if type(value) not in allowed:
+            _check(config, field.name, False, f"of type {' or '.join(kind.__name__ for kind in allowed)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetConfig:
+    """Shape of the network. The defaults are the published ones.
+
+    Attributes:
+        depth: levels; the image is halved depth - 1 times.
+        filters: channels of the first level, doubled on each next one.
+        skip: how the skip connections join, "add" (published) or "concat".
+    """
+
+    depth: int = 3
+    filters: int = 64
+    skip: str = "add"
+
+    def __post_init__(self):
+        _check_types(self)
+        _check(self, "depth", 1 <= self.depth <= 8, "from 1 to 8")
+        _check(self, "filters", self.filters >= 1, "at least 1")
+        _check(self, "skip", self.skip in ("add", "concat"), "'add' or 'concat'")
+
+    @property
+    def multiple(self):
+        """Height and width of an input must be multiples of this many pixels."""
+        return 2 ** (self.depth - 1)
+
+    @property
+    def radius(self):
+        """Radius of the receptive field in pixels: no pixel further away, in either axis, changes the output.
+
+        Each level adds its convolutions (two on the way down, two up, of radius 1 at its stride; the last level has one pair), and the
+        grids of the pooled levels shift the field by up to ``multiple`` - 1 pixels.
+        """
+        convolutions = sum(4 * 2**level for level in range(self.depth - 1)) + 2 * self.multiple
+        return convolutions + self.multiple - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """All settings of a training. ``TrainConfig()`` is the preset "fast"; `TrainConfig.paper` is the published procedure.
+
+    Attributes:
+        network: shape of the U-Net.
+        output_scale: the network's output is multiplied by this before the normalisation is undone.
+        patch_size: side of a training patch in pixels; made smaller for images that are smaller.
+        batch_size: patches a step.
+        epochs: how many times validation takes place.
+        steps_per_epoch: optimiser steps between two validations.
+        learning_rate: Adam's, at its highest.
+        schedule: "cosine" falls to 0 over the whole training after a warm-up over its first 2 %; "plateau" halves the rate when the
+            validation loss has not improved for ``patience`` epochs.
+        patience: see ``schedule``.
+        density: blind spots a pixel.
+        radius: the replacement of a blind spot comes from the (2 radius + 1)^2 neighbourhood.
+        positivity: weight of the penalty on negative deconvolved values.
+        variation: weight of the total variation of the deconvolved image.
+        averaging: decay of the exponential moving average of the weights a step; 0 averages nothing.
+        validation: "frames" holds out the last frames, "pixels" holds out pixels that are never targets, "auto" takes frames when at
+            least ``FRAMES_TO_SPARE`` are there. A single frame always holds out pixels.
+        validation_fraction: share of the frames held out.
+        validation_patches: patches a validation.
+        validation_redraw: draw new validation patches each epoch (published) instead of keeping one set, whose losses can be compared.
+        background: grey level of no light, subtracted before everything; "auto" estimates it from the data.
+        weights: which weights denoise: "best" (lowest validation loss), "averaged" or "last".
+        symmetries: predictions are averaged over this many of the eight rotations and mirror images (1, 2, 4 or 8).
+    """
+
+    network: UNetConfig = UNetConfig(filters=32)
+    output_scale: float = 10.0
+    patch_size: int = 64
+    batch_size: int = 8
+    epochs: int = 24
+    steps_per_epoch: int = 25
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    patience: int = 10
+    density: float = 1 / 32
+    radius: int = 2
+    positivity: float = 1.0
+    variation: float = 0.0
+    averaging: float = 0.99
+    validation: str = "auto"
+    validation_fraction: float = 0.3
+    validation_patches: int = 32
+    validation_redraw: bool = False
+    background: float | str = "auto"
+    weights: str = "best"
+    symmetries: int = 8
+
+    FRAMES_TO_SPARE = 10  # unannotated: a constant, not a field
+
+    def __post_init__(self):
+        _check_types(self)
+        multiple = self.network.multiple
+        _check(
+            self,
+            "patch_size",
+            self.patch_size >= 8 and self.patch_size % multiple == 0,
+            f"a multiple of {multiple}, at least 8",
+        )
+        for name in ("batch_size", "epochs", "steps_per_epoch", "patience", "radius", "validation_patches"):
+            _check(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("output_scale", "learning_rate"):
+            _check(self, name, 0 < getattr(self, name) < math.inf, "positive")
+        for name in ("positivity", "variation"):
+            _check(self, name, 0 <= getattr(self, name) < math.inf, "at least 0")
+        _check(self, "density", 0 < self.density <= 0.25, "above 0, at most 0.25")
+        _check(self, "averaging", 0 <= self.averaging < 1, "at least 0, below 1")
+        _check(self, "validation_fraction", 0 < self.validation_fraction < 1, "between 0 and 1")
+        _check(self, "schedule", self.schedule in ("cosine", "plateau"), "'cosine' or 'plateau'")
+        _check(self, "validation", self.validation in ("auto", "frames", "pixels"), "'auto', 'frames' or 'pixels'")
+        _check(self, "weights", self.weights in ("best", "averaged", "last"), "'best', 'averaged' or 'last'")
+        _check(self, "symmetries", self.symmetries in (1, 2, 4, 8), "1, 2, 4 or 8")
+        level = self.background != "auto" and not isinstance(self.background, str) and abs(self.background) < 1e30
+        _check(self, "background", self.background == "auto" or level, "'auto' or a grey level")
+
+    @classmethod
+    def paper(cls, **changes):
+        """The published procedure: every row of its table, with the published network."""
+        published = {
+            "network": UNetConfig(),
+            "patch_size": 100,
+            "batch_size": 20,
+            "epochs": 200,
+            "steps_per_epoch": 10,
+            "schedule": "plateau",
+            "averaging": 0.0,
+            "validation": "frames",
+            "validation_patches": 20,
+            "validation_redraw": True,
+            "symmetries": 1,
+        }
+        return cls(**{**published, **changes})
+
+    @classmethod
+    def preset(cls, name, **changes):
+        """The preset "fast" or "paper", with some fields changed."""
+        if name not in PRESETS:
+            raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, not {name!r}")
+        return cls.paper(**changes) if name == "paper" else cls(**changes)
+
+    def to_dict(self):
+        """Plain numbers, strings and dicts, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values):
+        """The inverse of `to_dict`; a missing or an unknown field is a `ConfigError`."""
+        if isinstance(values, dict) and "network" in values:
+            values = {**values, "network": _strict(UNetConfig, values["network"])}
+        return _strict(cls, values)
+
+
+PRESETS = ("fast", "paper")
+
+
+def _strict(cls, values):
+    if not isinstance(values, dict):
+        raise ConfigError(f"{cls.__name__}: expected its fields, got {values!r}")
+    known = {field.name: field.default for field in dataclasses.fields(cls)}
+    if values.keys() != known.keys():
+        unknown, missing = sorted(values.keys() - known.keys()), sorted(known.keys() - values.keys())
+        raise ConfigError(f"{cls.__name__}: unknown fields {unknown}, missing fields {missing}; was it written by another version?")
+    return cls(**values)
