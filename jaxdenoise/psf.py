@@ -1,0 +1,124 @@
+"""Point spread functions (PSFs): kernels of sum 1, and the convolution that applies them. Pure JAX.
+
+A Gaussian's width is given as its standard deviation sigma in pixels everywhere; its full width at half maximum is 2.355 sigma.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.signal import fftconvolve
+
+TRUNCATE = 4.0  # a Gaussian is cut at this many sigmas, as scipy.ndimage does
+
+
+def gaussian_psf(sigma, *, size=None):
+    """Gaussian PSF, sampled at the pixel centres.
+
+    Args:
+        sigma: standard deviation in pixels, a scalar or a pair (y, x); 0 means no blur. May be traced if ``size`` is given.
+        size: odd side length in pixels, an int or a pair (y, x). Default: 2 * round(4 sigma) + 1, so that the kernel is
+            what ``scipy.ndimage.gaussian_filter`` makes of a single bright pixel.
+
+    Returns:
+        (size, size) float32, non-negative, sum 1.
+
+    Raises:
+        ValueError: negative or non-finite sigma, even or non-positive size.
+    """
+    sigmas = _pair("sigma", sigma)
+    sizes = [2 * _radius(s) + 1 for s in sigmas] if size is None else _pair("size", size)
+    rows, columns = (_gaussian_kernel(s, n) for s, n in zip(sigmas, sizes, strict=True))
+    return rows[:, None] * columns[None, :]
+
+
+def _pair(name, value):
+    if not isinstance(value, list | tuple) and jnp.ndim(value) == 0:
+        return [value, value]
+    if len(value) != 2:
+        raise ValueError(f"gaussian_psf: {name} must be a number or a pair (y, x), not {len(value)} numbers")
+    return list(value)
+
+
+def _radius(sigma):
+    if isinstance(sigma, jax.core.Tracer):
+        raise ValueError("gaussian_psf: a traced sigma needs a static size, for example size=9")
+    sigma = float(sigma)
+    if not 0 <= sigma < np.inf:
+        raise ValueError(f"gaussian_psf: sigma must be a finite number of pixels >= 0, not {sigma:g}")
+    return int(TRUNCATE * sigma + 0.5)
+
+
+def _gaussian_kernel(sigma, size):
+    if size != int(size) or size < 1 or size % 2 == 0:
+        raise ValueError(f"gaussian_psf: size must be an odd number of pixels, so that the PSF has a centre, not {size}")
+    if not isinstance(sigma, jax.core.Tracer):
+        _radius(sigma)  # only its check
+    sigma = jnp.asarray(sigma, jnp.float32)
+    x = jnp.arange(int(size), dtype=jnp.float32) - int(size) // 2
+    # Dividing by a tiny sigma instead of zero leaves exp(-0) = 1 at the centre and 0 elsewhere: the unit pulse.
+    weights = jnp.exp(-0.5 * (x / jnp.maximum(sigma, 1e-6)) ** 2)
+    return weights / weights.sum()
+
+
+def normalized_psf(psf):
+    """A measured PSF, checked and scaled to sum 1. Host side.
+
+    Args:
+        psf: (h, w) array with odd sides, centred, background already subtracted; any real dtype.
+
+    Returns:
+        (h, w) float32 with sum 1.
+
+    Raises:
+        ValueError: not 2-D, even sides, non-finite values, or a sum that is not positive.
+    """
+    psf = np.asarray(psf)
+    if psf.ndim != 2:
+        raise ValueError(f"PSF: expected one 2-D image, got shape {psf.shape}; give a single plane")
+    if psf.shape[0] % 2 == 0 or psf.shape[1] % 2 == 0:
+        raise ValueError(
+            f"PSF: sides must be odd so that there is a centre pixel, got {psf.shape[0]}x{psf.shape[1]}; crop or pad it by a pixel"
+        )
+    psf = psf.astype(np.float64)
+    if not np.isfinite(psf).all():
+        raise ValueError("PSF: it holds NaN or infinite values")
+    if psf.sum() <= 0:
+        raise ValueError("PSF: its sum must be positive; was too much background subtracted?")
+    return (psf / psf.sum()).astype(np.float32)
+
+
+def convolve(image, psf):
+    """Blur an image with a PSF, the border reflected without repeating the edge pixel.
+
+    This is NumPy's and PyTorch's "reflect", scipy's "mirror" and OpenCV's BORDER_REFLECT_101, the border of the published DecoNoising.
+
+    Args:
+        image: (H, W) float array.
+        psf: (h, w) float array with odd sides, not larger than the image.
+
+    Returns:
+        (H, W), the dtype of the image. The convolution runs through FFTs, so a result that should be 0 may be about 1e-7 times the
+        image's maximum away from it, on either side.
+
+    Raises:
+        ValueError: not 2-D, even sides, or a PSF larger than the image.
+    """
+    image, psf = jnp.asarray(image), jnp.asarray(psf)
+    check_psf_fits(psf.shape, image.shape)
+    if psf.shape == (1, 1):
+        return (image * psf[0, 0]).astype(image.dtype)
+    radius = psf.shape[0] // 2, psf.shape[1] // 2
+    padded = jnp.pad(image, [(radius[0],) * 2, (radius[1],) * 2], mode="reflect")
+    return fftconvolve(padded, psf, mode="valid").astype(image.dtype)
+
+
+def check_psf_fits(psf_shape, image_shape):
+    """Raise a ValueError unless both are 2-D, the PSF's sides are odd and none is longer than the image's."""
+    if len(psf_shape) != 2 or len(image_shape) != 2:
+        raise ValueError(f"convolve: expected image (H, W) and psf (h, w), got shapes {image_shape} and {psf_shape}; vmap over the rest")
+    if psf_shape[0] % 2 == 0 or psf_shape[1] % 2 == 0:
+        raise ValueError(f"PSF: sides must be odd so that there is a centre pixel, got {psf_shape[0]}x{psf_shape[1]}")
+    if psf_shape[0] > image_shape[0] or psf_shape[1] > image_shape[1]:
+        raise ValueError(
+            f"PSF of {psf_shape[0]}x{psf_shape[1]} pixels is larger than the image of {image_shape[0]}x{image_shape[1]}; crop the PSF"
+        )

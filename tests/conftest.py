@@ -1,0 +1,49 @@
+import os
+from pathlib import Path
+
+# Compiling costs more than testing: keep the programs between runs. Set before anything imports JAX.
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxdenoise-tests"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from jaxdenoise import synthetic, training, unet  # noqa: E402
+from jaxdenoise.config import TrainConfig, UNetConfig  # noqa: E402
+from jaxdenoise.psf import gaussian_psf  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """A training that takes a second."""
+    return TrainConfig(
+        network=UNetConfig(depth=2, filters=4),
+        patch_size=32,
+        batch_size=4,
+        epochs=4,
+        steps_per_epoch=5,
+        validation_patches=8,
+        symmetries=1,
+    )
+
+
+@pytest.fixture(scope="session")
+def scene():
+    """A small synthetic stack: 3 frames of 48x56 pixels, with its truth."""
+    return synthetic.static_scene(jax.random.key(5), frames=3, shape=(48, 56), psf_sigma=1.0)
+
+
+@pytest.fixture(scope="session")
+def make_denoiser():
+    """Denoisers with random weights: no training, but every part of a prediction."""
+
+    def make(*, psf=None, seed=0, background=100.0, std=30.0, **network):
+        config = TrainConfig(network=UNetConfig(**{"filters": 4, **network}), symmetries=1)
+        params = unet.init(jax.random.key(seed), config.network)
+        scale = training.Scale(*(np.float32(v) for v in (background, 50.0, std)))
+        psf = np.asarray(gaussian_psf(1.0) if psf is None else psf)
+        return training.Denoiser(params, params, params, psf, scale, {}, config)
+
+    return make
