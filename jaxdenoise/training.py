@@ -1,0 +1,356 @@
+"""Training: the train step as one pure function, and `fit`, which drives it epoch by epoch.
+
+The step runs on the device with the data resident there; only an epoch's summary comes back to the host. All randomness of a step is
+``fold_in(key, step)``: a training that was stopped and resumed is the one that was never stopped.
+"""
+
+import dataclasses
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxdenoise import blindspot, losses, patches, unet
+from jaxdenoise.config import TrainConfig
+from jaxdenoise.psf import check_psf_fits, convolve, normalized_psf
+
+_ADAM = optax.scale_by_adam()  # the step applies the learning rate, which a plateau may lower
+
+
+class TrainState(NamedTuple):
+    """What a step changes: pytrees on the device."""
+
+    step: jax.Array
+    params: dict
+    opt_state: tuple
+    averaged: dict
+
+
+class Scale(NamedTuple):
+    """How grey levels relate to what the network sees: x = (grey - background - mean) / std. Scalars, in grey levels."""
+
+    background: jax.Array
+    mean: jax.Array
+    std: jax.Array
+
+
+class Problem(NamedTuple):
+    """What training is given, on the device.
+
+    Attributes:
+        frames: (N, H, W) float32 above the background, in grey levels.
+        held_out: (N, H, W) bool, pixels that are never targets; None when whole frames are held out.
+        validation: (V, H, W) float32, the frames that validate (the training frames themselves when pixels are held out).
+        scale: `Scale`.
+        psf: (h, w) float32, square, sum 1.
+    """
+
+    frames: jax.Array
+    held_out: jax.Array | None
+    validation: jax.Array
+    scale: Scale
+    psf: jax.Array
+
+
+class Snapshot(NamedTuple):
+    """All that a training needs to go on after an epoch. ``history`` is a tuple of dicts of floats, one an epoch."""
+
+    state: TrainState
+    best: dict
+    history: tuple
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["best", "averaged", "last", "psf", "scale", "history"],
+    meta_fields=["config"],
+)
+@dataclasses.dataclass(frozen=True)
+class Denoiser:
+    """A trained model: a pytree with all that prediction needs.
+
+    Attributes:
+        best: parameters with the lowest validation loss.
+        averaged: exponential moving average of the parameters at the end (the same as ``last`` when ``config.averaging`` is 0).
+        last: parameters after the last step.
+        psf: (h, w) float32.
+        scale: `Scale`: background, mean and standard deviation in grey levels.
+        history: dict of (epochs,) float arrays: epoch, learning_rate, train_loss, data_loss, positivity_loss, validation_loss.
+        config: `TrainConfig`, static; ``config.weights`` says which parameters denoise.
+    """
+
+    best: dict
+    averaged: dict
+    last: dict
+    psf: jax.Array
+    scale: Scale
+    history: dict
+    config: TrainConfig
+
+    @property
+    def params(self):
+        """The parameters that denoise."""
+        return getattr(self, self.config.weights)
+
+
+def network_output(params, images, scale, config):
+    """The deconvolved images z above the background: grey levels in, grey levels out.
+
+    Args:
+        params: network parameters.
+        images: (B, H, W) float32 above the background; H and W multiples of ``config.network.multiple``.
+        scale: `Scale`.
+        config: `TrainConfig`, static.
+
+    Returns:
+        (B, H, W) float32.
+    """
+    output = unet.apply(params, (images - scale.mean) / scale.std, config.network)
+    return output * (config.output_scale * scale.std) + scale.mean
+
+
+def batch_losses(params, batch, scale, psf, config):
+    """`losses.LossTerms` with one value a patch, (B,), of a `patches.Batch`."""
+    deconvolved = network_output(params, batch.visible, scale, config)
+    turned = jax.vmap(patches.apply_symmetry, (None, 0))(psf, batch.symmetry)
+    denoised = jax.vmap(convolve)(deconvolved, turned)
+    loss = partial(losses.total_loss, std=scale.std, positivity=config.positivity, variation=config.variation)
+    return jax.vmap(loss)(batch.noisy, batch.scored, deconvolved, denoised)
+
+
+def train_step(key, state, problem, rate_scale, *, config):
+    """One optimiser step on one random batch. Pure; `jax.jit` it with ``config`` static and ``state`` donated.
+
+    Args:
+        key: the training's random key; the step folds its number in.
+        state: `TrainState`.
+        problem: `Problem`.
+        rate_scale: scalar factor on the scheduled learning rate.
+        config: `TrainConfig`, static.
+
+    Returns:
+        The next `TrainState`, and `losses.LossTerms` of scalars, means over the batch.
+    """
+    batch = patches.training_batch(
+        jax.random.fold_in(key, state.step),
+        problem.frames,
+        problem.held_out,
+        batch_size=config.batch_size,
+        **_patch_options(config, problem.frames.shape),
+    )
+
+    def loss(params):
+        # The published code sums the gradients of its virtual batch; Adam does not feel the factor between that and this mean.
+        terms = jax.tree.map(jnp.mean, batch_losses(params, batch, problem.scale, problem.psf, config))
+        return terms.total, terms
+
+    gradients, terms = jax.grad(loss, has_aux=True)(state.params)
+    updates, opt_state = _ADAM.update(gradients, state.opt_state)
+    rate = learning_rate(state.step, config) * rate_scale
+    params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+    averaged = _moving_average(state.averaged, params, state.step, config.averaging)
+    return TrainState(state.step + 1, params, opt_state, averaged), terms
+
+
+def learning_rate(step, config):
+    """The scheduled learning rate of a step (0-based, may be traced), before a plateau lowers it; float32 scalar."""
+    if config.schedule == "plateau":
+        return jnp.float32(config.learning_rate)
+    steps = config.epochs * config.steps_per_epoch
+    warm_up = max(1, round(0.02 * steps))
+    rising = (step + 1) / warm_up
+    falling = 0.5 * (1 + jnp.cos(jnp.pi * step / steps))
+    return config.learning_rate * jnp.minimum(rising, falling)
+
+
+def plateau_factor(validation_losses, patience):
+    """The factor on the learning rate after these epochs: halved each time more than ``patience`` of them brought no new minimum.
+
+    As PyTorch's ReduceLROnPlateau, which the published code uses, a minimum counts as new when it is lower by a factor of 1e-4.
+    """
+    factor, best, waited = 1.0, float("inf"), 0
+    for loss in validation_losses:
+        best, waited = (loss, 0) if loss < best * (1 - 1e-4) else (best, waited + 1)
+        if waited > patience:
+            factor, waited = factor / 2, 0
+    return factor
+
+
+def validation_loss(key, params, problem, *, config):
+    """Masked squared error over variance on the validation patches that ``key`` draws: a scalar, the mean over all scored pixels."""
+    batch = patches.validation_batch(
+        key,
+        problem.validation,
+        problem.held_out,
+        batch_size=config.validation_patches,
+        **_patch_options(config, problem.validation.shape),
+    )
+    data = batch_losses(params, batch, problem.scale, problem.psf, config).data
+    scored = batch.scored.sum(axis=(1, 2))
+    return jnp.sum(data * scored) / jnp.maximum(scored.sum(), 1)
+
+
+def fit(key, stack, *, psf, config=None, resume=None, on_epoch=None):
+    """Train on noisy images alone. Host side: drives the jitted steps.
+
+    Args:
+        key: random key; the same key, data and settings give the same model on the same device and versions.
+        stack: (N, H, W) or (H, W) array of any real dtype, in grey levels.
+        psf: (h, w) array with odd sides; it is scaled to sum 1. ``[[1.0]]`` means no blur.
+        config: `TrainConfig`; default ``TrainConfig()``, the preset "fast".
+        resume: a `Snapshot` to go on from.
+        on_epoch: called with the `Snapshot` after each epoch. Its state is used up by the next epoch: copy what must outlive the call.
+
+    Returns:
+        `Denoiser`.
+
+    Raises:
+        ValueError: NaN, a constant stack, frames too small to train on, a PSF that is no PSF or does not fit.
+    """
+    config = config or TrainConfig()
+    problem, config = prepare(key, stack, psf=psf, config=config)
+    snapshot = resume or start(key, config)
+    while len(snapshot.history) < config.epochs:
+        snapshot = _run_epoch(key, snapshot, problem, config)
+        if on_epoch is not None:
+            on_epoch(snapshot)
+    history = {name: np.array([row[name] for row in snapshot.history]) for name in snapshot.history[0]}
+    state = snapshot.state
+    return Denoiser(snapshot.best, state.averaged, state.params, problem.psf, problem.scale, history, config)
+
+
+def start(key, config):
+    """The `Snapshot` before the first epoch."""
+    params = _init(jax.random.fold_in(key, 2**31), config.network)
+    # Copies, because the step is given its state's memory to write into.
+    averaged, best = (jax.tree.map(jnp.copy, params) for _ in range(2))
+    return Snapshot(TrainState(jnp.int32(0), params, _ADAM.init(params), averaged), best, ())
+
+
+def prepare(key, stack, *, psf, config):
+    """Check the data, put it on the device, hold out what validates.
+
+    Returns:
+        `Problem`, and the config with its patch size made to fit the frames.
+    """
+    stack = checked_stack(stack)
+    psf = _square(normalized_psf(psf))
+    config = _fit_patch(config, stack.shape[1:], psf.shape)
+    background = estimate_background(stack) if config.background == "auto" else config.background
+    frames = stack - np.float32(background)
+    mean, std = float(frames.mean(dtype=np.float64)), float(frames.std(dtype=np.float64))
+    if not std > 0:
+        raise ValueError(f"the images are constant (every pixel is {stack.flat[0]:g}): there is nothing to learn")
+    scale = Scale(*(jnp.float32(v) for v in (background, mean, std)))
+    training, validation, held_out = _hold_out(key, jnp.asarray(frames), config)
+    return Problem(training, held_out, validation, scale, jnp.asarray(psf)), config
+
+
+def checked_stack(stack):
+    """A stack as (N, H, W) float32 NumPy array; ValueError unless it is that, or one image (H, W), non-empty and finite."""
+    stack = np.asarray(stack)
+    if stack.ndim == 2:
+        stack = stack[None]
+    if stack.ndim != 3 or stack.size == 0:
+        raise ValueError(f"expected a stack (N, H, W) or an image (H, W) with at least one pixel, got shape {stack.shape}")
+    if np.iscomplexobj(stack):
+        raise ValueError("the images are complex; give their magnitude")
+    stack = stack.astype(np.float32)
+    bad = stack.size - np.count_nonzero(np.isfinite(stack))
+    if bad:
+        raise ValueError(f"{bad} pixels are NaN or infinite; replace them first")
+    return stack
+
+
+def estimate_background(stack):
+    """The grey level of no light: the lowest mean of a 5x5 window in the stack (N, H, W), never above the darkest signal. NumPy."""
+    sums = np.pad(stack.astype(np.float64).cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
+    side_y, side_x = min(5, stack.shape[1]), min(5, stack.shape[2])
+    windows = sums[:, side_y:, side_x:] - sums[:, :-side_y, side_x:] - sums[:, side_y:, :-side_x] + sums[:, :-side_y, :-side_x]
+    return float(windows.min()) / (side_y * side_x)
+
+
+def _hold_out(key, frames, config):
+    count = frames.shape[0]
+    whole = config.validation == "frames" or (config.validation == "auto" and count >= config.FRAMES_TO_SPARE)
+    if whole and count > 1:
+        training = count - max(1, round(config.validation_fraction * count))
+        return frames[:training], frames[training:], None
+    box = blindspot.box_size(config.density)
+    return frames, frames, patches.held_out_mask(jax.random.fold_in(key, 2**31 + 1), frames.shape, box=box)
+
+
+def _fit_patch(config, frame_shape, psf_shape):
+    """Patches no larger than the frames, but as large as the PSF, whose reflected border would else be most of what is seen."""
+    check_psf_fits(psf_shape, frame_shape)
+    multiple = config.network.multiple
+    largest = min(frame_shape) // multiple * multiple
+    wanted = max(config.patch_size, -(-max(psf_shape) // multiple) * multiple)
+    if largest < max(8, 2 * multiple):
+        raise ValueError(f"frames of {frame_shape[0]}x{frame_shape[1]} pixels are too small to train on; at least 8x8 are needed")
+    return dataclasses.replace(config, patch_size=min(wanted, largest))
+
+
+def _square(psf):
+    side = max(psf.shape)
+    pad = [((side - n) // 2,) * 2 for n in psf.shape]
+    return np.pad(psf, pad)
+
+
+def _patch_options(config, shape):
+    return {"patch_size": config.patch_size, "box": blindspot.box_size(config.density), "radius": config.radius}
+
+
+def _moving_average(average, params, step, decay):
+    # The decay grows from 0 so that the random start is forgotten at once.
+    decay = jnp.minimum(decay, step / (step + 10.0))
+    return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
+
+
+@partial(jax.jit, static_argnames="config")
+def _init(key, config):
+    return unet.init(key, config)
+
+
+@partial(jax.jit, static_argnames=("config", "steps"), donate_argnames="state")
+def _train_steps(key, state, problem, rate_scale, *, config, steps):
+    def step(state, _):
+        return train_step(key, state, problem, rate_scale, config=config)
+
+    if steps == 1:  # without a loop: XLA's fast convolutions on CPU work at the top level of a program only
+        return step(state, None)
+    return jax.lax.scan(step, state, length=steps)
+
+
+_validation_loss = jax.jit(validation_loss, static_argnames="config")
+
+
+def _run_epoch(key, snapshot, problem, config):
+    state, history = snapshot.state, snapshot.history
+    epoch = len(history)
+    rate_scale = 1.0
+    if config.schedule == "plateau":
+        rate_scale = plateau_factor([row["validation_loss"] for row in history], config.patience)
+    steps = 1 if jax.default_backend() == "cpu" else config.steps_per_epoch
+    rate = float(learning_rate(state.step, config)) * rate_scale
+    terms = []
+    for _ in range(config.steps_per_epoch // steps):
+        state, term = _train_steps(key, state, problem, rate_scale, config=config, steps=steps)
+        terms.append(term)
+    key_validation = jax.random.fold_in(key, 2**31 + 2 + (epoch if config.validation_redraw else 0))
+    validation = float(_validation_loss(key_validation, state.averaged, problem, config=config))
+    mean = jax.tree.map(lambda *values: float(np.mean(values)), *terms)
+    row = {
+        "epoch": epoch + 1,
+        "learning_rate": rate,
+        "train_loss": mean.total,
+        "data_loss": mean.data,
+        "positivity_loss": mean.positivity,
+        "validation_loss": validation,
+    }
+    improved = validation < min((r["validation_loss"] for r in history), default=float("inf"))
+    best = jax.tree.map(jnp.copy, state.averaged) if improved or not history else snapshot.best
+    return Snapshot(state, best, (*history, row))

@@ -1,0 +1,158 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from jaxdenoise import prediction, training, unet
+from jaxdenoise.psf import gaussian_psf
+
+ASYMMETRIC = np.array([[0, 1, 2], [0, 5, 1], [0, 0, 1]], np.float32) / 10
+
+
+def noisy(shape, seed=0):
+    return np.random.default_rng(seed).normal(150, 30, shape).astype(np.float32)
+
+
+def with_symmetries(denoiser, count):
+    return dataclasses.replace(denoiser, config=dataclasses.replace(denoiser.config, symmetries=count))
+
+
+def assert_equal_to_rounding(a, b):
+    np.testing.assert_allclose(a, b, rtol=0, atol=2e-6 * np.abs(b).max())
+
+
+def reference(denoiser, image):
+    """The definition, without tiles: reflect widely, run the network once, cut, blur with reflected borders."""
+    margin, config = prediction.halo(denoiser.config.network, denoiser.psf), denoiser.config
+    extra = [-n % config.network.multiple for n in image.shape]
+    wide = np.pad(image, [(margin, margin + e) for e in extra], mode="reflect") - denoiser.scale.background
+    network = jax.jit(training.network_output, static_argnames="config")
+    z = network(denoiser.params, jnp.asarray(wide)[None], denoiser.scale, config=config)[0]
+    z = np.asarray(z)[margin : margin + image.shape[0], margin : margin + image.shape[1]]
+    s = scipy.ndimage.convolve(z.astype(np.float64), denoiser.psf, mode="mirror")
+    return s + denoiser.scale.background, z + denoiser.scale.background
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (61, 83), (7, 9)])
+@pytest.mark.parametrize("psf", [np.ones((1, 1)), gaussian_psf(0.7), ASYMMETRIC], ids=["none", "gaussian", "asymmetric"])
+def test_equals_the_definition(make_denoiser, shape, psf):
+    denoiser, image = make_denoiser(psf=psf), noisy(shape)
+    for result in (prediction.denoise(denoiser, image), prediction.denoise_image(denoiser, image)):
+        for got, expected in zip(result, reference(denoiser, image), strict=True):
+            assert got.shape == shape
+            assert got.dtype == np.float32
+            assert_equal_to_rounding(got, expected)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4])
+@pytest.mark.parametrize("symmetries", [1, 8])
+def test_tiles_leave_no_seams(make_denoiser, depth, symmetries):
+    denoiser = with_symmetries(make_denoiser(depth=depth, psf=gaussian_psf(1.5)), symmetries)
+    image = noisy((57, 93))
+    whole = prediction.denoise_image(denoiser, image)
+    for core in (8, 40):
+        tiled = prediction.denoise(denoiser, image, tile_size=2 * prediction.halo(denoiser.config.network, denoiser.psf) + core)
+        for got, expected in zip(tiled, whole, strict=True):
+            assert_equal_to_rounding(got, expected)
+
+
+def test_tiles_with_too_little_overlap_would_show(make_denoiser, monkeypatch):
+    # The test above can fail: half the overlap is not enough.
+    denoiser, image = make_denoiser(psf=gaussian_psf(1.5)), noisy((57, 93))
+    whole = prediction.denoise_image(denoiser, image)
+    monkeypatch.setattr(prediction, "halo", lambda network, psf: 12)
+    tiled = prediction.denoise(denoiser, image, tile_size=64)
+    assert np.abs(tiled.deconvolved - whole.deconvolved).max() > 1e-3
+
+
+def test_one_program_for_all_tiles(make_denoiser):
+    denoiser = make_denoiser(filters=3)
+    before = prediction._deconvolve._cache_size()
+    prediction.denoise(denoiser, noisy((150, 90)), tile_size=80)
+    prediction.denoise(denoiser, noisy((2, 77, 111)), tile_size=80)
+    assert prediction._deconvolve._cache_size() == before + 1
+
+
+def test_denoised_is_the_deconvolved_image_blurred(make_denoiser):
+    denoiser = make_denoiser(psf=ASYMMETRIC)
+    result = prediction.denoise(denoiser, noisy((40, 50)))
+    above = result.deconvolved - float(denoiser.scale.background)
+    expected = scipy.ndimage.convolve(above.astype(np.float64), ASYMMETRIC, mode="mirror") + float(denoiser.scale.background)
+    assert_equal_to_rounding(result.denoised, expected)
+
+
+@pytest.mark.parametrize("turn", [lambda x: x[::-1], lambda x: x[:, ::-1], np.transpose, np.rot90])
+def test_eight_symmetries_make_the_result_equivariant(make_denoiser, turn):
+    denoiser, image = with_symmetries(make_denoiser(), 8), noisy((48, 48))
+    turned = prediction.denoise(denoiser, turn(image))
+    for got, expected in zip(turned, prediction.denoise(denoiser, image), strict=True):
+        assert_equal_to_rounding(got, turn(expected))
+
+
+def test_a_stack_is_its_frames(make_denoiser):
+    denoiser, stack = make_denoiser(), noisy((3, 30, 40))
+    together = prediction.denoise(denoiser, stack)
+    assert together.denoised.shape == stack.shape
+    for i, frame in enumerate(stack):
+        np.testing.assert_array_equal(together.denoised[i], prediction.denoise(denoiser, frame).denoised)
+
+
+def test_integer_images_are_accepted(make_denoiser):
+    image = noisy((32, 32)).astype(np.uint16)
+    got, expected = prediction.denoise(make_denoiser(), image), prediction.denoise(make_denoiser(), image.astype(np.float32))
+    np.testing.assert_array_equal(got.denoised, expected.denoised)
+
+
+def test_the_default_tile_is_bounded(make_denoiser):
+    network, psf = make_denoiser().config.network, make_denoiser().psf
+    assert prediction.core_size((100, 4000), None, network, psf) == 512
+    assert prediction.core_size((30, 21), None, network, psf) == 32
+
+
+def test_progress_counts_every_tile(make_denoiser):
+    calls = []
+    prediction.denoise(make_denoiser(), noisy((2, 70, 70)), tile_size=100, on_tile=lambda *counts: calls.append(counts))
+    assert calls[-1][0] == calls[-1][1] == len(calls)
+
+
+@pytest.mark.parametrize(
+    ("stack", "options", "message"),
+    [
+        (noisy((32, 32)), {"tile_size": 20}, "tile size 20"),
+        (np.full((8, 8), np.nan), {}, "64 pixels are NaN"),
+        (noisy((2, 2, 8, 8)), {}, "expected a stack"),
+        (noisy((0, 8, 8)), {}, "at least one pixel"),
+        (noisy((4, 40)), {}, "larger than the image"),
+        (noisy((32, 32)).astype(complex), {}, "complex"),
+    ],
+)
+def test_bad_input(make_denoiser, stack, options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        prediction.denoise(make_denoiser(), stack, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_jit_vmap_and_grad(make_denoiser):
+    denoiser, stack = make_denoiser(filters=2, depth=2), jnp.asarray(noisy((2, 20, 24)))
+    expected = prediction.denoise(denoiser, np.asarray(stack)).denoised
+    assert_equal_to_rounding(jax.jit(prediction.denoise_image)(denoiser, stack[0]).denoised, expected[0])
+    assert_equal_to_rounding(jax.vmap(prediction.denoise_image, (None, 0))(denoiser, stack).denoised, expected)
+
+    def brightness(image):
+        return prediction.denoise_image(denoiser, image).denoised.mean()
+
+    gradient = jax.grad(brightness)(stack[0])
+    direction = noisy((20, 24), seed=1) / 100
+    numeric = (brightness(stack[0] + direction) - brightness(stack[0] - direction)) / 2
+    np.testing.assert_allclose(jnp.vdot(gradient, direction), numeric, rtol=2e-2, atol=1e-4)
+
+
+def test_weights_are_chosen_by_the_configuration(make_denoiser):
+    other = unet.init(jax.random.key(9), make_denoiser().config.network)
+    denoiser = dataclasses.replace(make_denoiser(), last=other)
+    last = dataclasses.replace(denoiser, config=dataclasses.replace(denoiser.config, weights="last"))
+    image = noisy((32, 32))
+    assert np.abs(prediction.denoise(denoiser, image).denoised - prediction.denoise(last, image).denoised).max() > 1e-3
