@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxdenoise import __version__, training
 from jaxdenoise.config import ConfigError, TrainConfig
+from jaxdenoise.problem import Scale
 
 FORMAT = 1  # of the folder; raised when an older reader would misread it
 
@@ -84,10 +85,10 @@ def load(path, *, weights=None):
         "averaged": params,
         "last": params,
         "psf": jax.ShapeDtypeStruct(tuple(header["psf_shape"]), jnp.float32),
-        "scale": {name: scalar for name in training.Scale._fields},
+        "scale": {name: scalar for name in Scale._fields},
     }
     arrays = _load_arrays(path / "weights", abstract)
-    scale = training.Scale(**arrays.pop("scale"))
+    scale = Scale(**arrays.pop("scale"))
     return training.Denoiser(**arrays, scale=scale, history=read_history(path), config=config)
 
 

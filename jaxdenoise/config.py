@@ -96,10 +96,10 @@ class TrainConfig:
 
     network: UNetConfig = UNetConfig(filters=32)
     output_scale: float = 10.0
-    patch_size: int = 64
-    batch_size: int = 8
-    epochs: int = 24
-    steps_per_epoch: int = 25
+    patch_size: int = 96
+    batch_size: int = 1
+    epochs: int = 22
+    steps_per_epoch: int = 100
     learning_rate: float = 1e-3
     schedule: str = "cosine"
     patience: int = 10
@@ -110,7 +110,7 @@ class TrainConfig:
     averaging: float = 0.99
     validation: str = "auto"
     validation_fraction: float = 0.3
-    validation_patches: int = 32
+    validation_patches: int = 16
     validation_redraw: bool = False
     background: float | str = "auto"
     weights: str = "best"

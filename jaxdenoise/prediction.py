@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdenoise import patches
+from jaxdenoise.problem import checked_stack
 from jaxdenoise.psf import check_psf_fits, convolve
-from jaxdenoise.training import checked_stack, network_output
+from jaxdenoise.training import network_output
 
 _TILE = 512  # pixels of the result a side, by default
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxdenoise import training
 from jaxdenoise.config import TrainConfig, UNetConfig
+from jaxdenoise.problem import Scale
 from jaxdenoise.psf import normalized_psf
 
 
@@ -95,7 +96,7 @@ def denoiser(state_dict, *, psf, mean, std, background=0.0):
         background: subtracted before everything, in grey levels (``meanValue`` in the published scripts).
     """
     params, network = params_from_state_dict(state_dict)
-    scale = training.Scale(*(np.float32(v) for v in (background, mean, std)))
+    scale = Scale(*(np.float32(v) for v in (background, mean, std)))
     config = TrainConfig.paper(network=network, background=float(background))
     return training.Denoiser(params, params, params, normalized_psf(psf), scale, {}, config)
 

@@ -15,7 +15,8 @@ import optax
 
 from jaxdenoise import blindspot, losses, patches, unet
 from jaxdenoise.config import TrainConfig
-from jaxdenoise.psf import check_psf_fits, convolve, normalized_psf
+from jaxdenoise.problem import Scale, prepare
+from jaxdenoise.psf import convolve
 
 _ADAM = optax.scale_by_adam()  # the step applies the learning rate, which a plateau may lower
 
@@ -27,32 +28,6 @@ class TrainState(NamedTuple):
     params: dict
     opt_state: tuple
     averaged: dict
-
-
-class Scale(NamedTuple):
-    """How grey levels relate to what the network sees: x = (grey - background - mean) / std. Scalars, in grey levels."""
-
-    background: jax.Array
-    mean: jax.Array
-    std: jax.Array
-
-
-class Problem(NamedTuple):
-    """What training is given, on the device.
-
-    Attributes:
-        frames: (N, H, W) float32 above the background, in grey levels.
-        held_out: (N, H, W) bool, pixels that are never targets; None when whole frames are held out.
-        validation: (V, H, W) float32, the frames that validate (the training frames themselves when pixels are held out).
-        scale: `Scale`.
-        psf: (h, w) float32, square, sum 1.
-    """
-
-    frames: jax.Array
-    held_out: jax.Array | None
-    validation: jax.Array
-    scale: Scale
-    psf: jax.Array
 
 
 class Snapshot(NamedTuple):
@@ -228,76 +203,6 @@ def start(key, config):
     # Copies, because the step is given its state's memory to write into.
     averaged, best = (jax.tree.map(jnp.copy, params) for _ in range(2))
     return Snapshot(TrainState(jnp.int32(0), params, _ADAM.init(params), averaged), best, ())
-
-
-def prepare(key, stack, *, psf, config):
-    """Check the data, put it on the device, hold out what validates.
-
-    Returns:
-        `Problem`, and the config with its patch size made to fit the frames.
-    """
-    stack = checked_stack(stack)
-    psf = _square(normalized_psf(psf))
-    config = _fit_patch(config, stack.shape[1:], psf.shape)
-    background = estimate_background(stack) if config.background == "auto" else config.background
-    frames = stack - np.float32(background)
-    mean, std = float(frames.mean(dtype=np.float64)), float(frames.std(dtype=np.float64))
-    if not std > 0:
-        raise ValueError(f"the images are constant (every pixel is {stack.flat[0]:g}): there is nothing to learn")
-    scale = Scale(*(jnp.float32(v) for v in (background, mean, std)))
-    training, validation, held_out = _hold_out(key, jnp.asarray(frames), config)
-    return Problem(training, held_out, validation, scale, jnp.asarray(psf)), config
-
-
-def checked_stack(stack):
-    """A stack as (N, H, W) float32 NumPy array; ValueError unless it is that, or one image (H, W), non-empty and finite."""
-    stack = np.asarray(stack)
-    if stack.ndim == 2:
-        stack = stack[None]
-    if stack.ndim != 3 or stack.size == 0:
-        raise ValueError(f"expected a stack (N, H, W) or an image (H, W) with at least one pixel, got shape {stack.shape}")
-    if np.iscomplexobj(stack):
-        raise ValueError("the images are complex; give their magnitude")
-    stack = stack.astype(np.float32)
-    bad = stack.size - np.count_nonzero(np.isfinite(stack))
-    if bad:
-        raise ValueError(f"{bad} pixels are NaN or infinite; replace them first")
-    return stack
-
-
-def estimate_background(stack):
-    """The grey level of no light: the lowest mean of a 5x5 window in the stack (N, H, W), never above the darkest signal. NumPy."""
-    sums = np.pad(stack.astype(np.float64).cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
-    side_y, side_x = min(5, stack.shape[1]), min(5, stack.shape[2])
-    windows = sums[:, side_y:, side_x:] - sums[:, :-side_y, side_x:] - sums[:, side_y:, :-side_x] + sums[:, :-side_y, :-side_x]
-    return float(windows.min()) / (side_y * side_x)
-
-
-def _hold_out(key, frames, config):
-    count = frames.shape[0]
-    whole = config.validation == "frames" or (config.validation == "auto" and count >= config.FRAMES_TO_SPARE)
-    if whole and count > 1:
-        training = count - max(1, round(config.validation_fraction * count))
-        return frames[:training], frames[training:], None
-    box = blindspot.box_size(config.density)
-    return frames, frames, patches.held_out_mask(jax.random.fold_in(key, 2**31 + 1), frames.shape, box=box)
-
-
-def _fit_patch(config, frame_shape, psf_shape):
-    """Patches no larger than the frames, but as large as the PSF, whose reflected border would else be most of what is seen."""
-    check_psf_fits(psf_shape, frame_shape)
-    multiple = config.network.multiple
-    largest = min(frame_shape) // multiple * multiple
-    wanted = max(config.patch_size, -(-max(psf_shape) // multiple) * multiple)
-    if largest < max(8, 2 * multiple):
-        raise ValueError(f"frames of {frame_shape[0]}x{frame_shape[1]} pixels are too small to train on; at least 8x8 are needed")
-    return dataclasses.replace(config, patch_size=min(wanted, largest))
-
-
-def _square(psf):
-    side = max(psf.shape)
-    pad = [((side - n) // 2,) * 2 for n in psf.shape]
-    return np.pad(psf, pad)
 
 
 def _patch_options(config, shape):

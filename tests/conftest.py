@@ -12,6 +12,7 @@ import pytest  # noqa: E402
 
 from jaxdenoise import synthetic, training, unet  # noqa: E402
 from jaxdenoise.config import TrainConfig, UNetConfig  # noqa: E402
+from jaxdenoise.problem import Scale  # noqa: E402
 from jaxdenoise.psf import gaussian_psf  # noqa: E402
 
 
@@ -42,7 +43,7 @@ def make_denoiser():
     def make(*, psf=None, seed=0, background=100.0, std=30.0, **network):
         config = TrainConfig(network=UNetConfig(**{"filters": 4, **network}), symmetries=1)
         params = unet.init(jax.random.key(seed), config.network)
-        scale = training.Scale(*(np.float32(v) for v in (background, 50.0, std)))
+        scale = Scale(*(np.float32(v) for v in (background, 50.0, std)))
         psf = np.asarray(gaussian_psf(1.0) if psf is None else psf)
         return training.Denoiser(params, params, params, psf, scale, {}, config)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from jaxdenoise import blindspot, patches, published, training, unet
 from jaxdenoise.config import TrainConfig, UNetConfig
+from jaxdenoise.problem import Problem, Scale
 from jaxdenoise.psf import convolve, gaussian_psf, normalized_psf
 
 torch = pytest.importorskip("torch")
@@ -67,7 +68,7 @@ def example(config, *, batch_size, brightness, seed=0):
     scored = rng.random(noisy.shape) < config.density
     visible = np.where(scored, np.roll(noisy, (1, -2), axis=(1, 2)), noisy)
     symmetry = rng.permutation(patches.SYMMETRIES)[np.arange(batch_size) % patches.SYMMETRIES].astype(np.int32)
-    scale = training.Scale(*(np.float32(v) for v in (BACKGROUND, noisy.mean(), noisy.std())))
+    scale = Scale(*(np.float32(v) for v in (BACKGROUND, noisy.mean(), noisy.std())))
     batch = patches.Batch(noisy, visible, scored, symmetry)
     return half_negative(random_params(config.network, seed=seed), batch, scale, config), batch, scale
 
@@ -263,9 +264,9 @@ def test_three_train_steps_are_three_of_adam():
     rng = np.random.default_rng(3)
     frames = camera_frames(rng, (3, 40, 44), brightness=1000) - np.float32(BACKGROUND)
     held_out = rng.random(frames.shape) < config.density
-    scale = training.Scale(*(np.float32(v) for v in (BACKGROUND, frames.mean(), frames.std())))
+    scale = Scale(*(np.float32(v) for v in (BACKGROUND, frames.mean(), frames.std())))
     psf = skewed_psf(5)
-    problem = training.Problem(frames, held_out, frames, scale, psf)
+    problem = Problem(frames, held_out, frames, scale, psf)
     key = jax.random.key(11)
     everything = patches.Batch(frames, frames, held_out, np.zeros(len(frames), np.int32))
     first = half_negative(random_params(config.network), everything, scale, config)

@@ -8,6 +8,7 @@ import scipy.ndimage
 
 from jaxdenoise import prediction, training
 from jaxdenoise.config import TrainConfig, UNetConfig
+from jaxdenoise.problem import estimate_background, prepare
 from jaxdenoise.psf import gaussian_psf
 
 KEY = jax.random.key(0)
@@ -67,7 +68,7 @@ def test_best_averaged_and_last_are_told_apart(trained, scene, tiny_config):
     assert_same(denoiser.last, snapshots[-1].state.params)
     assert np.abs(denoiser.averaged["conv_final"]["kernel"] - denoiser.last["conv_final"]["kernel"]).max() > 0
     # The validation loss is that of the averaged weights, on patches that never change.
-    problem, config = training.prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
+    problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     key = jax.random.fold_in(KEY, 2**31 + 2)
     np.testing.assert_allclose(training.validation_loss(key, denoiser.best, problem, config=config), losses.min(), rtol=1e-5)
 
@@ -78,7 +79,7 @@ def test_without_averaging_the_average_is_the_last(scene, tiny_config):
 
 
 def test_scanned_steps_equal_single_steps(scene, tiny_config):
-    problem, config = training.prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
+    problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     state = training.start(KEY, config).state
     scanned, terms = training._train_steps(KEY, jax.tree.map(jnp.copy, state), problem, 1.0, config=config, steps=3)
     losses = []
@@ -90,7 +91,7 @@ def test_scanned_steps_equal_single_steps(scene, tiny_config):
 
 
 def test_a_step_is_a_descent_direction_of_its_batch(scene, tiny_config):
-    problem, config = training.prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
+    problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     state = training.start(KEY, config).state
     after, terms = training.train_step(KEY, state, problem, 1.0, config=config)
     assert int(after.step) == 1
@@ -99,7 +100,7 @@ def test_a_step_is_a_descent_direction_of_its_batch(scene, tiny_config):
 
 
 def test_the_data_stay_on_the_device(scene, tiny_config):
-    problem, config = training.prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
+    problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     snapshot = training.start(KEY, config)
     with jax.transfer_guard_device_to_host("disallow"):  # a step returns nothing to the host
         training._train_steps(KEY, snapshot.state, problem, 1.0, config=config, steps=1)
@@ -107,7 +108,7 @@ def test_the_data_stay_on_the_device(scene, tiny_config):
 
 def test_held_out_pixels_are_no_targets(scene, tiny_config):
     # Poisoned held-out pixels would blow up the loss if they were scored.
-    problem, config = training.prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
+    problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     assert problem.held_out is not None
     state = training.start(KEY, config).state
     _, clean = training.train_step(KEY, state, problem, 1.0, config=config)
@@ -120,17 +121,17 @@ def test_held_out_pixels_are_no_targets(scene, tiny_config):
 
 def test_many_frames_hold_out_the_last_ones(scene, tiny_config):
     stack = np.concatenate([np.asarray(scene.noisy)] * 4)[:10]
-    problem, _ = training.prepare(KEY, stack, psf=PSF, config=tiny_config)
+    problem, _ = prepare(KEY, stack, psf=PSF, config=tiny_config)
     assert problem.held_out is None
     assert (len(problem.frames), len(problem.validation)) == (7, 3)
     np.testing.assert_allclose(problem.validation + problem.scale.background, stack[7:], rtol=1e-5)
-    single, _ = training.prepare(KEY, stack[:1], psf=PSF, config=change(tiny_config, validation="frames"))
+    single, _ = prepare(KEY, stack[:1], psf=PSF, config=change(tiny_config, validation="frames"))
     assert single.held_out is not None
 
 
 def test_the_scale_is_that_of_all_frames(scene, tiny_config):
     stack = np.asarray(scene.noisy)
-    problem, _ = training.prepare(KEY, stack, psf=PSF, config=change(tiny_config, background=100.0))
+    problem, _ = prepare(KEY, stack, psf=PSF, config=change(tiny_config, background=100.0))
     np.testing.assert_allclose(problem.scale.background, 100)
     np.testing.assert_allclose(problem.scale.mean, stack.mean() - 100, rtol=1e-5)
     np.testing.assert_allclose(problem.scale.std, stack.std(), rtol=1e-5)
@@ -140,8 +141,8 @@ def test_the_background_is_the_darkest_window():
     stack = np.random.default_rng(0).normal(500, 20, (2, 40, 50)).astype(np.float32)
     stack[1, 10:20, 10:20] = 120
     expected = min(scipy.ndimage.uniform_filter(frame.astype(np.float64), 5)[2:-2, 2:-2].min() for frame in stack)
-    np.testing.assert_allclose(training.estimate_background(stack), expected, rtol=1e-6)
-    assert training.estimate_background(np.full((1, 3, 4), 7, np.float32)) == pytest.approx(7)
+    np.testing.assert_allclose(estimate_background(stack), expected, rtol=1e-6)
+    assert estimate_background(np.full((1, 3, 4), 7, np.float32)) == pytest.approx(7)
 
 
 def test_an_offset_changes_nothing_but_the_offset(scene, tiny_config):
@@ -164,7 +165,7 @@ def test_the_cosine_rises_and_falls_to_zero():
 
 def test_every_published_row_reaches_the_step(scene):
     config = TrainConfig.paper()
-    problem, fitted = training.prepare(KEY, np.tile(np.asarray(scene.noisy), (1, 3, 3)), psf=gaussian_psf(1.0, size=81), config=config)
+    problem, fitted = prepare(KEY, np.tile(np.asarray(scene.noisy), (1, 3, 3)), psf=gaussian_psf(1.0, size=81), config=config)
     assert fitted == config
     assert problem.psf.shape == (81, 81)
     assert (len(problem.frames), len(problem.validation)) == (2, 1)
@@ -172,9 +173,9 @@ def test_every_published_row_reaches_the_step(scene):
 
 
 def test_patches_fit_small_frames_and_large_psfs(scene, tiny_config):
-    _, config = training.prepare(KEY, np.asarray(scene.noisy)[:, :21, :30], psf=PSF, config=tiny_config)
+    _, config = prepare(KEY, np.asarray(scene.noisy)[:, :21, :30], psf=PSF, config=tiny_config)
     assert config.patch_size == 20
-    _, config = training.prepare(KEY, scene.noisy, psf=gaussian_psf(3.0, size=37), config=tiny_config)
+    _, config = prepare(KEY, scene.noisy, psf=gaussian_psf(3.0, size=37), config=tiny_config)
     assert config.patch_size == 38
 
 
