@@ -1,0 +1,5 @@
+import sys
+
+from jaxdenoise.cli import main
+
+sys.exit(main())

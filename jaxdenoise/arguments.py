@@ -1,0 +1,131 @@
+"""The flags of the command line. Imports neither JAX nor NumPy, so that --help answers at once."""
+
+import argparse
+import math
+
+from jaxdenoise import __version__
+from jaxdenoise.config import PRESETS
+
+
+def parser():
+    """The parser of the whole command line; ``verb`` in what it parses is the verb's name."""
+    top = _Parser(prog="jaxdenoise", description="Denoise microscopy images without clean data.")
+    top.add_argument("--version", action="version", version=f"jaxdenoise {__version__}")
+    verbs = top.add_subparsers(metavar="VERB", required=True)
+
+    verb = _verb(verbs, "demo", "make a synthetic stack, train on it, compare with the classical filters")
+    verb.add_argument("-o", "--output", default="demo", metavar="DIR", help="where the pictures and TIFFs go (default: demo)")
+    _add_seed(verb)
+    _add_common(verb, json_too=True)
+
+    verb = _verb(verbs, "denoise", "train on noisy images and denoise them; or use a model that is there")
+    verb.add_argument("input", nargs="+", metavar="INPUT", help="TIFF, PNG or JPEG; several of equal size train together")
+    verb.add_argument("-o", "--output", required=True, metavar="DIR", help="where <stem>_denoised.tif and <stem>_deconvolved.tif go")
+    verb.add_argument("--model", metavar="RUN", help="a run folder: denoise with it instead of training")
+    verb.add_argument("--save-model", metavar="RUN", help="keep the trained model in this folder")
+    verb.add_argument("--dtype", choices=("same", "float32"), default="same", help="of the files written (default: the input's)")
+    verb.add_argument("--tile-size", type=_positive, metavar="PIXELS", help="side of a tile with its overlap: bounds the memory")
+    _add_training(verb)
+    _add_common(verb)
+
+    verb = _verb(verbs, "train", "train on noisy images and keep the model")
+    verb.add_argument("input", nargs="+", metavar="INPUT", help="TIFF, PNG or JPEG; several of equal size train together")
+    verb.add_argument("-o", "--output", required=True, metavar="RUN", help="the run folder")
+    verb.add_argument("--resume", action="store_true", help="go on with a training that was interrupted")
+    _add_training(verb)
+    _add_common(verb)
+
+    verb = _verb(verbs, "evaluate", "compare images with a reference")
+    verb.add_argument("input", nargs="+", metavar="IMAGE")
+    verb.add_argument("--reference", required=True, metavar="GT", help="the clean image: one frame, or as many as each IMAGE has")
+    verb.add_argument(
+        "--data-range",
+        type=_data_range,
+        default="gt",
+        metavar="R|gt",
+        help="in grey levels; gt: the reference's maximum - minimum (default)",
+    )
+    _add_axes(verb)
+    _add_json(verb)
+
+    verb = _verb(verbs, "info", "versions and devices; axes, shape, dtype and pixel size of files")
+    verb.add_argument("input", nargs="*", metavar="INPUT")
+    _add_axes(verb)
+    _add_json(verb)
+    return top
+
+
+def _verb(verbs, name, text):
+    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    verb.set_defaults(verb=name)
+    return verb
+
+
+def _add_training(verb):
+    group = verb.add_argument_group("training")
+    group.add_argument("--preset", choices=PRESETS, default="fast", help="fast: about two minutes on two cores; paper: as published")
+    group.add_argument(
+        "--psf",
+        default="1.0",
+        metavar="SIGMA|FILE|none",
+        help="Gaussian's sigma in pixels (not its FWHM), or a measured PSF",
+    )
+    group.add_argument("--background", type=_background, metavar="auto|VALUE", help="grey level of no light (default: auto)")
+    group.add_argument("--epochs", type=_positive, metavar="N")
+    group.add_argument("--patch-size", type=_positive, metavar="PIXELS")
+    group.add_argument("--batch-size", type=_positive, metavar="N")
+    group.add_argument("--filters", type=_positive, metavar="N", help="of the network's first level")
+    group.add_argument("--weights", choices=("best", "averaged", "last"), help="which weights denoise (default: best)")
+    group.add_argument("--symmetries", type=int, choices=(1, 2, 4, 8), help="predictions averaged a pixel: quality against time")
+    _add_seed(group)
+    _add_axes(verb)
+
+
+def _add_common(verb, *, json_too=False):
+    verb.add_argument("--overwrite", action="store_true", help="replace what is there")
+    verb.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
+    if json_too:
+        _add_json(verb)
+
+
+def _add_seed(verb):
+    verb.add_argument("--seed", type=_seed, default=0, metavar="N", help="of all randomness (default: 0)")
+
+
+def _add_axes(verb):
+    verb.add_argument("--axes", metavar="LETTERS", help="of STCZYX, one a dimension; overrules what the file says")
+
+
+def _add_json(verb):
+    verb.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _positive(text):
+    return _number(text, int, lambda n: n >= 1, "a whole number, at least 1")
+
+
+def _seed(text):
+    return _number(text, int, lambda n: 0 <= n < 2**32, "a whole number from 0 to 2^32 - 1")
+
+
+def _data_range(text):
+    return text if text == "gt" else _number(text, float, lambda r: 0 < r < math.inf, "'gt' or a positive number of grey levels")
+
+
+def _background(text):
+    return text if text == "auto" else _number(text, float, math.isfinite, "'auto' or a grey level")
+
+
+def _number(text, kind, holds, expected):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not holds(value):
+        raise argparse.ArgumentTypeError(f"expected {expected}, not {text!r}")
+    return value
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see {self.prog} --help)\n")

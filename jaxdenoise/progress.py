@@ -1,0 +1,68 @@
+"""What a person at a terminal sees while a training or a prediction runs. Standard error only, so that results can be piped."""
+
+import sys
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Bars:
+    """Progress bars: epoch, losses, rate and time left. A context manager."""
+
+    def __init__(self):
+        self._console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[facts]}"),
+        )
+        self._progress = Progress(*columns, console=self._console)
+
+    def __enter__(self):
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error):
+        self._progress.stop()
+
+    def training(self, config, *, done=0):
+        """A bar for a training; returns the function to call with the `training.Snapshot` after each epoch."""
+        task = self._progress.add_task("training", total=config.epochs, completed=done, facts="compiling")
+        patches = config.steps_per_epoch * config.batch_size
+
+        def on_epoch(snapshot):
+            row = snapshot.history[-1]
+            self._progress.update(task, advance=1)
+            speed = self._progress.tasks[task].speed or 0
+            facts = f"loss {row['train_loss']:.4f}  validation {row['validation_loss']:.4f}  {speed * patches:.0f} patches/s"
+            self._progress.update(task, facts=facts)
+
+        return on_epoch
+
+    def predicting(self, name):
+        """A bar for a prediction; returns the function to call with (tiles done, tiles in all)."""
+        task = self._progress.add_task(f"denoising {name}", total=None, facts="")
+        return lambda done, total: self._progress.update(task, completed=done, total=total)
+
+    def say(self, text):
+        """A line that stays."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+
+class Silence:
+    """The same interface without bars, for pipes and logs; with ``quiet`` without lines too."""
+
+    def __init__(self, *, quiet):
+        self._quiet = quiet
+
+    def training(self, config, *, done=0):
+        return lambda snapshot: None
+
+    def predicting(self, name):
+        return lambda done, total: None
+
+    def say(self, text):
+        if not self._quiet:
+            print(text, file=sys.stderr)

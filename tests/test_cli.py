@@ -1,0 +1,366 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+import pytest
+import tifffile
+from skimage.metrics import peak_signal_noise_ratio
+
+import jaxdenoise as jd
+from jaxdenoise import checkpoint, cli, demo, progress
+from jaxdenoise.metadata import ImageInfo
+
+SMALL = ["--epochs", "1", "--filters", "2", "--patch-size", "16", "--batch-size", "1", "--symmetries", "1"]
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture
+def images(tmp_path, scene, monkeypatch):
+    """A working directory with a noisy stack, its truth and a second stack of the same size."""
+    monkeypatch.chdir(tmp_path)
+    noisy = np.clip(np.asarray(scene.noisy), 0, 65535).round().astype(np.uint16)
+    metadata = {"axes": "TYX", "unit": "um", "finterval": 0.5}
+    tifffile.imwrite("noisy.tif", noisy, imagej=True, resolution=(10, 10), metadata=metadata)
+    tifffile.imwrite("second.tif", noisy[0, ::-1].copy())
+    tifffile.imwrite("truth.tif", np.asarray(scene.clean))
+    return tmp_path
+
+
+def run(capsys, *words):
+    """Exit code, standard output, standard error of a command line."""
+    try:
+        code = cli.main(list(map(str, words)))
+    except SystemExit as stop:
+        code = stop.code
+    return code, *capsys.readouterr()
+
+
+def written(folder="."):
+    return sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
+
+
+# --- the verbs ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_denoise_writes_both_results_like_the_input(images, capsys):
+    code, out, _ = run(capsys, "denoise", "noisy.tif", "second.tif", "-o", "out", *SMALL)
+    assert (code, out) == (0, "")
+    assert sorted(p.name for p in Path("out").iterdir()) == [
+        f"{stem}_{kind}.tif" for stem in ("noisy", "second") for kind in ("deconvolved", "denoised")
+    ]
+    original, result = jd.read("noisy.tif"), jd.read("out/noisy_denoised.tif")
+    assert result.info == original.info
+    assert result.info.pixel_size_um == (0.1, 0.1)
+    assert result.info.frame_interval == 0.5
+    assert result.frames.std() > 0
+    assert jd.read("out/second_denoised.tif").info.axes == "YX"
+
+
+def test_denoise_float32_and_saved_model(images, capsys):
+    assert run(capsys, "denoise", "noisy.tif", "-o", "a", "--dtype", "float32", "--save-model", "run", *SMALL)[0] == 0
+    assert run(capsys, "denoise", "noisy.tif", "-o", "b", "--dtype", "float32", "--model", "run", "--quiet")[0] == 0
+    a, b = tifffile.imread("a/noisy_denoised.tif"), tifffile.imread("b/noisy_denoised.tif")
+    assert a.dtype == np.float32
+    np.testing.assert_array_equal(a, b)
+    run(capsys, "denoise", "noisy.tif", "-o", "c", "--dtype", "float32", "--model", "run", "--tile-size", "80")
+    np.testing.assert_allclose(tifffile.imread("c/noisy_denoised.tif"), a, atol=1e-3)
+
+
+def test_the_command_line_is_the_python_interface(images, capsys):
+    run(capsys, "denoise", "noisy.tif", "-o", "out", "--dtype", "float32", "--seed", "3", "--psf", "0.7", *SMALL)
+    image = jd.read("noisy.tif")
+    config = jd.TrainConfig(epochs=1, patch_size=16, batch_size=1, symmetries=1)
+    config = jd.TrainConfig.from_dict({**config.to_dict(), "network": {**config.to_dict()["network"], "filters": 2}})
+    denoiser = jd.fit(jax.random.key(3), image.frames, psf=jd.gaussian_psf(0.7), config=config)
+    np.testing.assert_array_equal(tifffile.imread("out/noisy_denoised.tif"), jd.denoise(denoiser, image.frames).denoised)
+
+
+def test_a_measured_psf(images, capsys):
+    tifffile.imwrite("psf.tif", np.array([[0, 1, 0], [2, 9, 1], [0, 1, 0]], np.uint8))
+    assert run(capsys, "train", "noisy.tif", "-o", "run", "--psf", "psf.tif", *SMALL)[0] == 0
+    np.testing.assert_allclose(np.asarray(jd.load("run").psf) * 14, [[0, 1, 0], [2, 9, 1], [0, 1, 0]], rtol=1e-6)
+    assert run(capsys, "train", "noisy.tif", "-o", "no-psf", "--psf", "none", *SMALL)[0] == 0
+    assert jd.load("no-psf").psf.shape == (1, 1)
+
+
+def test_train_keeps_what_it_was_given(images, capsys):
+    assert run(capsys, "train", "noisy.tif", "-o", "run", "--seed", "4", "--background", "90", *SMALL)[0] == 0
+    header = json.loads(Path("run/config.json").read_text())
+    assert header["notes"]["seed"] == 4
+    assert header["notes"]["inputs"] == ["noisy.tif"]
+    assert header["config"]["background"] == 90
+    assert run(capsys, "train", "noisy.tif", "-o", "run", "--resume", *SMALL)[1].endswith("nothing to resume\n")
+    assert run(capsys, "train", "noisy.tif", "-o", "run", "--overwrite", *SMALL)[0] == 0
+
+
+def test_interrupt_and_resume_give_the_uninterrupted_model(images, capsys, monkeypatch):
+    words = ["train", "noisy.tif", *SMALL, "--epochs", "3"]
+    run(capsys, *words, "-o", "whole")
+    train_one = progress.Silence.training
+
+    def interrupting(self, config, *, done=0):
+        def on_epoch(snapshot):
+            if len(snapshot.history) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return on_epoch
+
+    monkeypatch.setattr(progress.Silence, "training", interrupting)
+    code, _, err = run(capsys, *words, "-o", "run")
+    assert code == 130
+    assert "--resume" in err
+    assert not checkpoint.has_model("run")
+    code, _, err = run(capsys, "denoise", "noisy.tif", "-o", "out", "--model", "run")
+    assert code == 2
+    assert "unfinished" in err
+    monkeypatch.setattr(progress.Silence, "training", train_one)
+    assert run(capsys, *words, "-o", "run", "--resume", "--seed", "1")[0] == 2
+    assert run(capsys, *words, "-o", "run", "--resume", "--epochs", "4")[0] == 2
+    assert run(capsys, "train", "second.tif", *words[2:], "-o", "run", "--resume")[0] == 2
+    assert run(capsys, *words, "-o", "run", "--resume")[0] == 0
+    jax.tree.map(np.testing.assert_array_equal, jd.load("run"), jd.load("whole"))
+
+
+def test_evaluate_prints_the_metrics(images, capsys):
+    code, out, _ = run(capsys, "evaluate", "noisy.tif", "truth.tif", "--reference", "truth.tif", "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert [row["file"] for row in result["images"]] == ["noisy.tif", "truth.tif"]
+    truth, noisy = tifffile.imread("truth.tif"), tifffile.imread("noisy.tif").astype(np.float32)
+    data_range = truth.max() - truth.min()
+    expected = np.mean([peak_signal_noise_ratio(truth, frame, data_range=data_range) for frame in noisy])
+    assert result["images"][0]["psnr"] == pytest.approx(expected, abs=1e-3)
+    assert set(result["images"][0]) >= {"file", "frames", "psnr", "si_psnr", "snr_db", "ssim", "mean_over_std"}
+    assert result["images"][1]["psnr"] is None  # infinite
+    assert result["images"][1]["ssim"] == pytest.approx(1)
+    assert set(result["mean"]) == {"psnr", "si_psnr", "snr_db", "ssim", "mean_over_std"}
+    wide = json.loads(run(capsys, "evaluate", "noisy.tif", "--reference", "truth.tif", "--data-range", 2 * data_range, "--json")[1])
+    assert wide["mean"]["psnr"] == pytest.approx(expected + 20 * np.log10(2), abs=1e-3)
+    assert "noisy.tif" in run(capsys, "evaluate", "noisy.tif", "--reference", "truth.tif")[1]
+
+
+def test_info(images, capsys):
+    facts = json.loads(run(capsys, "info", "noisy.tif", "--json")[1])
+    assert facts["jax"] == jax.__version__
+    assert facts["files"][0] == {
+        "file": "noisy.tif",
+        "axes": "TYX",
+        "shape": [3, 48, 56],
+        "dtype": "uint16",
+        "format": "imagej",
+        "pixel_size_um": [0.1, 0.1],
+        "z_spacing_um": None,
+        "frame_interval_s": 0.5,
+    }
+    assert "devices" in run(capsys, "info")[1]
+    assert "uint16" in run(capsys, "info", "noisy.tif")[1]
+
+
+def test_demo_in_small(images, capsys, monkeypatch):
+    monkeypatch.setattr(demo, "EPOCHS", 1)
+    monkeypatch.setattr(demo, "FRAMES", 2)
+    monkeypatch.setattr(demo, "SIDE", 64)
+    code, out, _ = run(capsys, "demo", "--json")
+    assert code == 0
+    names = ["comparison.png", "deconvolved.tif", "denoised.tif", "ground_truth.tif", "noisy.tif"]
+    assert sorted(path.name for path in Path("demo").iterdir()) == names
+    scores = json.loads(out)["methods"]
+    assert scores["raw"]["psnr"] == pytest.approx(23, abs=0.5)
+    truth, noisy = tifffile.imread("demo/ground_truth.tif"), tifffile.imread("demo/noisy.tif")
+    data_range = truth.max() - truth.min()
+    blurred = [cv2.GaussianBlur(frame, (5, 5), 0) for frame in noisy]
+    expected = np.mean([peak_signal_noise_ratio(np.squeeze(truth), frame, data_range=data_range) for frame in blurred])
+    assert scores["Gaussian 5x5"]["psnr"] == pytest.approx(expected, abs=1e-3)
+    assert cv2.imread("demo/comparison.png").std() > 0
+    assert run(capsys, "demo")[0] == 2
+    assert run(capsys, "demo", "--overwrite", "--quiet")[1].count("DecoNoising") == 1
+
+
+@pytest.mark.slow
+def test_the_demo_is_won_by_the_network(tmp_path, capsys):
+    began = time.monotonic()
+    code, out, _ = run(capsys, "demo", "-o", tmp_path / "demo", "--json")
+    assert code == 0
+    assert time.monotonic() - began < 120
+    scores = json.loads(out)["methods"]
+    network = scores.pop("DecoNoising")
+    assert network["psnr"] > max(row["psnr"] for row in scores.values())
+    assert network["ssim"] > max(row["ssim"] for row in scores.values())
+
+
+def test_progress_bars_show_the_training(scene, tiny_config, capsys):
+    with progress.Bars() as bars:
+        jd.fit(jax.random.key(0), scene.noisy, psf=jd.gaussian_psf(1.0), config=tiny_config, on_epoch=bars.training(tiny_config))
+        bars.predicting("x.tif")(1, 1)
+        bars.say("wrote x.tif")
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "4/4" in shown.err
+    assert "patches/s" in shown.err
+    assert "wrote x.tif" in shown.err
+
+
+# --- start-up ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_help_answers_at_once():
+    seconds = []
+    for words in (["--help"], ["denoise", "--help"], ["--version"]):
+        began = time.monotonic()
+        subprocess.run([sys.executable, "-m", "jaxdenoise", *words], check=True, capture_output=True)
+        seconds.append(time.monotonic() - began)
+    assert sorted(seconds)[1] < 0.5
+
+
+def test_wrong_flags_do_not_load_jax():
+    code = "import sys, jaxdenoise.cli as c\ntry: c.main(['denoise'])\nexcept SystemExit: sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+# --- wrong input: one line, exit code 2, nothing written ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bad(images):
+    """Files that are wrong in one way each."""
+    noise = np.random.default_rng(0).normal(100, 9, (64, 64)).astype(np.float32)
+    Path("text.tif").write_text("not a picture")
+    Path("empty.tif").write_bytes(b"")
+    Path("noisy.xyz").write_bytes(b"1")
+    whole = Path("noisy.tif").read_bytes()
+    Path("truncated.tif").write_bytes(whole[: len(whole) // 2])
+    tifffile.imwrite("nan.tif", np.where(noise > 110, np.nan, noise))
+    tifffile.imwrite("constant.tif", np.full((64, 64), 7, np.uint8))
+    tifffile.imwrite("rgb.tif", np.zeros((64, 64, 3), np.uint8), photometric="rgb")
+    cv2.imwrite("rgb.png", np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3))
+    tifffile.imwrite("tiny.tif", noise[:5, :5])
+    tifffile.imwrite("other_size.tif", noise)
+    with pytest.warns(UserWarning, match="zero-size"):
+        tifffile.imwrite("nothing.tif", np.zeros((0, 16, 16), np.uint8))
+    tifffile.imwrite("even_psf.tif", np.ones((4, 4), np.float32))
+    tifffile.imwrite("large_psf.tif", np.ones((101, 101), np.float32))
+    tifffile.imwrite("stack_psf.tif", np.ones((3, 5, 5), np.float32))
+    tifffile.imwrite("zero_psf.tif", np.zeros((5, 5), np.float32))
+    Path("folder").mkdir()
+    Path("folder.tif").mkdir()
+    Path("file").write_text("")
+    Path("run_of_another").mkdir()
+    Path("run_of_another/config.json").write_text('{"format": 99}')
+    Path("full").mkdir()
+    Path("full/noisy_denoised.tif").write_bytes(b"precious")
+    return images
+
+
+WRONG = {
+    "missing file": "denoise missing.tif -o out",
+    "directory": "denoise folder.tif -o out",
+    "text file named .tif": "denoise text.tif -o out",
+    "empty file": "denoise empty.tif -o out",
+    "unknown extension": "denoise noisy.xyz -o out",
+    "truncated TIFF": "denoise truncated.tif -o out",
+    "empty stack": "denoise nothing.tif -o out",
+    "NaN": "denoise nan.tif -o out",
+    "constant image": "denoise constant.tif -o out",
+    "RGB TIFF": "denoise rgb.tif -o out",
+    "RGB PNG": "denoise rgb.png -o out",
+    "too small": "denoise tiny.tif -o out --psf none",
+    "unequal sizes": "denoise noisy.tif other_size.tif -o out",
+    "one name twice": "denoise noisy.tif folder/../noisy.tif -o out",
+    "axes of another length": "denoise noisy.tif -o out --axes YX",
+    "axes without Y": "denoise noisy.tif -o out --axes TZX",
+    "axes twice": "denoise noisy.tif -o out --axes YYX",
+    "axes unknown": "denoise noisy.tif -o out --axes QYX",
+    "PSF even": "denoise noisy.tif -o out --psf even_psf.tif",
+    "PSF larger than the image": "denoise noisy.tif -o out --psf large_psf.tif",
+    "PSF stack": "denoise noisy.tif -o out --psf stack_psf.tif",
+    "PSF zero": "denoise noisy.tif -o out --psf zero_psf.tif",
+    "PSF missing": "denoise noisy.tif -o out --psf missing.tif",
+    "PSF negative": "denoise noisy.tif -o out --psf=-1",
+    "PSF nan": "denoise noisy.tif -o out --psf nan",
+    "PSF too wide": "denoise noisy.tif -o out --psf 50",
+    "PSF a word": "denoise noisy.tif -o out --psf wide",
+    "no output": "denoise noisy.tif",
+    "no input": "denoise -o out",
+    "no verb": "",
+    "unknown verb": "sharpen noisy.tif",
+    "unknown flag": "denoise noisy.tif -o out --sharp",
+    "epochs 0": "denoise noisy.tif -o out --epochs 0",
+    "epochs a word": "denoise noisy.tif -o out --epochs many",
+    "patch size odd": "denoise noisy.tif -o out --patch-size 33",
+    "patch size small": "denoise noisy.tif -o out --patch-size 4",
+    "seed negative": "denoise noisy.tif -o out --seed=-1",
+    "background a word": "denoise noisy.tif -o out --background dark",
+    "background infinite": "denoise noisy.tif -o out --background inf",
+    "preset unknown": "denoise noisy.tif -o out --preset slow",
+    "tile too small": "denoise noisy.tif -o out --tile-size 8 --epochs 1 --filters 2",
+    "output exists": "denoise noisy.tif -o full",
+    "output is a file": "denoise noisy.tif -o file",
+    "model missing": "denoise noisy.tif -o out --model nowhere",
+    "model of another version": "denoise noisy.tif -o out --model run_of_another",
+    "model twice": "denoise noisy.tif -o out --model run --save-model run",
+    "train into a file": "train noisy.tif -o file",
+    "train into a run": "train noisy.tif -o run_of_another",
+    "train on NaN": "train nan.tif -o out",
+    "train on a constant": "train constant.tif -o out",
+    "resume nothing": "train noisy.tif -o out --resume",
+    "resume another version": "train noisy.tif -o run_of_another --resume",
+    "evaluate missing reference": "evaluate noisy.tif --reference missing.tif",
+    "evaluate without reference": "evaluate noisy.tif",
+    "evaluate other size": "evaluate noisy.tif --reference other_size.tif",
+    "evaluate constant reference": "evaluate noisy.tif --reference constant.tif",
+    "evaluate bad range": "evaluate noisy.tif --reference truth.tif --data-range 0",
+    "evaluate word range": "evaluate noisy.tif --reference truth.tif --data-range wide",
+    "info missing": "info missing.tif",
+    "demo into a file": "demo -o file",
+}
+
+
+@pytest.mark.parametrize("words", WRONG.values(), ids=WRONG.keys())
+def test_wrong_input(bad, capsys, words):
+    before = {path: Path(path).read_bytes() for path in written()}
+    code, out, err = run(capsys, *words.split())
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1, err
+    assert err.startswith("jaxdenoise"), err
+    assert len(err) < 500
+    assert {path: Path(path).read_bytes() for path in written()} == before
+
+
+def test_saturation_is_counted(images, capsys):
+    info = ImageInfo("YX", (4, 4), np.dtype(np.uint8))
+    with pytest.warns(UserWarning, match="16 of 16 pixels"):
+        jd.write("x.tif", np.full((1, 4, 4), 300.0), info)
+
+
+# --- real files --------------------------------------------------------------------------------------------------------------------------
+
+REAL = [
+    ("volume/cho_nuclei_tzyx.tif", "TZYX"),
+    ("convallaria/20190520_tl_25um_50msec_05pc_488_130EM_Conv0000.tif", "YX"),
+    ("livecell/A172_Phase_A7_1_00d00h00m_1.tif", "YX"),
+]
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real images are not here")
+@pytest.mark.parametrize(("name", "axes"), REAL, ids=lambda value: Path(value).name[:8])
+def test_real_files_keep_what_they_say(tmp_path, capsys, name, axes):
+    assert run(capsys, "denoise", DATA / name, "-o", tmp_path, "--quiet", *SMALL)[0] == 0
+    original = jd.read(DATA / name)
+    for kind in ("denoised", "deconvolved"):
+        path = tmp_path / f"{Path(name).stem}_{kind}.tif"
+        result = jd.read(path)
+        assert result.info == original.info
+        assert result.info.axes == axes
+        with tifffile.TiffFile(DATA / name) as before, tifffile.TiffFile(path) as after:
+            assert after.series[0].shape == before.series[0].shape
+            assert after.series[0].dtype == before.series[0].dtype
+            for key, value in (before.imagej_metadata or {}).items():
+                if key != "ImageJ":
+                    assert after.imagej_metadata[key] == value

@@ -1,0 +1,87 @@
+"""Every public function: the conventions of its signature, and jit, vmap and grad where it runs on the device."""
+
+import inspect
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdenoise as jd
+
+IMAGES = jax.random.uniform(jax.random.key(0), (3, 16, 20), minval=10, maxval=200)
+OTHERS = IMAGES + 10 * jax.random.normal(jax.random.key(1), IMAGES.shape)
+KEYS = jax.random.split(jax.random.key(2), 3)
+PSF = jd.gaussian_psf(1.0)
+
+# The function with all but its array arguments given, and a batch of each argument.
+DEVICE = {
+    "convolve": (lambda x: jd.convolve(x, PSF), (IMAGES,)),
+    "gaussian_noise": (lambda key, x: jd.gaussian_noise(key, x, 2.0), (KEYS, IMAGES)),
+    "gaussian_psf": (lambda sigma: jd.gaussian_psf(sigma, size=9), (jnp.array([0.5, 1.0, 1.5]),)),
+    "mean_over_std": (jd.mean_over_std, (IMAGES,)),
+    "poisson_gaussian_noise": (lambda key, x: jd.poisson_gaussian_noise(key, x, gain=2.0, read_std=1.0), (KEYS, IMAGES)),
+    "psnr": (lambda x, y: jd.psnr(x, y, data_range=255.0), (IMAGES, OTHERS)),
+    "si_psnr": (lambda x, y: jd.si_psnr(x, y, data_range=255.0), (IMAGES, OTHERS)),
+    "snr_db": (jd.snr_db, (IMAGES, OTHERS)),
+    "ssim": (lambda x, y: jd.ssim(x, y, data_range=255.0), (IMAGES, OTHERS)),
+}
+NO_GRADIENT = {"poisson_gaussian_noise"}  # counts
+# These drive the device from the host or touch files; each is tested in its module's own tests.
+HOST = {"denoise", "fit", "load", "read", "save", "write"}
+CLASSES = {"Denoised", "Denoiser", "TrainConfig"}
+
+
+def test_no_public_name_is_forgotten():
+    assert set(jd.__all__) == DEVICE.keys() | HOST | CLASSES
+    assert set(jd.__all__) <= set(dir(jd))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        jd.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize("name", DEVICE)
+def test_jit_and_vmap_change_nothing(name):
+    function, batches = DEVICE[name]
+    looped = jnp.stack([function(*arguments) for arguments in zip(*batches, strict=True)])
+    for transformed in (jax.vmap(function), jax.jit(jax.vmap(function))):
+        np.testing.assert_allclose(transformed(*batches), looped, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(function)(*(batch[0] for batch in batches)), looped[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", DEVICE.keys() - NO_GRADIENT)
+def test_the_gradient_is_the_slope(name):
+    function, batches = DEVICE[name]
+    *fixed, x = (batch[0] for batch in batches)
+    weights = jax.random.normal(jax.random.key(3), jnp.shape(function(*fixed, x)))
+
+    def scalar(x):
+        return jnp.sum(weights * function(*fixed, x))
+
+    direction = jax.random.normal(jax.random.key(4), jnp.shape(x))
+    step = 0.02 if jnp.ndim(x) == 0 else 0.3
+    slope = (scalar(x + step * direction) - scalar(x - step * direction)) / (2 * step)
+    np.testing.assert_allclose(jnp.vdot(jax.grad(scalar)(x), direction), slope, rtol=0.05, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", sorted(DEVICE.keys() | HOST))
+def test_signatures_follow_the_conventions(name):
+    parameters = inspect.signature(getattr(jd, name)).parameters.values()
+    names = [parameter.name for parameter in parameters]
+    if "key" in names:
+        assert names[0] == "key"
+    for parameter in parameters:
+        if parameter.default is not inspect.Parameter.empty:
+            assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, f"{name}: {parameter.name} must be keyword-only"
+    assert getattr(jd, name).__doc__
+
+
+def test_data_range_has_no_default():
+    for function in (jd.psnr, jd.si_psnr, jd.ssim):
+        assert inspect.signature(function).parameters["data_range"].default is inspect.Parameter.empty
+
+
+def test_importing_the_package_does_not_import_jax():
+    code = "import jaxdenoise, sys; sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
