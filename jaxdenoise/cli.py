@@ -26,6 +26,7 @@ def main(argv=None):
     try:
         _keep_compiled_programs()
         with warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)
             warnings.showwarning = lambda message, *_: print(f"jaxdenoise: warning: {_one_line(message)}", file=sys.stderr)
             VERBS[args.verb](args)
     except (ValueError, OSError) as error:

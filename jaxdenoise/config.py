@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 
 
 class ConfigError(ValueError):
@@ -140,7 +141,7 @@ class TrainConfig:
         _check(self, "validation", self.validation in ("auto", "frames", "pixels"), "'auto', 'frames' or 'pixels'")
         _check(self, "weights", self.weights in ("best", "averaged", "last"), "'best', 'averaged' or 'last'")
         _check(self, "symmetries", self.symmetries in (1, 2, 4, 8), "1, 2, 4 or 8")
-        level = self.background != "auto" and not isinstance(self.background, str) and abs(self.background) < 1e30
+        level = self.background != "auto" and not isinstance(self.background, str) and abs(self.background) <= sys.float_info.max
         _check(self, "background", self.background == "auto" or level, "'auto' or a grey level")
 
     @classmethod

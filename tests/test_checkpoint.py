@@ -109,7 +109,7 @@ def edit(run, change):
         (lambda run: edit(run, lambda header: header.update(psf_shape=[4, 4])), "psf_shape cannot be"),
         (lambda run: edit(run, lambda header: header["config"].update(speed=1)), "unknown fields"),
         (lambda run: edit(run, lambda header: header["config"].pop("epochs")), "missing fields"),
-        (lambda run: edit(run, lambda header: header["config"].update(epochs="many")), "epochs cannot be"),
+        (lambda run: edit(run, lambda header: header["config"].update(epochs="many")), "epochs must be of type int"),
         (lambda run: edit(run, lambda header: header["config"]["network"].update(filters=8)), "cannot be read"),
         (lambda run: (run / "history.csv").unlink(), "history.csv: cannot be read"),
         (lambda run: (run / "history.csv").write_text("a,b\n1,x\n"), "history.csv: cannot be read"),
