@@ -66,7 +66,7 @@ def run(noisy, truth, protocol, *, psf_sigma, config, seed):
         "gaussian best": filtered[best] | {"sigma": round(best, 2)},
         "deconoising": quality(result, truth, protocol)
         | {"training_s": round(trained - began, 1), "prediction_s": round(predicted - trained, 1)}
-        | {"best_epoch": int(np.argmin(denoiser.history["validation_loss"])) + 1},
+        | {"best_epoch": int(np.flatnonzero(denoiser.history["chosen"])[-1]) + 1},
     }
 
 

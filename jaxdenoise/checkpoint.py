@@ -111,7 +111,7 @@ def save_snapshot(path, snapshot):
     path = Path(path)
     epoch = len(snapshot.history)
     write_history(path, history_columns(snapshot.history))
-    _save_arrays(path / f"epoch-{epoch:05d}", {"state": snapshot.state._asdict(), "best": snapshot.best})
+    _save_arrays(path / f"epoch-{epoch:05d}", {"state": snapshot.state._asdict(), "best": snapshot.best, "lowest": snapshot.lowest})
     for number, folder in _unfinished(path):
         if number != epoch:
             shutil.rmtree(folder)
@@ -125,12 +125,12 @@ def load_snapshot(path, config):
         return None
     epoch, folder = saved[-1]
     abstract = jax.eval_shape(lambda: training.start(jax.random.key(0), config))
-    arrays = _load_arrays(folder, {"state": abstract.state._asdict(), "best": abstract.best})
+    arrays = _load_arrays(folder, {"state": abstract.state._asdict(), "best": abstract.best, "lowest": abstract.lowest})
     columns = read_history(path)
     history = tuple(dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True))
     if len(history) < epoch:
         raise CheckpointError(f"{path / 'history.csv'}: has {len(history)} epochs, the saved state {epoch}; the folder is damaged")
-    return training.Snapshot(training.TrainState(**arrays["state"]), arrays["best"], history[:epoch])
+    return training.Snapshot(training.TrainState(**arrays["state"]), arrays["best"], arrays["lowest"], history[:epoch])
 
 
 def write_config(path, config, *, psf_shape, notes=None):

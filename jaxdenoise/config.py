@@ -91,7 +91,7 @@ class TrainConfig:
         validation_patches: patches a validation.
         validation_redraw: draw new validation patches each epoch (published) instead of keeping one set, whose losses can be compared.
         background: grey level of no light, subtracted before everything; "auto" estimates it from the data.
-        weights: which weights denoise: "best" (lowest validation loss), "averaged" or "last".
+        weights: which weights denoise: "best" (the latest that validation does not speak against), "averaged" or "last".
         symmetries: predictions are averaged over this many of the eight rotations and mirror images (1, 2, 4 or 8).
     """
 

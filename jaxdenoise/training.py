@@ -31,10 +31,18 @@ class TrainState(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """All that a training needs to go on after an epoch. ``history`` is a tuple of dicts of floats, one an epoch."""
+    """All that a training needs to go on after an epoch.
+
+    Attributes:
+        state: `TrainState`.
+        best: the parameters that validation has chosen so far.
+        lowest: (V,) float32, the validation losses of the epoch where their mean was lowest, one a patch.
+        history: a tuple of dicts of floats, one an epoch.
+    """
 
     state: TrainState
     best: dict
+    lowest: jax.Array
     history: tuple
 
 
@@ -48,12 +56,13 @@ class Denoiser:
     """A trained model: a pytree with all that prediction needs.
 
     Attributes:
-        best: parameters with the lowest validation loss.
+        best: the averaged parameters that validation chose, see `is_chosen`.
         averaged: exponential moving average of the parameters at the end (the same as ``last`` when ``config.averaging`` is 0).
         last: parameters after the last step.
         psf: (h, w) float32.
         scale: `Scale`: background, mean and standard deviation in grey levels.
-        history: dict of (epochs,) float arrays: epoch, learning_rate, train_loss, data_loss, positivity_loss, validation_loss.
+        history: dict of (epochs,) float arrays: epoch, learning_rate, train_loss, data_loss, positivity_loss, validation_loss,
+            chosen (1 where the epoch's parameters became ``best``).
         config: `TrainConfig`, static; ``config.weights`` says which parameters denoise.
     """
 
@@ -154,8 +163,8 @@ def plateau_factor(validation_losses, patience):
     return factor
 
 
-def validation_loss(key, params, problem, *, config):
-    """Masked squared error over variance on the validation patches that ``key`` draws: a scalar, the mean over all scored pixels."""
+def validation_losses(key, params, problem, *, config):
+    """Masked squared error over variance on each of the validation patches that ``key`` draws: (V,) float32."""
     batch = patches.validation_batch(
         key,
         problem.validation,
@@ -163,9 +172,25 @@ def validation_loss(key, params, problem, *, config):
         batch_size=config.validation_patches,
         **_patch_options(config, problem.validation.shape),
     )
-    data = batch_losses(params, batch, problem.scale, problem.psf, config).data
-    scored = batch.scored.sum(axis=(1, 2))
-    return jnp.sum(data * scored) / jnp.maximum(scored.sum(), 1)
+    return batch_losses(params, batch, problem.scale, problem.psf, config).data
+
+
+def is_chosen(losses, lowest, *, paired):
+    """Whether an epoch's parameters replace those chosen so far.
+
+    The later parameters win unless validation speaks against them: a validation loss is mostly the noise of its targets, and the slow gains
+    of a falling learning rate are smaller than what it can resolve, so the lowest of many such losses is a matter of luck.
+
+    Args:
+        losses: (V,) validation losses of the epoch, one a patch.
+        lowest: (V,) those of the epoch with the lowest mean so far (infinite before the first).
+        paired: whether both are of the same patches. Then the mean may exceed the lowest by one standard error of the difference, else by
+            nothing (as published).
+    """
+    if losses.mean() < lowest.mean():
+        return True
+    difference = losses - lowest
+    return bool(paired and len(losses) > 1 and difference.mean() <= difference.std(ddof=1) / len(losses) ** 0.5)
 
 
 def fit(key, stack, *, psf, config=None, resume=None, on_epoch=None):
@@ -202,7 +227,8 @@ def start(key, config):
     params = _init(jax.random.fold_in(key, 2**31), config.network)
     # Copies, because the step is given its state's memory to write into.
     averaged, best = (jax.tree.map(jnp.copy, params) for _ in range(2))
-    return Snapshot(TrainState(jnp.int32(0), params, _ADAM.init(params), averaged), best, ())
+    lowest = jnp.full(config.validation_patches, jnp.inf)
+    return Snapshot(TrainState(jnp.int32(0), params, _ADAM.init(params), averaged), best, lowest, ())
 
 
 def _patch_options(config, shape):
@@ -230,7 +256,7 @@ def _train_steps(key, state, problem, rate_scale, *, config, steps):
     return jax.lax.scan(step, state, length=steps)
 
 
-_validation_loss = jax.jit(validation_loss, static_argnames="config")
+_validation_losses = jax.jit(validation_losses, static_argnames="config")
 
 
 def _run_epoch(key, snapshot, problem, config):
@@ -246,7 +272,8 @@ def _run_epoch(key, snapshot, problem, config):
         state, term = _train_steps(key, state, problem, rate_scale, config=config, steps=steps)
         terms.append(term)
     key_validation = jax.random.fold_in(key, 2**31 + 2 + (epoch if config.validation_redraw else 0))
-    validation = float(_validation_loss(key_validation, state.averaged, problem, config=config))
+    losses, lowest = np.asarray(_validation_losses(key_validation, state.averaged, problem, config=config)), np.asarray(snapshot.lowest)
+    chosen = is_chosen(losses, lowest, paired=not config.validation_redraw)
     mean = jax.tree.map(lambda *values: float(np.mean(values)), *terms)
     row = {
         "epoch": epoch + 1,
@@ -254,8 +281,8 @@ def _run_epoch(key, snapshot, problem, config):
         "train_loss": mean.total,
         "data_loss": mean.data,
         "positivity_loss": mean.positivity,
-        "validation_loss": validation,
+        "validation_loss": float(losses.mean()),
+        "chosen": float(chosen),
     }
-    improved = validation < min((r["validation_loss"] for r in history), default=float("inf"))
-    best = jax.tree.map(jnp.copy, state.averaged) if improved or not history else snapshot.best
-    return Snapshot(state, best, (*history, row))
+    best = jax.tree.map(jnp.copy, state.averaged) if chosen else snapshot.best
+    return Snapshot(state, best, min(losses, lowest, key=np.mean), (*history, row))

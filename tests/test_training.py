@@ -62,15 +62,29 @@ def test_resuming_is_bit_identical(scene, tiny_config, schedule):
 
 def test_best_averaged_and_last_are_told_apart(trained, scene, tiny_config):
     denoiser, snapshots = trained
-    losses = denoiser.history["validation_loss"]
-    assert_same(denoiser.best, snapshots[int(np.argmin(losses))].state.averaged)
+    chosen = int(np.flatnonzero(denoiser.history["chosen"])[-1])
+    assert_same(denoiser.best, snapshots[chosen].state.averaged)
     assert_same(denoiser.averaged, snapshots[-1].state.averaged)
     assert_same(denoiser.last, snapshots[-1].state.params)
     assert np.abs(denoiser.averaged["conv_final"]["kernel"] - denoiser.last["conv_final"]["kernel"]).max() > 0
     # The validation loss is that of the averaged weights, on patches that never change.
     problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     key = jax.random.fold_in(KEY, 2**31 + 2)
-    np.testing.assert_allclose(training.validation_loss(key, denoiser.best, problem, config=config), losses.min(), rtol=1e-5)
+    losses = training.validation_losses(key, denoiser.best, problem, config=config)
+    np.testing.assert_allclose(losses.mean(), denoiser.history["validation_loss"][chosen], rtol=1e-5)
+
+
+def test_the_latest_is_chosen_that_validation_does_not_speak_against():
+    lowest = np.random.default_rng(0).normal(1, 0.1, 16).astype(np.float32)
+    noise = np.random.default_rng(1).normal(0, 0.01, 16).astype(np.float32)
+    noise -= noise.mean()
+    error = noise.std(ddof=1) / 4  # of the mean of the paired differences; unpaired it would be ten times as much
+    assert training.is_chosen(lowest, np.full(16, np.inf, np.float32), paired=True)
+    assert training.is_chosen(lowest + noise + 0.9 * error, lowest, paired=True)
+    assert not training.is_chosen(lowest + noise + 1.1 * error, lowest, paired=True)
+    assert not training.is_chosen(lowest + noise + 0.9 * error, lowest, paired=False)
+    assert training.is_chosen(lowest - 1e-4, lowest, paired=False)
+    assert not training.is_chosen(lowest[:1] + 1e-4, lowest[:1], paired=True)
 
 
 def test_without_averaging_the_average_is_the_last(scene, tiny_config):
