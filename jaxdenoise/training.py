@@ -123,7 +123,7 @@ def train_step(key, state, problem, rate_scale, *, config):
         problem.frames,
         problem.held_out,
         batch_size=config.batch_size,
-        **_patch_options(config, problem.frames.shape),
+        **_patch_options(config),
     )
 
     def loss(params):
@@ -150,13 +150,13 @@ def learning_rate(step, config):
     return config.learning_rate * jnp.minimum(rising, falling)
 
 
-def plateau_factor(validation_losses, patience):
+def plateau_factor(epoch_losses, patience):
     """The factor on the learning rate after these epochs: halved each time more than ``patience`` of them brought no new minimum.
 
     As PyTorch's ReduceLROnPlateau, which the published code uses, a minimum counts as new when it is lower by a factor of 1e-4.
     """
     factor, best, waited = 1.0, float("inf"), 0
-    for loss in validation_losses:
+    for loss in epoch_losses:
         best, waited = (loss, 0) if loss < best * (1 - 1e-4) else (best, waited + 1)
         if waited > patience:
             factor, waited = factor / 2, 0
@@ -170,7 +170,7 @@ def validation_losses(key, params, problem, *, config):
         problem.validation,
         problem.held_out,
         batch_size=config.validation_patches,
-        **_patch_options(config, problem.validation.shape),
+        **_patch_options(config),
     )
     return batch_losses(params, batch, problem.scale, problem.psf, config).data
 
@@ -231,7 +231,7 @@ def start(key, config):
     return Snapshot(TrainState(jnp.int32(0), params, _ADAM.init(params), averaged), best, lowest, ())
 
 
-def _patch_options(config, shape):
+def _patch_options(config):
     return {"patch_size": config.patch_size, "box": blindspot.box_size(config.density), "radius": config.radius}
 
 
