@@ -91,13 +91,17 @@ def main():
     parser.add_argument("--only", default="", help="run the experiments whose names hold this text")
     parser.add_argument("--preset", default="fast", choices=("fast", "paper"))
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON", help="a field of TrainConfig, such as batch_size=8")
     parser.add_argument("--psf", type=float, default=1.0, help="sigma in pixels")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    changes = dict(setting.split("=", 1) for setting in args.set)
     config = jd.TrainConfig.preset(args.preset, **({"epochs": args.epochs} if args.epochs else {}))
+    config = jd.TrainConfig.from_dict({**config.to_dict(), **{name: json.loads(value) for name, value in changes.items()}})
     results = json.loads(args.output.read_text()) if args.output.exists() else {}
     for name, noisy, truth, protocol in tasks(args.data):
         label = f"{name} psf={args.psf:g} {args.preset} epochs={config.epochs} seed={args.seed}"
+        label = " ".join([label, *args.set])
         if args.only in name and label not in results:
             results[label] = run(noisy, truth, protocol, psf_sigma=args.psf, config=config, seed=args.seed)
             args.output.write_text(json.dumps(results, indent=1))
