@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.signal import fftconvolve
 
-TRUNCATE = 4.0  # a Gaussian is cut at this many sigmas, as scipy.ndimage does
+from jaxdenoise.windows import gaussian_radius, gaussian_weights
 
 
 def gaussian_psf(sigma, *, size=None):
@@ -40,24 +40,20 @@ def _pair(name, value):
 
 
 def _radius(sigma):
-    if isinstance(sigma, jax.core.Tracer):
-        raise ValueError("gaussian_psf: a traced sigma needs a static size, for example size=9")
-    sigma = float(sigma)
-    if not 0 <= sigma < np.inf:
+    _check_sigma(sigma)
+    return gaussian_radius(sigma)
+
+
+def _check_sigma(sigma):
+    if not isinstance(sigma, jax.core.Tracer) and not 0 <= sigma < np.inf:
         raise ValueError(f"gaussian_psf: sigma must be a finite number of pixels >= 0, not {sigma:g}")
-    return int(TRUNCATE * sigma + 0.5)
 
 
 def _gaussian_kernel(sigma, size):
     if size != int(size) or size < 1 or size % 2 == 0:
         raise ValueError(f"gaussian_psf: size must be an odd number of pixels, so that the PSF has a centre, not {size}")
-    if not isinstance(sigma, jax.core.Tracer):
-        _radius(sigma)  # only its check
-    sigma = jnp.asarray(sigma, jnp.float32)
-    x = jnp.arange(int(size), dtype=jnp.float32) - int(size) // 2
-    # Dividing by a tiny sigma instead of zero leaves exp(-0) = 1 at the centre and 0 elsewhere: the unit pulse.
-    weights = jnp.exp(-0.5 * (x / jnp.maximum(sigma, 1e-6)) ** 2)
-    return weights / weights.sum()
+    _check_sigma(sigma)
+    return gaussian_weights(sigma, int(size) // 2)
 
 
 def normalized_psf(psf):

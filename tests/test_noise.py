@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
-from jaxdenoise.noise import gaussian_noise, poisson_gaussian_noise
+from jaxdenoise.noise import estimate_noise, gaussian_noise, poisson_gaussian_noise, quantize
+from jaxdenoise.psf import convolve, gaussian_psf
+from jaxdenoise.synthetic import phantom
 
 KEY = jax.random.key(0)
 SHAPE = (200, 300)  # 60,000 draws: a mean is good to 0.4 % of a standard deviation, a variance to 0.6 % (Gaussian)
@@ -125,3 +128,157 @@ def test_levels_are_checked():
 def test_another_key_implementation_is_explained():
     with pytest.raises(ValueError, match=r"threefry2x32, got one of rbg"):
         poisson_gaussian_noise(jax.random.key(0, impl="rbg"), np.ones((4, 5)), gain=1, read_std=1)
+
+
+def scene(peak=1000.0):
+    image = np.asarray(convolve(phantom(jax.random.key(0), (192, 192)), gaussian_psf(1.3)))
+    return peak * np.maximum(image, 0) / image.max()
+
+
+SCENE = scene()
+CAMERA = {"gain": 5.0, "read_std": 15.0}
+camera = jax.jit(poisson_gaussian_noise)
+
+
+def static(count, image=SCENE):
+    return np.broadcast_to(image, (count, *image.shape))
+
+
+def moving():
+    return np.stack([SCENE, SCENE[::-1], SCENE.T, SCENE[:, ::-1]])
+
+
+def check_estimate(noisy, *, gain, read_std, offset=0.0, rtol=(0.05, 0.1)):
+    estimate = estimate_noise(noisy, offset=offset)
+    np.testing.assert_allclose(estimate.gain, gain, rtol=rtol[0])
+    np.testing.assert_allclose(estimate.read_std, read_std, rtol=rtol[1])
+
+
+@pytest.mark.parametrize(("gain", "read_std", "offset"), [(5.0, 15.0, 0.0), (0.7, 8.0, 100.0), (40.0, 40.0, 1000.0), (3.0, 5.0, -20.0)])
+@pytest.mark.parametrize(
+    ("clean", "rtol"),
+    [(static(1), (0.15, 0.2)), (static(4), (0.05, 0.1)), (static(32, SCENE[:96, :96]), (0.05, 0.1)), (moving(), (0.15, 0.2))],
+    ids=["one", "static", "many", "moving"],
+)
+def test_the_camera_is_found_again(clean, rtol, gain, read_std, offset):
+    noisy = camera(KEY, clean, gain=gain, read_std=read_std, offset=offset)
+    check_estimate(noisy, gain=gain, read_std=read_std, offset=offset, rtol=rtol)
+
+
+@pytest.mark.parametrize("clean", [static(1), static(4)], ids=["one", "static"])
+def test_single_photons_are_no_outliers(clean):
+    gain, read_std = estimate_noise(camera(KEY, clean * 1e-3, gain=1.0, read_std=0.0))
+    np.testing.assert_allclose(gain, 1, rtol=0.1)
+    assert read_std < 0.1
+
+
+@pytest.mark.parametrize("clean", [static(1), static(4), moving()], ids=["one", "static", "moving"])
+def test_more_noise_gives_a_larger_estimate(clean):
+    def estimates(name, values):
+        return [getattr(estimate_noise(camera(KEY, clean, **(CAMERA | {name: value}))), name) for value in values]
+
+    for name, values in (("gain", [3.0, 5.0, 8.0]), ("read_std", [10.0, 15.0, 25.0])):
+        assert np.all(np.diff(estimates(name, values)) > 0)
+
+
+@pytest.mark.parametrize("factor", [1 / 512, 3.0, 1000.0])
+@pytest.mark.parametrize("clean", [static(1), static(4)], ids=["one", "static"])
+def test_estimates_scale_with_the_unit_and_follow_the_offset(clean, factor):
+    noisy = camera(KEY, clean, **CAMERA)
+    expected = estimate_noise(noisy)
+    np.testing.assert_allclose(estimate_noise(factor * noisy), factor * np.array(expected), rtol=0.01)
+    np.testing.assert_allclose(estimate_noise(noisy + 500, offset=500), expected, rtol=0.01)
+
+
+@pytest.mark.parametrize(("clean", "rtol"), [(static(1), (0.15, 0.2)), (static(4), (0.05, 0.1))], ids=["one", "static"])
+def test_hot_and_saturated_pixels_do_not_count(clean, rtol):
+    noisy = np.array(camera(KEY, clean, **CAMERA))
+    check_estimate(np.minimum(noisy, 500), **CAMERA, rtol=rtol)
+    hot = np.random.default_rng(0).random(SCENE.shape) < 1e-3
+    for level in (2000, 65535):
+        check_estimate(np.where(hot, level, noisy), **CAMERA, rtol=rtol)
+
+
+def test_bleaching_is_not_noise():
+    fading = SCENE * 0.98 ** np.arange(4)[:, None, None]
+    check_estimate(camera(KEY, fading, **CAMERA), **CAMERA)
+
+
+def test_stored_integers_give_the_same_estimate():
+    noisy = camera(KEY, static(4), **CAMERA, offset=100.0)
+    estimate = estimate_noise(quantize(noisy, np.uint16), offset=100)
+    np.testing.assert_allclose(estimate, estimate_noise(noisy, offset=100), rtol=0.01)
+    assert {x.dtype for x in estimate} == {jnp.dtype("float32")}
+
+
+def test_an_image_is_a_stack_of_one():
+    noisy = camera(KEY, static(1), **CAMERA)
+    np.testing.assert_array_equal(estimate_noise(noisy[0]), estimate_noise(noisy))
+
+
+def test_estimates_under_jit_and_vmap():
+    noisy = camera(KEY, static(4), **CAMERA)
+    stacks, offsets = jnp.stack([noisy, noisy / 2, jnp.ones_like(noisy)]), jnp.array([0.0, -5.0, 0.0])
+    gains, read_stds = jax.jit(jax.vmap(lambda stack, offset: estimate_noise(stack, offset=offset)))(stacks, offsets)
+    for i in range(2):
+        np.testing.assert_allclose((gains[i], read_stds[i]), estimate_noise(stacks[i], offset=offsets[i]), rtol=1e-4)
+    assert gains[2] == read_stds[2] == 0  # what is traced cannot be refused
+
+
+def test_what_cannot_be_estimated_is_refused():
+    with pytest.raises(ValueError, match=r"stack must be \(N, H, W\).*16 x 16.*got shape \(3, 15, 40\)"):
+        estimate_noise(np.ones((3, 15, 40)))
+    for shape in [(40,), (2, 3, 40, 40), (0, 40, 40)]:
+        with pytest.raises(ValueError, match="stack must be"):
+            estimate_noise(np.ones(shape))
+    with pytest.raises(ValueError, match=r"constant, got 7.0 everywhere"):
+        estimate_noise(np.full((2, 40, 40), 7, np.uint8))
+    with pytest.raises(ValueError, match=r"offset must be a scalar, got shape \(2,\)"):
+        estimate_noise(SCENE, offset=np.ones(2))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    hnp.arrays(np.float32, (2, 5), elements=st.floats(width=32) | st.integers(-600, 600).map(lambda n: n / 2)),
+    st.sampled_from(["uint8", "int8", "uint16", "int16"]),
+    st.sampled_from(["nearest", "truncate"]),
+)
+def test_quantize_is_what_numpy_does(image, dtype, rounding):
+    limits = np.iinfo(dtype)
+    clipped = np.clip(np.where(np.isnan(image), 0, image), limits.min, limits.max)
+    expected = (np.rint(clipped) if rounding == "nearest" else clipped).astype(dtype)
+    quantized = quantize(image, dtype, rounding=rounding)
+    assert quantized.dtype == dtype
+    np.testing.assert_array_equal(quantized, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int64, np.float16, np.float64])
+def test_quantize_takes_any_real_dtype(dtype):
+    image = np.array([[0, 1, 100]], dtype)
+    np.testing.assert_array_equal(quantize(image, jnp.uint8), image.astype(np.uint8))
+
+
+def test_quantize_clips_integers():
+    np.testing.assert_array_equal(quantize(np.array([-(2**40), -1, 300, 2**40]), np.uint8), [0, 0, 255, 255])
+
+
+def test_quantize_under_transforms():
+    images = np.array([[-3.0, 0.5, 1.5], [2.7, 254.6, np.nan]], np.float32)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(lambda image: quantize(image, np.uint8)))(images), [[0, 0, 2], [3, 255, 0]])
+
+
+def test_what_cannot_be_quantized_is_refused():
+    for dtype in (np.float32, np.bool_, np.int32, np.uint64):
+        with pytest.raises(ValueError, match=f"integer dtype of at most 16 bits, got {np.dtype(dtype)}"):
+            quantize(SCENE, dtype)
+    with pytest.raises(ValueError, match="got rounding='up'"):
+        quantize(SCENE, np.uint8, rounding="up")
+
+
+def test_the_noise_of_the_report():
+    image = np.full((100, 100, 3), 100, np.uint8)
+    noisy = quantize(gaussian_noise(KEY, image, jnp.sqrt(100.0)), jnp.uint8, rounding="truncate")
+    assert noisy.dtype == jnp.uint8
+    check_moments(noisy, 99.5, 100 + 1 / 12)  # truncation takes half a grey level
+    first, second = np.asarray(noisy, np.float64)[..., :2].reshape(-1, 2).T
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.05  # a draw for each channel
