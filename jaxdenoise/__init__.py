@@ -8,23 +8,32 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
+    "box3d_filter": "filters",
+    "box_filter": "filters",
+    "calibrate": "calibration",
     "convolve": "psf",
     "denoise": "prediction",
     "Denoised": "prediction",
     "Denoiser": "training",
+    "estimate_noise": "noise",
     "fit": "training",
+    "gaussian_filter": "filters",
     "gaussian_noise": "noise",
     "gaussian_psf": "psf",
     "load": "checkpoint",
     "mean_over_std": "metrics",
+    "median_filter": "filters",
+    "noise_level": "calibration",
     "poisson_gaussian_noise": "noise",
     "psnr": "metrics",
+    "quantize": "noise",
     "read": "images",
     "save": "checkpoint",
     "si_psnr": "metrics",
     "snr_db": "metrics",
     "ssim": "metrics",
     "TrainConfig": "config",
+    "wiener_filter": "filters",
     "write": "images",
 }
 

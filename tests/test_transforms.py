@@ -18,17 +18,31 @@ PSF = jd.gaussian_psf(1.0)
 
 # The function with all but its array arguments given, and a batch of each argument.
 DEVICE = {
+    "box3d_filter": (jd.box3d_filter, (IMAGES[:, None].repeat(3, 1),)),
+    "box_filter": (lambda x: jd.box_filter(x, (3, 5)), (IMAGES,)),
+    "calibrate": (lambda x: jd.calibrate(lambda x, s: jd.gaussian_filter(x, s, radius=4), x, jnp.array([0.7, 1.5])).risk, (IMAGES,)),
     "convolve": (lambda x: jd.convolve(x, PSF), (IMAGES,)),
+    "estimate_noise": (lambda x: jnp.stack(jd.estimate_noise(x)), (IMAGES,)),
+    "gaussian_filter": (lambda x: jd.gaussian_filter(x, 1.2), (IMAGES,)),
     "gaussian_noise": (lambda key, x: jd.gaussian_noise(key, x, 2.0), (KEYS, IMAGES)),
     "gaussian_psf": (lambda sigma: jd.gaussian_psf(sigma, size=9), (jnp.array([0.5, 1.0, 1.5]),)),
     "mean_over_std": (jd.mean_over_std, (IMAGES,)),
+    "median_filter": (jd.median_filter, (IMAGES,)),
+    "noise_level": (lambda x: jnp.stack(jd.noise_level(x)), (IMAGES,)),
     "poisson_gaussian_noise": (lambda key, x: jd.poisson_gaussian_noise(key, x, gain=2.0, read_std=1.0), (KEYS, IMAGES)),
     "psnr": (lambda x, y: jd.psnr(x, y, data_range=255.0), (IMAGES, OTHERS)),
+    "quantize": (lambda x: jd.quantize(x, jnp.uint8), (IMAGES,)),
     "si_psnr": (lambda x, y: jd.si_psnr(x, y, data_range=255.0), (IMAGES, OTHERS)),
     "snr_db": (jd.snr_db, (IMAGES, OTHERS)),
     "ssim": (lambda x, y: jd.ssim(x, y, data_range=255.0), (IMAGES, OTHERS)),
+    "wiener_filter": (lambda x: jd.wiener_filter(x, noise=100.0), (IMAGES,)),
 }
-NO_GRADIENT = {"poisson_gaussian_noise"}  # counts
+NO_GRADIENT = {
+    "estimate_noise",  # leaves out outliers, bins by rank
+    "poisson_gaussian_noise",  # counts
+    "quantize",
+}
+WIDTHS = {"sigma", "size"}  # the one option that may be given by position, as in scipy
 # These drive the device from the host or touch files; each is tested in its module's own tests.
 HOST = {"denoise", "fit", "load", "read", "save", "write"}
 CLASSES = {"Denoised", "Denoiser", "TrainConfig"}
@@ -72,7 +86,7 @@ def test_signatures_follow_the_conventions(name):
     if "key" in names:
         assert names[0] == "key"
     for parameter in parameters:
-        if parameter.default is not inspect.Parameter.empty:
+        if parameter.default is not inspect.Parameter.empty and not (name.endswith("_filter") and parameter.name == names[1] in WIDTHS):
             assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, f"{name}: {parameter.name} must be keyword-only"
     assert getattr(jd, name).__doc__
 
