@@ -6,6 +6,9 @@ import math
 from jaxdenoise import __version__
 from jaxdenoise.config import PRESETS
 
+FILTERS = ("gaussian", "median", "box", "box3d", "wiener")
+BORDERS = ("reflect", "mirror", "nearest", "wrap", "constant")
+
 
 def parser():
     """The parser of the whole command line; ``verb`` in what it parses is the verb's name."""
@@ -34,6 +37,17 @@ def parser():
     verb.add_argument("--resume", action="store_true", help="go on with a training that was interrupted")
     _add_training(verb)
     _add_common(verb)
+
+    verb = _verb(verbs, "filter", "a classical filter; its width is found from the noisy image if it is not given")
+    verb.add_argument("input", nargs="+", metavar="INPUT", help="TIFF, PNG or JPEG")
+    verb.add_argument("-o", "--output", required=True, metavar="DIR", help="where <stem>_<filter>.tif goes")
+    verb.add_argument("--filter", choices=FILTERS, default="gaussian", help="box3d averages over Z, Y and X (default: gaussian)")
+    verb.add_argument("--sigma", type=_sigma, metavar="S|auto", help="of the Gaussian in pixels (default: auto); y,x or z,y,x: one an axis")
+    verb.add_argument("--size", type=_size, metavar="K|auto", help="odd window in pixels (default: auto); y,x or z,y,x: one an axis")
+    verb.add_argument("--mode", choices=BORDERS, default="reflect", help="border, in scipy's words (default: reflect)")
+    verb.add_argument("--dtype", choices=("same", "float32"), default="same", help="of the files written (default: the input's)")
+    _add_axes(verb)
+    _add_common(verb, json_too=True)
 
     verb = _verb(verbs, "evaluate", "compare images with a reference")
     verb.add_argument("input", nargs="+", metavar="IMAGE")
@@ -110,6 +124,24 @@ def _seed(text):
 
 def _data_range(text):
     return text if text == "gt" else _number(text, float, lambda r: 0 < r < math.inf, "'gt' or a positive number of grey levels")
+
+
+def _sigma(text):
+    return _width(text, float, lambda sigma: 0 <= sigma < math.inf, "'auto' or a sigma in pixels (y,x or z,y,x: one an axis)")
+
+
+def _size(text):
+    return _width(text, int, lambda size: size >= 1 and size % 2 == 1, "'auto' or an odd number of pixels (y,x or z,y,x: one an axis)")
+
+
+def _width(text, kind, holds, expected):
+    if text == "auto":
+        return text
+    parts = text.split(",")
+    if len(parts) > 3:
+        raise argparse.ArgumentTypeError(f"expected {expected}, not {text!r}")
+    values = tuple(_number(part, kind, holds, expected) for part in parts)
+    return values if len(values) > 1 else values[0]
 
 
 def _background(text):

@@ -97,6 +97,27 @@ def train(args):
         bars.say(f"wrote {run}")
 
 
+def filter_files(args):
+    """Files in, classically filtered files out."""
+    from jaxdenoise import filtering, images
+
+    targets = images.output_paths(args.input, args.output, args.filter, overwrite=args.overwrite)
+    dtype = None if args.dtype == "same" else args.dtype
+    rows = []
+    with _progress(args.quiet) as bars:
+        for path, target in zip(args.input, targets, strict=True):
+            image = images.read(path, axes=args.axes)
+            options = {"sigma": args.sigma, "size": args.size, "mode": args.mode, "dtype": dtype}
+            frames, parameter, found = filtering.apply(args.filter, image, **options)
+            images.write(target, frames, image.info, dtype=dtype, overwrite=args.overwrite)
+            chosen = {} if found is None else {"noise_std": math.sqrt(found.noise_variance), "noise_correlation": float(found.correlation)}
+            rows.append({"file": path, "output": str(target), "filter": args.filter, **parameter, **chosen})
+            width = ", ".join(f"{name} {value}" for name, value in parameter.items())
+            bars.say(f"wrote {target} ({width}{', found from the image' if found else ''})")
+    if args.json:
+        print(json.dumps(rows))
+
+
 def evaluate(args):
     """The metrics of images against a reference."""
     from jaxdenoise import images, report
@@ -126,7 +147,7 @@ def info(args):
 
     from jaxdenoise import images
 
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tifffile", "imagecodecs", "opencv-python")
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tifffile", "imagecodecs")
     facts = {
         "jaxdenoise": __version__,
         "python": sys.version.split()[0],
@@ -143,7 +164,7 @@ def info(args):
             print(f"{name:18} {'-' if shown is None else shown}")
 
 
-VERBS = {"demo": demo, "denoise": denoise, "train": train, "evaluate": evaluate, "info": info}
+VERBS = {"demo": demo, "denoise": denoise, "train": train, "filter": filter_files, "evaluate": evaluate, "info": info}
 
 _METRICS = ("psnr", "si_psnr", "snr_db", "ssim", "mean_over_std")
 

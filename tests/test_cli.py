@@ -128,6 +128,25 @@ def test_interrupt_and_resume_give_the_uninterrupted_model(images, capsys, monke
     jax.tree.map(np.testing.assert_array_equal, jd.load("run"), jd.load("whole"))
 
 
+def test_filter_writes_files_like_the_input(images, capsys):
+    code, out, _ = run(capsys, "filter", "noisy.tif", "second.tif", "-o", "out", "--filter", "median", "--size", "3", "--json")
+    assert code == 0
+    original, result = jd.read("noisy.tif"), jd.read("out/noisy_median.tif")
+    assert result.info == original.info
+    np.testing.assert_array_equal(result.frames, jd.median_filter(original.frames, (3, 3)))
+    rows = json.loads(out)
+    assert [row["file"] for row in rows] == ["noisy.tif", "second.tif"]
+    assert rows[0] == {"file": "noisy.tif", "output": "out/noisy_median.tif", "filter": "median", "size": 3}
+    assert run(capsys, "filter", "noisy.tif", "-o", "out", "--dtype", "float32")[0] == 0
+    assert tifffile.imread("out/noisy_gaussian.tif").dtype == np.float32
+    found = json.loads(run(capsys, "filter", "noisy.tif", "-o", "out", "--overwrite", "--quiet", "--json")[1])
+    assert 0.3 < found[0]["sigma"] < 5
+    assert found[0]["noise_std"] > 0
+    assert run(capsys, "filter", "noisy.tif", "-o", "y", "--sigma", "1,2.5", "--mode", "wrap", "--dtype", "float32")[0] == 0
+    expected = jd.gaussian_filter(original.frames.astype(np.uint16), (1, 2.5), mode="wrap", dtype="float32")
+    np.testing.assert_array_equal(tifffile.imread("y/noisy_gaussian.tif"), expected)
+
+
 def test_evaluate_prints_the_metrics(images, capsys):
     code, out, _ = run(capsys, "evaluate", "noisy.tif", "truth.tif", "--reference", "truth.tif", "--json")
     result = json.loads(out)
@@ -241,6 +260,7 @@ def bad(images):
     tifffile.imwrite("rgb.tif", np.zeros((64, 64, 3), np.uint8), photometric="rgb")
     cv2.imwrite("rgb.png", np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3))
     tifffile.imwrite("tiny.tif", noise[:5, :5])
+    tifffile.imwrite("tiny4.tif", noise[:4, :4])
     tifffile.imwrite("other_size.tif", noise)
     with pytest.warns(UserWarning, match="zero-size"):
         tifffile.imwrite("nothing.tif", np.zeros((0, 16, 16), np.uint8))
@@ -305,6 +325,17 @@ WRONG = {
     "model missing": "denoise noisy.tif -o out --model nowhere",
     "model of another version": "denoise noisy.tif -o out --model run_of_another",
     "model twice": "denoise noisy.tif -o out --model run --save-model run",
+    "filter with an even size": "filter noisy.tif -o out --filter median --size 4",
+    "filter with four sizes": "filter noisy.tif -o out --filter median --size 3,3,3,3",
+    "filter with a negative sigma": "filter noisy.tif -o out --sigma=-1",
+    "filter with a size that is no number": "filter noisy.tif -o out --filter box --size wide",
+    "filter with a sigma that it lacks": "filter noisy.tif -o out --filter box --sigma 1",
+    "filter with both found and given": "filter noisy.tif -o out --sigma auto --size 5",
+    "filter unknown": "filter noisy.tif -o out --filter bilateral",
+    "filter border unknown": "filter noisy.tif -o out --mode zero",
+    "filter a volume without Z": "filter noisy.tif -o out --filter box3d",
+    "filter a tiny image": "filter tiny4.tif -o out",
+    "filter NaN": "filter nan.tif -o out",
     "train into a file": "train noisy.tif -o file",
     "train into a run": "train noisy.tif -o run_of_another",
     "train on NaN": "train nan.tif -o out",
