@@ -1,5 +1,8 @@
 """DecoNoising on real images with known truth, beside the Gaussian filter: FMD (stack and single protocol) and W2S (single protocol).
 
+The Gaussian filter appears three times: with sigma 1, with the sigma that `calibrate` finds without the truth, and with the best one,
+chosen with the truth. `--filters-only` leaves the network out.
+
     python experiments/benchmark_real.py ../shared/data -o results.json
 
 Protocols: *FMD stack*: train on the captures of a type together, denoise each, clamp to [0, 255], PSNR with range 255, mean over the
@@ -14,13 +17,11 @@ import json
 import time
 from pathlib import Path
 
-import cv2
 import jax
 import numpy as np
 
 import jaxdenoise as jd
-
-SIGMAS = np.arange(0.4, 4.01, 0.1)
+from jaxdenoise.calibration import SIGMAS, calibrate_gaussian
 
 
 def tasks(data):
@@ -45,42 +46,59 @@ def quality(images, truth, protocol):
 
 
 def gaussian(images, sigma):
-    """OpenCV's Gaussian filter, image by image."""
-    return np.stack([cv2.GaussianBlur(image, (0, 0), sigma) for image in images])
+    """Gaussian filter, image by image."""
+    return np.asarray(jd.gaussian_filter(images, (sigma, sigma), mode="mirror"))
 
 
-def run(noisy, truth, protocol, *, psf_sigma, config, seed):
-    """All rows of one experiment, and the network's seconds."""
+def filters(noisy, truth, protocol):
+    """The rows that need no training."""
     key = "si_psnr" if protocol.startswith("w2s") else "psnr"
-    filtered = {float(sigma): quality(gaussian(noisy, sigma), truth, protocol) for sigma in SIGMAS}
+    filtered = {float(sigma): quality(gaussian(noisy, float(sigma)), truth, protocol) for sigma in SIGMAS}
     best = max(filtered, key=lambda sigma: filtered[sigma][key])
+    found = calibrate_gaussian(noisy)
+    return {
+        "raw": quality(noisy, truth, protocol),
+        "gaussian 1": quality(gaussian(noisy, 1.0), truth, protocol),
+        "gaussian auto": filtered[float(found.best)]
+        | {"sigma": round(float(found.best), 2), "noise_correlation": round(float(found.correlation), 3)},
+        "gaussian best": filtered[best] | {"sigma": round(best, 2)},
+    }
+
+
+def network(noisy, truth, protocol, *, psf_sigma, config, seed):
+    """The row of DecoNoising, with its seconds."""
     began = time.monotonic()
     denoiser = jd.fit(jax.random.key(seed), noisy, psf=jd.gaussian_psf(psf_sigma), config=config)
     jax.block_until_ready(denoiser.last)
     trained = time.monotonic()
     result = jd.denoise(denoiser, noisy).denoised
-    predicted = time.monotonic()
-    return {
-        "raw": quality(noisy, truth, protocol),
-        "gaussian 1": quality(gaussian(noisy, 1.0), truth, protocol),
-        "gaussian best": filtered[best] | {"sigma": round(best, 2)},
-        "deconoising": quality(result, truth, protocol)
-        | {"training_s": round(trained - began, 1), "prediction_s": round(predicted - trained, 1)}
-        | {"best_epoch": int(np.flatnonzero(denoiser.history["chosen"])[-1]) + 1},
-    }
+    seconds = {"training_s": round(trained - began, 1), "prediction_s": round(time.monotonic() - trained, 1)}
+    return quality(result, truth, protocol) | seconds | {"best_epoch": int(np.flatnonzero(denoiser.history["chosen"])[-1]) + 1}
 
 
 def print_markdown(results):
-    """One row an experiment; PSNR in dB (scale-invariant for W2S), SSIM behind the slash."""
-    methods = ("raw", "gaussian 1", "gaussian best", "deconoising")
-    print("| experiment | raw | Gaussian, sigma 1 | Gaussian, best sigma (chosen with the truth) | DecoNoising | training | prediction |")
-    print("|---|---|---|---|---|---|---|")
+    """One row an experiment; PSNR in dB (scale-invariant for W2S) / SSIM, sigma in brackets."""
+    columns = {
+        "raw": "raw",
+        "gaussian 1": "Gaussian, sigma 1",
+        "gaussian auto": "Gaussian, auto",
+        "gaussian best": "Gaussian, best sigma (chosen with the truth)",
+        "deconoising": "DecoNoising",
+    }
+    print(f"| experiment | {' | '.join(columns.values())} | training | prediction | noise's lag-1 correlation |")
+    print("|---" * (len(columns) + 4) + "|")
     for label, rows in results.items():
-        key = "si_psnr" if label.startswith("w2s") else "psnr"
-        cells = [f"{rows[method][key]:.2f} / {rows[method]['ssim']:.3f}" for method in methods]
-        cells[2] += f" ({rows['gaussian best']['sigma']:.1f})"
-        network = rows["deconoising"]
-        print(f"| {label} | {' | '.join(cells)} | {network['training_s']:.0f} s | {network['prediction_s']:.0f} s |")
+        cells = [cell(rows.get(method), "si_psnr" if label.startswith("w2s") else "psnr") for method in columns]
+        seconds = rows.get("deconoising", {})
+        cells += [f"{seconds[name]:.0f} s" if name in seconds else "-" for name in ("training_s", "prediction_s")]
+        print(f"| {label} | {' | '.join(cells)} | {rows['gaussian auto']['noise_correlation']:.2f} |")
+
+
+def cell(row, key):
+    """PSNR / SSIM (sigma) of a row, or a dash."""
+    if row is None:
+        return "-"
+    return f"{row[key]:.2f} / {row['ssim']:.3f}" + (f" ({row['sigma']:.2f})" if "sigma" in row else "")
 
 
 def main():
@@ -89,6 +107,7 @@ def main():
     parser.add_argument("data", type=Path, help="folder with fmd/{raw,gt} and w2s/{noisy,gt}")
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmark_real.json"))
     parser.add_argument("--only", default="", help="run the experiments whose names hold this text")
+    parser.add_argument("--filters-only", action="store_true", help="no training")
     parser.add_argument("--preset", default="fast", choices=("fast", "paper"))
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON", help="a field of TrainConfig, such as batch_size=8")
@@ -101,10 +120,13 @@ def main():
     results = json.loads(args.output.read_text()) if args.output.exists() else {}
     for name, noisy, truth, protocol in tasks(args.data):
         label = f"{name} psf={args.psf:g} {args.preset} epochs={config.epochs} seed={args.seed}"
-        label = " ".join([label, *args.set])
-        if args.only in name and label not in results:
-            results[label] = run(noisy, truth, protocol, psf_sigma=args.psf, config=config, seed=args.seed)
-            args.output.write_text(json.dumps(results, indent=1))
+        label = f"{name} filters" if args.filters_only else " ".join([label, *args.set])
+        if args.only not in name or label in results:
+            continue
+        results[label] = filters(noisy, truth, protocol)
+        if not args.filters_only:
+            results[label]["deconoising"] = network(noisy, truth, protocol, psf_sigma=args.psf, config=config, seed=args.seed)
+        args.output.write_text(json.dumps(results, indent=1))
     print_markdown(results)
 
 
