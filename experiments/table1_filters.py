@@ -102,8 +102,7 @@ def table(clean, methods, data_range, column):
 
 def save_figures(folder, names, clean, methods, rows, key):
     """The report's two figures of a data set: clean and noisy; the filters' results."""
-    side = min(clean.shape) // 4
-    zoom = ((clean.shape[0] - side) // 2, (clean.shape[1] - side) // 2, side)
+    zoom = report.busiest_window(clean, min(clean.shape) // 4)
     captions = {name: f"{row[key]:.2f}" for name, row in rows.items()}
     first = {name: frames.reshape(-1, *clean.shape)[0] for name, frames in methods.items()}
     report.save_comparison(folder / names[0], {"noisy": first.pop("noisy"), "clean": clean}, zoom=zoom, captions=captions)

@@ -88,15 +88,9 @@ def _write_all(directory, targets, files, methods, clean, scores, overwrite):
         pictures = {name: frames[0] for name, frames in methods.items()} | {"ground truth": clean}
         captions = {name: f"{values['psnr']:.2f} dB" for name, values in scores.items()}
         side = SIDE // 4
-        report.save_comparison(temporary / targets["picture"].name, pictures, zoom=(*_busiest(clean, side), side), captions=captions)
+        report.save_comparison(temporary / targets["picture"].name, pictures, zoom=report.busiest_window(clean, side), captions=captions)
         directory.mkdir(parents=True, exist_ok=True)
         for target in targets.values():
             (temporary / target.name).replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _busiest(image, side):
-    """Corner of the window with the strongest contrast: where there is something to see."""
-    corners = [(y, x) for y in range(0, image.shape[0] - side, 16) for x in range(0, image.shape[1] - side, 16)]
-    return max(corners, key=lambda corner: image[corner[0] : corner[0] + side, corner[1] : corner[1] + side].std())

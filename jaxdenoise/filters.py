@@ -18,10 +18,12 @@ mode          beyond ``a b c d``  OpenCV's name
 
 Images are float16, bfloat16, float32 (float64 where x64 is enabled) or integers of at most 16 bits. The result has the image's dtype, or
 the one given as ``dtype``: ``dtype="float32"`` returns the means of integers unrounded. Integer results are rounded half to even and
-saturate. Box filters of integers and Gaussian filters of OpenCV's tables are computed exactly, all else in float32 (float64 for float64).
+saturate. Box filters and Gaussian filters of OpenCV's tables take integers to integers exactly, as long as the sum over a window is below
+2^31 (16-bit images: windows of up to 32,767 pixels of one weight); all else is computed in float32 (float64 for float64).
 """
 
 import math
+import operator
 from functools import partial
 
 import jax
@@ -84,12 +86,12 @@ def gaussian_filter(image, sigma=None, *, size=None, radius=None, mode="reflect"
         return _by_kernels(image, cval, tuple(map(_opencv_kernel, sizes)), mode, dtype)
     sigmas = _per_axis("gaussian_filter", "sigma", sigma, image.ndim, 0.0)
     for value in sigmas:
-        _check_sigma("gaussian_filter", value)
+        if not _is_traced_or_at_least_0(value):
+            raise ValueError(f"gaussian_filter: sigma must be a finite number of pixels >= 0, not {value}")
     if sizes is not None:
         radii = [side // 2 for side in sizes]
     elif radius is not None:
-        radii = [2 * value + 1 for value in _per_axis("gaussian_filter", "radius", radius, image.ndim, 0)]
-        radii = [side // 2 for side in _sizes("gaussian_filter", radii, image.ndim)]
+        radii = _whole_numbers("gaussian_filter", "radius", radius, image.ndim, 0)
     else:
         radii = [gaussian_radius(value) for value in sigmas]
     return _by_sigma(image, cval, tuple(sigmas), tuple(radii), mode, dtype)
@@ -187,8 +189,8 @@ def wiener_filter(image, size=3, *, noise=None, mode="constant", cval=0.0, dtype
         ValueError: A size is even, the noise is negative, or image, mode, cval or dtype are not among those above.
     """
     image, dtype, cval = _checked("wiener_filter", image, mode, cval, dtype)
-    if noise is not None and not isinstance(noise, jax.core.Tracer) and not 0 <= noise < math.inf:
-        raise ValueError(f"wiener_filter: noise must be a variance >= 0 in grey levels squared, not {noise}")
+    if noise is not None and (jnp.ndim(noise) or not _is_traced_or_at_least_0(noise)):
+        raise ValueError(f"wiener_filter: noise must be one variance >= 0 in grey levels squared, not {noise}")
     return _wiener(image, cval, noise, _sizes("wiener_filter", size, image.ndim), mode, dtype)
 
 
@@ -319,15 +321,23 @@ def _per_axis(name, what, value, ndim, neutral):
 
 
 def _sizes(name, size, ndim):
-    sizes = _per_axis(name, "size", size, ndim, 1)
+    sizes = _whole_numbers(name, "size", size, ndim, 1)
     for side in sizes:
-        if isinstance(side, jax.core.Tracer):
-            raise ValueError(f"{name}: a size cannot be traced, it decides the program; mark it static")
-        if side != int(side) or side < 1 or side % 2 == 0:
+        if side % 2 == 0:
             raise ValueError(f"{name}: a size must be an odd number of pixels, so that the window has a centre, not {side}")
-    return tuple(map(int, sizes))
+    return sizes
 
 
-def _check_sigma(name, sigma):
-    if not isinstance(sigma, jax.core.Tracer) and not 0 <= sigma < math.inf:
-        raise ValueError(f"{name}: sigma must be a finite number of pixels >= 0, not {sigma}")
+def _whole_numbers(name, what, value, ndim, least):
+    """One whole number an axis, `least` for the axes that `value` leaves out."""
+    values = _per_axis(name, what, value, ndim, least)
+    for number in values:
+        if isinstance(number, jax.core.Tracer):
+            raise ValueError(f"{name}: a {what} cannot be traced, it decides the program; mark it static")
+        if isinstance(number, bool) or not hasattr(number, "__index__") or number < least:
+            raise ValueError(f"{name}: a {what} must be a whole number of pixels >= {least}, not {number}")
+    return tuple(map(operator.index, values))
+
+
+def _is_traced_or_at_least_0(value):
+    return isinstance(value, jax.core.Tracer) or 0 <= value < math.inf

@@ -56,3 +56,9 @@ def save_comparison(path, pictures, *, zoom, captions=None):
         for axis in (top, bottom):
             axis.set_axis_off()
     figure.savefig(path, dpi=150)
+
+
+def busiest_window(image, side):
+    """(y, x, side) of the square of `side` pixels with the strongest contrast: where there is something to see. `image` is (H, W)."""
+    corners = [(y, x) for y in range(0, image.shape[0] - side, 16) for x in range(0, image.shape[1] - side, 16)]
+    return (*max(corners, key=lambda corner: image[corner[0] : corner[0] + side, corner[1] : corner[1] + side].std()), side)

@@ -687,7 +687,10 @@ IMPOSSIBLE = [
     *[(partial(gaussian_filter, IMAGE, sigma, size=size), ">= 0") for sigma in (-1, (1.0, -0.1), np.nan, np.inf) for size in (None, 3)],
     (partial(gaussian_filter, IMAGE, (1.0, 1.0, 1.0)), "sigma has 3 values for 2 axes"),
     (partial(gaussian_filter, IMAGE, 1.0, radius=(1, 1, 1)), "radius has 3 values for 2 axes"),
-    (partial(gaussian_filter, IMAGE, 1.0, radius=-1), "gaussian_filter"),
+    *[
+        (partial(gaussian_filter, IMAGE, 1.0, radius=radius), f"radius must be a whole number.*>= 0, not {radius}")
+        for radius in (-1, 1.5, "a")
+    ],
     (partial(by_traced_sigma, IMAGE), "a traced sigma needs a static size"),
     (partial(box_filter, BYTES, mode="constant", cval=300), "cval must be a whole number that uint8 holds, not 300"),
     (partial(box_filter, BYTES, mode="constant", cval=0.5), "cval must be a whole number that uint8 holds, not 0.5"),
@@ -695,11 +698,15 @@ IMPOSSIBLE = [
     (partial(box_filter, IMAGE, dtype="int32"), "at most 16 bits, not int32"),
     (partial(box3d_filter, IMAGE), r"expected a volume \(Z, Y, X\), got shape \(11, 8\); box_filter is for images"),
     (partial(box3d_filter, IMAGE[None], (1, 1, 3, 3)), "size has 4 values for 3 axes"),
-    (partial(wiener_filter, IMAGE, noise=-1.0), "noise must be a variance >= 0 .*, not -1.0"),
-    (partial(wiener_filter, IMAGE, noise=np.nan), "noise must be a variance >= 0 .*, not nan"),
+    (partial(wiener_filter, IMAGE, noise=-1.0), "noise must be one variance >= 0 .*, not -1.0"),
+    (partial(wiener_filter, IMAGE, noise=np.nan), "noise must be one variance >= 0 .*, not nan"),
+    (partial(wiener_filter, IMAGE, noise=np.ones(8)), "noise must be one variance"),
 ]
 for _apply in (gaussian_filter, box_filter, median_filter, wiener_filter):
-    IMPOSSIBLE += [(partial(_apply, IMAGE, size=size), f"odd number of pixels.*, not {size}") for size in (4, 0, -3, 3.5)]
+    IMPOSSIBLE += [(partial(_apply, IMAGE, size=size), f"odd number of pixels.*, not {size}") for size in (4, 10)]
+    IMPOSSIBLE += [
+        (partial(_apply, IMAGE, size=size), f"whole number of pixels >= 1, not {size}") for size in (0, -3, 3.5, np.inf, np.nan, True, "a")
+    ]
     IMPOSSIBLE += [
         (partial(_apply, IMAGE, size=(3, 4)), "odd number of pixels.*, not 4"),
         (partial(_apply, IMAGE, size=(3, 3, 3)), "size has 3 values for 2 axes"),

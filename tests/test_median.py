@@ -178,6 +178,12 @@ def workspace(program):
     return program.memory_analysis().temp_size_in_bytes
 
 
+def test_the_gradient_of_a_large_window_keeps_no_array_a_pixel_of_it():
+    image = values(RNG, (512, 512), "float32")
+    program = jax.jit(jax.grad(lambda x: (median_filter(x, 31) ** 2).sum())).lower(image).compile()
+    assert 0 < workspace(program) < 31 * 31 * image.nbytes / 20
+
+
 def test_a_large_window_is_opencvs_without_memory_for_window_times_image():
     image = values(RNG, (512, 512), "uint8")
     program = jax.jit(partial(median_filter, size=31, mode="nearest")).lower(image).compile()
