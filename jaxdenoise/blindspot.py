@@ -34,13 +34,25 @@ def stratified_mask(key, shape, *, box):
     Returns:
         (H, W) bool, True at the blind spots.
     """
+    return stratified_order(key, shape, box=box) == 0
+
+
+def stratified_order(key, shape, *, box):
+    """Numbers the pixels of each ``box`` x ``box`` cell from 0 to box^2 - 1, from a random one on, row by row, around the cell's end.
+
+    The pixels of one number are a `stratified_mask` (number 0: that of the same key); together they cover each pixel once. Arguments as
+    there.
+
+    Returns:
+        (H, W) int32.
+    """
     height, width = shape
     cells = -(-height // box), -(-width // box)
-    chosen = jax.random.randint(key, cells, 0, box * box)
+    first = jax.random.randint(key, cells, 0, box * box)
     # Each pixel compares its place in its cell with the cell's choice: no scatter, which accelerators would serialise.
-    chosen = jnp.repeat(jnp.repeat(chosen, box, axis=0), box, axis=1)[:height, :width]
+    first = jnp.repeat(jnp.repeat(first, box, axis=0), box, axis=1)[:height, :width]
     place = (jnp.arange(height) % box)[:, None] * box + jnp.arange(width) % box
-    return chosen == place
+    return (place - first) % (box * box)
 
 
 def replace_from_neighbourhood(key, image, mask, *, radius=2):

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdenoise import blindspot
 
@@ -40,10 +41,21 @@ def undo_symmetry(image, symmetry):
     return jnp.where(symmetry & 1, image[::-1], image)
 
 
-def held_out_mask(key, shape, *, box):
-    """Pixels of a stack (N, H, W) that are never targets, so that they can validate: one random pixel in each box, as bool."""
+def held_out_masks(key, shape, *, box, masks=1):
+    """Pixels of a stack that are never targets, so that they can validate: in each mask one random pixel of each box.
+
+    Args:
+        key: random key.
+        shape: (N, H, W), static.
+        box: side of a cell, see `blindspot.box_size`.
+        masks: how many disjoint masks, from 1 to box^2 (which are all pixels), static.
+
+    Returns:
+        (N, H, W) uint8: the number of the mask that holds the pixel out, from 1 on; 0 for the pixels that may be targets.
+    """
     keys = jax.random.split(key, shape[0])
-    return jax.vmap(lambda k: blindspot.stratified_mask(k, shape[1:], box=box))(keys)
+    order = jax.vmap(lambda k: blindspot.stratified_order(k, shape[1:], box=box))(keys)
+    return jnp.where(order < masks, order + 1, 0).astype(jnp.uint8)
 
 
 def training_batch(key, frames, held_out, *, patch_size, batch_size, box, radius):
@@ -52,7 +64,7 @@ def training_batch(key, frames, held_out, *, patch_size, batch_size, box, radius
     Args:
         key: random key.
         frames: (N, H, W) float32.
-        held_out: (N, H, W) bool, pixels that are never scored; or None.
+        held_out: (N, H, W), from `held_out_masks`: pixels that are not 0 are never scored; or None.
         patch_size: P, not larger than H or W.
         batch_size: B.
         box: side of a blind spot's cell, see `blindspot.box_size`.
@@ -69,7 +81,7 @@ def training_batch(key, frames, held_out, *, patch_size, batch_size, box, radius
         noisy = apply_symmetry(_cut(frames, where, patch_size), symmetry)
         mask = blindspot.stratified_mask(k_mask, noisy.shape, box=box)
         if held_out is not None:
-            mask &= ~apply_symmetry(_cut(held_out, where, patch_size), symmetry)
+            mask &= apply_symmetry(_cut(held_out, where, patch_size), symmetry) == 0
         visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius)
         return Batch(noisy, visible, mask, symmetry)
 
@@ -77,18 +89,74 @@ def training_batch(key, frames, held_out, *, patch_size, batch_size, box, radius
 
 
 def validation_batch(key, frames, held_out, *, patch_size, batch_size, box, radius):
-    """Unturned random patches that are scored on the held-out pixels, or, without any, on fresh blind spots. Arguments as above."""
+    """Unturned random patches, scored on the first of the held-out masks, or, without any, on fresh blind spots. Arguments as above."""
 
     def one(key):
         k_place, k_mask, k_replace = jax.random.split(key, 3)
         where = _random_place(k_place, frames.shape, patch_size)
         noisy = _cut(frames, where, patch_size)
         fresh = held_out is None
-        mask = blindspot.stratified_mask(k_mask, noisy.shape, box=box) if fresh else _cut(held_out, where, patch_size)
+        mask = blindspot.stratified_mask(k_mask, noisy.shape, box=box) if fresh else _cut(held_out, where, patch_size) == 1
         visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius)
         return Batch(noisy, visible, mask, jnp.int32(0))
 
     return jax.vmap(one)(jax.random.split(key, batch_size))
+
+
+class Covering(NamedTuple):
+    """L patches of side P at fixed places, each with M masks of held-out pixels.
+
+    Attributes:
+        noisy: (L, P, P) float32.
+        visible: (L, M, P, P) float32, the same with the mask's pixels replaced.
+        scored: (L, M, P, P) bool, the mask's pixels that count here; each held-out pixel counts once.
+    """
+
+    noisy: jax.Array
+    visible: jax.Array
+    scored: jax.Array
+
+
+def covering_patches(key, frames, held_out, *, patch_size, masks, radius, limit):
+    """Patches on a fixed grid that score each held-out pixel exactly once. Host side: the grid is NumPy's.
+
+    Neighbouring patches overlap; a pixel counts in the patch whose border is further away. Where there would be more than `limit` patches,
+    that many are taken, evenly spread over the grid.
+
+    Args:
+        key: random key, of the values that replace the blind spots.
+        frames: (N, H, W) float32.
+        held_out: (N, H, W), from `held_out_masks`.
+        patch_size: P, not larger than H or W.
+        masks: M, how many masks `held_out` has.
+        radius: of the neighbourhood that replaces a blind spot.
+        limit: the most patches.
+
+    Returns:
+        `Covering`.
+    """
+    spans = [_spans(length, patch_size) for length in frames.shape[1:]]
+    places = [(n, row, column) for n in range(len(frames)) for row in spans[0] for column in spans[1]]
+    places = [places[i] for i in np.linspace(0, len(places) - 1, min(limit, len(places))).round().astype(int)]
+    where = jnp.array([(n, row[0], column[0]) for n, row, column in places])
+    inside = np.arange(patch_size)
+    own = np.array([np.outer(*((span[1] <= inside) & (inside < span[2]) for span in (row, column))) for _, row, column in places])
+
+    def one(key, where, own):
+        noisy = _cut(frames, where, patch_size)
+        numbers = _cut(held_out, where, patch_size)
+        hidden = numbers == jnp.arange(1, masks + 1)[:, None, None]
+        replace = jax.vmap(lambda key, mask: blindspot.replace_from_neighbourhood(key, noisy, mask, radius=radius))
+        return Covering(noisy, replace(jax.random.split(key, masks), hidden), hidden & own)
+
+    return jax.vmap(one)(jax.random.split(key, len(places)), where, own)
+
+
+def _spans(length, patch_size):
+    """(start, first pixel inside that it owns, one behind the last) of the patches that cover an axis, evenly spread."""
+    starts = np.linspace(0, length - patch_size, -(-length // patch_size)).round().astype(int)
+    meets = (starts[1:] + starts[:-1] + patch_size) // 2
+    return list(zip(starts, [0, *meets - starts[1:]], [*meets - starts[:-1], patch_size], strict=True))
 
 
 def _random_place(key, shape, patch_size):

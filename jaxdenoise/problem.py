@@ -24,7 +24,8 @@ class Problem(NamedTuple):
 
     Attributes:
         frames: (N, H, W) float32 above the background, in grey levels.
-        held_out: (N, H, W) bool, pixels that are never targets; None when whole frames are held out.
+        held_out: (N, H, W) uint8 from `patches.held_out_masks`, not 0 for pixels that are never targets; None when whole frames are held
+            out.
         validation: (V, H, W) float32, the frames that validate (the training frames themselves when pixels are held out).
         scale: `Scale`.
         psf: (h, w) float32, square, sum 1.
@@ -37,8 +38,15 @@ class Problem(NamedTuple):
     psf: jax.Array
 
 
-def prepare(key, stack, *, psf, config):
+def prepare(key, stack, *, psf, config, masks=1):
     """Check the data, put it on the device, hold out what validates.
+
+    Args:
+        key: random key.
+        stack: (N, H, W) or (H, W) array of any real dtype, in grey levels.
+        psf: (h, w) array with odd sides.
+        config: `TrainConfig`.
+        masks: how many disjoint masks of held-out pixels, see `patches.held_out_masks`. The first validates.
 
     Returns:
         `Problem`, and the config with its patch size made to fit the frames.
@@ -52,7 +60,7 @@ def prepare(key, stack, *, psf, config):
     if not std > 0:
         raise ValueError(f"the images are constant (every pixel is {stack.flat[0]:g}): there is nothing to learn")
     scale = Scale(*(jnp.float32(v) for v in (background, mean, std)))
-    training, validation, held_out = _hold_out(key, jnp.asarray(frames), config)
+    training, validation, held_out = _hold_out(key, jnp.asarray(frames), config, masks)
     return Problem(training, held_out, validation, scale, jnp.asarray(psf)), config
 
 
@@ -80,14 +88,14 @@ def estimate_background(stack):
     return float(windows.min()) / (side_y * side_x)
 
 
-def _hold_out(key, frames, config):
+def _hold_out(key, frames, config, masks):
     count = frames.shape[0]
     whole = config.validation == "frames" or (config.validation == "auto" and count >= config.FRAMES_TO_SPARE)
     if whole and count > 1:
         training = count - max(1, round(config.validation_fraction * count))
         return frames[:training], frames[training:], None
     box = blindspot.box_size(config.density)
-    return frames, frames, patches.held_out_mask(jax.random.fold_in(key, 2**31 + 1), frames.shape, box=box)
+    return frames, frames, patches.held_out_masks(jax.random.fold_in(key, 2**31 + 1), frames.shape, box=box, masks=masks)
 
 
 def _fit_patch(config, frame_shape, psf_shape):

@@ -83,6 +83,16 @@ def normalized_psf(psf):
     return (psf / psf.sum()).astype(np.float32)
 
 
+def psf_sigma(psf):
+    """Width of a PSF (h, w), of sum 1: the sigma in pixels of the Gaussian with the same variance, the mean over y and x. Host side."""
+    psf = np.asarray(psf, np.float64)
+    variances = []
+    for axis in (0, 1):
+        weights, place = psf.sum(axis=1 - axis), np.arange(psf.shape[axis])
+        variances.append(weights @ (place - weights @ place) ** 2)
+    return float(np.sqrt(max(np.mean(variances), 0)))
+
+
 def convolve(image, psf):
     """Blur an image with a PSF, the border reflected without repeating the edge pixel.
 

@@ -214,9 +214,14 @@ def fit(key, stack, *, psf, config=None, resume=None, on_epoch=None):
     problem, config = prepare(key, stack, psf=psf, config=config)
     snapshot = resume or start(key, config)
     while len(snapshot.history) < config.epochs:
-        snapshot = _run_epoch(key, snapshot, problem, config)
+        snapshot = run_epoch(key, snapshot, problem, config)
         if on_epoch is not None:
             on_epoch(snapshot)
+    return denoiser_of(snapshot, problem, config)
+
+
+def denoiser_of(snapshot, problem, config):
+    """The `Denoiser` that a `Snapshot` of at least one epoch is. It shares the snapshot's arrays: copy it if the training goes on."""
     history = {name: np.array([row[name] for row in snapshot.history]) for name in snapshot.history[0]}
     state = snapshot.state
     return Denoiser(snapshot.best, state.averaged, state.params, problem.psf, problem.scale, history, config)
@@ -246,8 +251,9 @@ def _init(key, config):
     return unet.init(key, config)
 
 
-@partial(jax.jit, static_argnames=("config", "steps"), donate_argnames="state")
-def _train_steps(key, state, problem, rate_scale, *, config, steps):
+def take_steps(key, state, problem, rate_scale, *, config, steps):
+    """Several `train_step`s; the `LossTerms` have a leading axis of steps, but for a single step. Pure; ``config`` and ``steps`` static."""
+
     def step(state, _):
         return train_step(key, state, problem, rate_scale, config=config)
 
@@ -256,28 +262,51 @@ def _train_steps(key, state, problem, rate_scale, *, config, steps):
     return jax.lax.scan(step, state, length=steps)
 
 
+_take_steps = jax.jit(take_steps, static_argnames=("config", "steps"), donate_argnames="state")
 _validation_losses = jax.jit(validation_losses, static_argnames="config")
 
 
-def _run_epoch(key, snapshot, problem, config):
-    state, history = snapshot.state, snapshot.history
-    epoch = len(history)
-    rate_scale = 1.0
-    if config.schedule == "plateau":
-        rate_scale = plateau_factor([row["validation_loss"] for row in history], config.patience)
-    steps = 1 if jax.default_backend() == "cpu" else config.steps_per_epoch
-    rate = float(learning_rate(state.step, config)) * rate_scale
-    terms = []
+def steps_at_once(config):
+    """How many steps one call of the device should take: on CPU one, see `take_steps`; else an epoch."""
+    return 1 if jax.default_backend() == "cpu" else config.steps_per_epoch
+
+
+def validation_key(key, epoch, config):
+    """The random key of an epoch's validation patches (0-based)."""
+    return jax.random.fold_in(key, 2**31 + 2 + (epoch if config.validation_redraw else 0))
+
+
+def rate_scale(history, config):
+    """The factor on the scheduled learning rate in the epoch after those of a snapshot's history."""
+    return plateau_factor([row["validation_loss"] for row in history], config.patience) if config.schedule == "plateau" else 1.0
+
+
+def run_epoch(key, snapshot, problem, config):
+    """Train and validate for one epoch: `Snapshot` to `Snapshot`, whose state is used up. Host side."""
+    state, terms, steps, scale = snapshot.state, [], steps_at_once(config), rate_scale(snapshot.history, config)
     for _ in range(config.steps_per_epoch // steps):
-        state, term = _train_steps(key, state, problem, rate_scale, config=config, steps=steps)
+        state, term = _take_steps(key, state, problem, scale, config=config, steps=steps)
         terms.append(term)
-    key_validation = jax.random.fold_in(key, 2**31 + 2 + (epoch if config.validation_redraw else 0))
-    losses, lowest = np.asarray(_validation_losses(key_validation, state.averaged, problem, config=config)), np.asarray(snapshot.lowest)
+    losses = _validation_losses(validation_key(key, len(snapshot.history), config), state.averaged, problem, config=config)
+    return conclude_epoch(snapshot, state, terms, losses, config)
+
+
+def conclude_epoch(snapshot, state, terms, losses, config):
+    """The `Snapshot` after an epoch. Host side.
+
+    Args:
+        snapshot: that before the epoch.
+        state: `TrainState` after it.
+        terms: list of `losses.LossTerms` of its steps.
+        losses: (V,) validation losses of its averaged parameters.
+        config: `TrainConfig`.
+    """
+    losses, lowest, epoch = np.asarray(losses), np.asarray(snapshot.lowest), len(snapshot.history)
     chosen = is_chosen(losses, lowest, paired=not config.validation_redraw)
     mean = jax.tree.map(lambda *values: float(np.mean(values)), *terms)
     row = {
         "epoch": epoch + 1,
-        "learning_rate": rate,
+        "learning_rate": float(learning_rate(epoch * config.steps_per_epoch, config)) * rate_scale(snapshot.history, config),
         "train_loss": mean.total,
         "data_loss": mean.data,
         "positivity_loss": mean.positivity,
@@ -285,4 +314,4 @@ def _run_epoch(key, snapshot, problem, config):
         "chosen": float(chosen),
     }
     best = jax.tree.map(jnp.copy, state.averaged) if chosen else snapshot.best
-    return Snapshot(state, best, min(losses, lowest, key=np.mean), (*history, row))
+    return Snapshot(state, best, min(losses, lowest, key=np.mean), (*snapshot.history, row))

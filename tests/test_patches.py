@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxdenoise.patches import SYMMETRIES, apply_symmetry, held_out_mask, training_batch, undo_symmetry, validation_batch
+from jaxdenoise.patches import SYMMETRIES, apply_symmetry, held_out_masks, training_batch, undo_symmetry, validation_batch
 from jaxdenoise.psf import convolve
 
 FRAMES = np.arange(3 * 17 * 14, dtype=np.float32).reshape(3, 17, 14)  # each value says where it is
 SIZES = {"patch_size": 12, "batch_size": 24, "box": 4, "radius": 2}
-HELD_OUT = np.asarray(jax.jit(lambda key: held_out_mask(key, FRAMES.shape, box=3))(jax.random.key(5)))
+HELD_OUT = np.asarray(jax.jit(lambda key: held_out_masks(key, FRAMES.shape, box=3))(jax.random.key(5)))
 
 
 def turned(square):
@@ -80,18 +80,18 @@ def test_a_turned_image_has_a_turned_psf(symmetry):
     np.testing.assert_allclose(apply_symmetry(convolve(image, psf), symmetry), expected, atol=1e-5)
 
 
-# held_out_mask
+# held_out_masks
 
 
 def test_held_out_pixels_are_one_in_each_box_of_each_frame():
-    mask = np.asarray(held_out_mask(jax.random.key(0), (5, 18, 12), box=6))
-    assert mask.dtype == bool
+    mask = np.asarray(held_out_masks(jax.random.key(0), (5, 18, 12), box=6))
+    assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask.reshape(5, 3, 6, 2, 6).sum((2, 4)), 1)
     assert len({frame.tobytes() for frame in mask}) == 5
 
 
 def test_held_out_density_with_cut_boxes():
-    mask = np.asarray(jax.jit(lambda key: held_out_mask(key, (400, 10, 13), box=4))(jax.random.key(0)))
+    mask = np.asarray(jax.jit(lambda key: held_out_masks(key, (400, 10, 13), box=4))(jax.random.key(0)))
     assert mask.mean() == pytest.approx(1 / 16, rel=0.05)
 
 

@@ -95,10 +95,10 @@ def test_without_averaging_the_average_is_the_last(scene, tiny_config):
 def test_scanned_steps_equal_single_steps(scene, tiny_config):
     problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     state = training.start(KEY, config).state
-    scanned, terms = training._train_steps(KEY, jax.tree.map(jnp.copy, state), problem, 1.0, config=config, steps=3)
+    scanned, terms = training._take_steps(KEY, jax.tree.map(jnp.copy, state), problem, 1.0, config=config, steps=3)
     losses = []
     for _ in range(3):
-        state, term = training._train_steps(KEY, state, problem, 1.0, config=config, steps=1)
+        state, term = training._take_steps(KEY, state, problem, 1.0, config=config, steps=1)
         losses.append(float(term.total))
     np.testing.assert_allclose(terms.total, losses, rtol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), scanned.params, state.params)
@@ -117,7 +117,7 @@ def test_the_data_stay_on_the_device(scene, tiny_config):
     problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     snapshot = training.start(KEY, config)
     with jax.transfer_guard_device_to_host("disallow"):  # a step returns nothing to the host
-        training._train_steps(KEY, snapshot.state, problem, 1.0, config=config, steps=1)
+        training._take_steps(KEY, snapshot.state, problem, 1.0, config=config, steps=1)
 
 
 def test_held_out_pixels_are_no_targets(scene, tiny_config):

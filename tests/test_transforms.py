@@ -21,8 +21,10 @@ DEVICE = {
     "box3d_filter": (jd.box3d_filter, (IMAGES[:, None].repeat(3, 1),)),
     "box_filter": (lambda x: jd.box_filter(x, (3, 5)), (IMAGES,)),
     "calibrate": (lambda x: jd.calibrate(lambda x, s: jd.gaussian_filter(x, s, radius=4), x, jnp.array([0.7, 1.5])).risk, (IMAGES,)),
+    "confocal_sigma": (lambda x: jd.confocal_sigma(1.4, x, 0.52, pixel_size=0.05), (jnp.array([0.4, 0.45, 0.488]),)),
     "convolve": (lambda x: jd.convolve(x, PSF), (IMAGES,)),
     "estimate_noise": (lambda x: jnp.stack(jd.estimate_noise(x)), (IMAGES,)),
+    "fourier_ring_correlation": (lambda x, y: jd.fourier_ring_correlation(x, y).correlation, (IMAGES, OTHERS)),
     "gaussian_filter": (lambda x: jd.gaussian_filter(x, 1.2), (IMAGES,)),
     "gaussian_noise": (lambda key, x: jd.gaussian_noise(key, x, 2.0), (KEYS, IMAGES)),
     "gaussian_psf": (lambda sigma: jd.gaussian_psf(sigma, size=9), (jnp.array([0.5, 1.0, 1.5]),)),
@@ -35,6 +37,7 @@ DEVICE = {
     "si_psnr": (lambda x, y: jd.si_psnr(x, y, data_range=255.0), (IMAGES, OTHERS)),
     "snr_db": (jd.snr_db, (IMAGES, OTHERS)),
     "ssim": (lambda x, y: jd.ssim(x, y, data_range=255.0), (IMAGES, OTHERS)),
+    "widefield_sigma": (lambda x: jd.widefield_sigma(x, 0.52, pixel_size=0.05), (jnp.array([0.8, 1.2, 1.4]),)),
     "wiener_filter": (lambda x: jd.wiener_filter(x, noise=100.0), (IMAGES,)),
 }
 NO_GRADIENT = {
@@ -44,7 +47,7 @@ NO_GRADIENT = {
 }
 WIDTHS = {"sigma", "size"}  # the one option that may be given by position, as in scipy
 # These drive the device from the host or touch files; each is tested in its module's own tests.
-HOST = {"denoise", "fit", "load", "read", "save", "write"}
+HOST = {"denoise", "fit", "load", "measure_psf", "read", "save", "sweep", "write"}
 CLASSES = {"Denoised", "Denoiser", "TrainConfig"}
 
 

@@ -1,0 +1,275 @@
+"""One model for each of several PSFs and seeds, and the choice among the PSFs without ground truth. Host side: drives the jitted steps.
+
+All models see the same data, blind spots and order, so that their scores differ by the PSF alone. A PSF is an argument of the compiled
+program, never a constant in it: one compilation serves all. On an accelerator the models train together as one vmapped program; on CPU,
+where vmapped parameters are slow, one after the other by the same step function, with the same results to rounding.
+`scores` says how the PSF is chosen.
+"""
+
+import math
+import time
+import warnings
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdenoise import scores, training
+from jaxdenoise.calibration import CORRELATED, noise_level
+from jaxdenoise.config import TrainConfig
+from jaxdenoise.problem import prepare
+from jaxdenoise.psf import normalized_psf, psf_sigma
+
+SIGMAS = (0.0, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # of the Gaussian PSFs that are tried if none are named, in pixels; 0: no PSF
+# After this share of the epochs so many PSFs go on: 7 x 0.1 + 4 x 0.15 + 2 x 0.25 + 0.5 = 2.3 trainings for seven candidates.
+HALVING = ((0.1, 4), (0.25, 2), (0.5, 1))
+
+
+class Model(NamedTuple):
+    """One of the models of a sweep.
+
+    Attributes:
+        psf: index into the sweep's PSFs.
+        seed: index of the seed.
+        denoiser: `training.Denoiser`, as far as it was trained.
+        errors: dict of epoch to a (B,) array: the score's summands, patch by patch; they are paired between models.
+        seconds: of wall time that its training and scoring took; a model that trained with others has its share.
+    """
+
+    psf: int
+    seed: int
+    denoiser: training.Denoiser
+    errors: dict
+    seconds: float
+
+    @property
+    def epochs(self):
+        """How many epochs it was trained for."""
+        return len(self.denoiser.history["epoch"])
+
+    @property
+    def score(self):
+        """The latest score: the error of the denoised image plus the noise's variance, over the data's variance."""
+        return float(self._latest.mean())
+
+    @property
+    def score_se(self):
+        """Standard error of the score. Most of it is the noise of the pixels, which all models share."""
+        return scores.standard_error(self._latest)
+
+    @property
+    def _latest(self):
+        return self.errors[max(self.errors)]
+
+
+class Sweep(NamedTuple):
+    """What `sweep` found.
+
+    Attributes:
+        models: tuple of `Model`, PSF by PSF, seed by seed.
+        chosen: index of the PSF that was chosen.
+        denoiser: `training.Denoiser` of that PSF, of the seed with the lowest score.
+        correlation: lag-1 autocorrelation of the noise, see `calibration.noise_level`. Above `calibration.CORRELATED` the choice is not to
+            be trusted, and a warning says so.
+    """
+
+    models: tuple
+    chosen: int
+    denoiser: training.Denoiser
+    correlation: float
+
+
+def sweep(key, stack, *, psfs, seeds=1, config=None, halving=(), together=None, resume=None, on_epoch=None, on_stage=None):
+    """Train one model for each PSF and seed on the same data, and choose among the PSFs by held-out pixels.
+
+    Args:
+        key: random key; the models of the first seed are those of `training.fit` with this key, but that more pixels are held out.
+        stack: (N, H, W) or (H, W) array of any real dtype, in grey levels.
+        psfs: sequence of (h, w) arrays with odd sides; ``[[1.0]]`` means no blur.
+        seeds: how many models for each PSF: other weights, patches and blind spots, the same held-out pixels.
+        config: `TrainConfig`; default ``TrainConfig()``.
+        halving: pairs (share of the epochs, how many PSFs go on), in rising order: all models are scored there, and the PSFs with the
+            lowest scores go on, or, if it is one, `scores.choose`'s choice. `HALVING` is a good one; by default all are trained to the end.
+        together: train the models as one vmapped program; default: everywhere but on CPU.
+        resume: (index of a PSF, `training.Snapshot`): go on with that model of the first seed alone, as after a halving that chose it.
+        on_epoch: called after each epoch with (index of the PSF, of the seed, `training.Snapshot`, number of models still in training).
+        on_stage: called with (tuple of `Model`, tuple of the indices of the PSFs that go on) each time that the models have been scored.
+
+    Returns:
+        `Sweep`; after ``resume`` with that model alone.
+
+    Raises:
+        ValueError: no PSF, no seed, a schedule that is not rising; and what `training.fit` raises.
+    """
+    if len(psfs) == 0 or seeds < 1:
+        raise ValueError(f"sweep: needs at least one PSF and one seed, got {len(psfs)} and {seeds}")
+    config = config or TrainConfig()
+    psfs = _of_one_size([normalized_psf(psf) for psf in psfs])
+    masks = scores.mask_count(np.shape(stack), config)
+    problem, config = prepare(key, stack, psf=psfs[0], config=config, masks=masks)
+    together = jax.default_backend() != "cpu" if together is None else together
+    covering = scores.covering(key, problem, config, masks)
+    running = [_Running(psf, seed, _key(key, seed), config) for psf in range(len(psfs)) for seed in range(seeds)]
+    stages = _stages(halving, config.epochs, len(psfs))
+    if resume is not None:
+        running, stages = [_Running(resume[0], 0, key, config, snapshot=resume[1])], stages[-1:]
+    dropped = []
+
+    def models():
+        everyone = sorted(dropped + running, key=lambda model: (model.psf, model.seed))
+        return tuple(_finish(model, problem, psfs, config) for model in everyone)
+
+    for until, keep in stages:
+        _train(running, problem, psfs, config, until, together, on_epoch)
+        if len({model.psf for model in running}) > 1 or not running[0].errors:  # nothing is left to choose, once one is left
+            _score(running, problem, psfs, covering, config, together)
+        kept = _kept(running, psfs, keep)
+        if on_stage is not None:
+            on_stage(models(), kept)
+        dropped += [model for model in running if model.psf not in kept]
+        running = [model for model in running if model.psf in kept]
+    (chosen,) = _kept(running, psfs, 1)
+    best = min((model for model in models() if model.psf == chosen), key=lambda model: model.score)
+    return Sweep(models(), chosen, best.denoiser, _warned_correlation(problem.frames))
+
+
+def epochs_in_all(halving, epochs, count):
+    """How many epochs of training a sweep of ``count`` models of one seed takes; arguments as in `sweep`."""
+    total, done = 0, 0
+    for until, keep in _stages(halving, epochs, count):
+        total, done, count = total + count * (until - done), until, min(count, keep)
+    return total
+
+
+class _Running:
+    """A model in training."""
+
+    def __init__(self, psf, seed, key, config, snapshot=None):
+        self.psf, self.seed, self.key = psf, seed, key
+        self.snapshot = snapshot or training.start(key, config)
+        self.errors, self.seconds = {}, 0.0
+
+    def params(self, config):
+        state = self.snapshot.state
+        return {"best": self.snapshot.best, "averaged": state.averaged, "last": state.params}[config.weights]
+
+
+def _train(running, problem, psfs, config, until, together, on_epoch):
+    """Train the models until the end of an epoch: all together epoch by epoch, or one model after the other."""
+    groups = [running] if together else [[model] for model in running]
+    for group in groups:
+        while len(group[0].snapshot.history) < until:
+            began = time.monotonic()
+            if len(group) > 1:
+                snapshots = _run_epoch_together(group, problem, psfs, config)
+            else:
+                model = group[0]
+                snapshots = [training.run_epoch(model.key, model.snapshot, problem._replace(psf=psfs[model.psf]), config)]
+            for model, snapshot in zip(group, snapshots, strict=True):
+                model.snapshot = snapshot
+                model.seconds += (time.monotonic() - began) / len(group)
+                if on_epoch is not None:
+                    on_epoch(model.psf, model.seed, snapshot, len(running))
+
+
+def _run_epoch_together(group, problem, psfs, config):
+    keys, own_psfs = jnp.stack([model.key for model in group]), psfs[np.array([model.psf for model in group])]
+    histories = [model.snapshot.history for model in group]
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(model.snapshot.state for model in group))
+    scales = jnp.array([training.rate_scale(history, config) for history in histories])
+    steps, terms = training.steps_at_once(config), []
+    for _ in range(config.steps_per_epoch // steps):
+        states, term = _steps_together(keys, states, own_psfs, problem, scales, config=config, steps=steps)
+        terms.append(term)
+    validation_keys = jax.vmap(lambda key: training.validation_key(key, len(histories[0]), config))(keys)
+    losses = _validation_together(validation_keys, states.averaged, own_psfs, problem, config=config)
+
+    def part(tree, index):
+        return jax.tree.map(lambda leaf: leaf[index], tree)
+
+    return [
+        training.conclude_epoch(model.snapshot, part(states, i), [part(term, i) for term in terms], losses[i], config)
+        for i, model in enumerate(group)
+    ]
+
+
+@partial(jax.jit, static_argnames=("config", "steps"), donate_argnames="states")
+def _steps_together(keys, states, psfs, problem, rate_scales, *, config, steps):
+    def one(key, state, psf, rate_scale):
+        return training.take_steps(key, state, problem._replace(psf=psf), rate_scale, config=config, steps=steps)
+
+    return jax.vmap(one)(keys, states, psfs, rate_scales)
+
+
+@partial(jax.jit, static_argnames="config")
+def _validation_together(keys, params, psfs, problem, *, config):
+    def one(key, params, psf):
+        return training.validation_losses(key, params, problem._replace(psf=psf), config=config)
+
+    return jax.vmap(one)(keys, params, psfs)
+
+
+def _score(running, problem, psfs, covering, config, together):
+    """Add the errors of the epoch that all models have reached."""
+    began = time.monotonic()
+    params, own_psfs = [model.params(config) for model in running], psfs[np.array([model.psf for model in running])]
+    measured = scores.errors_of_models(params, own_psfs, covering, problem.scale, config, together=together)
+    for model, summands in zip(running, scores.summands(measured, covering, problem), strict=True):
+        model.errors[len(model.snapshot.history)] = summands
+        model.seconds += (time.monotonic() - began) / len(running)
+
+
+def _stages(halving, epochs, count):
+    """(epoch, PSFs that go on) of each time that the models are scored."""
+    shares, keeps = [share for share, _ in halving], [keep for _, keep in halving]
+    if sorted(set(shares)) != shares or sorted(keeps, reverse=True) != keeps or not all(0 < share < 1 for share in shares) or 0 in keeps:
+        raise ValueError(f"sweep: halving must be pairs of a rising share between 0 and 1 and a falling number of PSFs, not {halving}")
+    stages = [(max(1, round(share * epochs)), keep) for share, keep in halving]
+    return [*stages, (epochs, count)]
+
+
+def _kept(running, psfs, keep):
+    """The PSFs that go on: those of the lowest scores; if it is one, `scores.choose`'s choice."""
+    left = sorted({model.psf for model in running})
+    if len(left) <= keep:
+        return tuple(left)
+    errors = [_mean_errors(running, psf) for psf in left]
+    if keep == 1:
+        return (left[scores.choose(errors, [psf_sigma(psfs[psf]) for psf in left])],)
+    return tuple(sorted(sorted(left, key=lambda psf: errors[left.index(psf)].mean())[:keep]))
+
+
+def _mean_errors(running, psf):
+    """The latest errors of a PSF's models, means over its seeds: (B,)."""
+    return np.mean([model.errors[max(model.errors)] for model in running if model.psf == psf], axis=0)
+
+
+def _warned_correlation(frames):
+    correlation = float(noise_level(frames)[1]) if min(frames.shape[1:]) >= 5 else math.nan
+    if correlation > CORRELATED:
+        warnings.warn(
+            f"the noise is correlated between neighbouring pixels (lag-1 autocorrelation {correlation:.2f}): the score rewards keeping it, "
+            "so do not trust the choice of the PSF, nor fine structure in the result",
+            stacklevel=3,
+        )
+    return correlation
+
+
+def _finish(model, problem, psfs, config):
+    psf = np.asarray(psfs[model.psf])
+    rim = min(int(np.argmax(psf.any(axis=axis))) for axis in (0, 1))
+    psf = psf[rim : len(psf) - rim, rim : len(psf) - rim]
+    denoiser = training.denoiser_of(model.snapshot, problem._replace(psf=jnp.asarray(psf)), config)
+    return Model(model.psf, model.seed, denoiser, model.errors, model.seconds)
+
+
+def _key(key, seed):
+    return key if seed == 0 else jax.random.fold_in(key, 2**31 - seed)
+
+
+def _of_one_size(psfs):
+    """(K, side, side) float32: all PSFs filled up with zeros to the largest, so that one program serves all."""
+    side = max(max(psf.shape) for psf in psfs)
+    return jnp.asarray(np.stack([np.pad(psf, [((side - length) // 2,) * 2 for length in psf.shape]) for psf in psfs]))
