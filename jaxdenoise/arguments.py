@@ -10,6 +10,10 @@ FILTERS = ("gaussian", "median", "box", "box3d", "wiener")
 BORDERS = ("reflect", "mirror", "nearest", "wrap", "constant")
 
 
+class UsageError(ValueError):
+    """Flags that do not go together."""
+
+
 def parser():
     """The parser of the whole command line; ``verb`` in what it parses is the verb's name."""
     top = _Parser(prog="jaxdenoise", description="Denoise microscopy images without clean data.")
@@ -29,6 +33,7 @@ def parser():
     verb.add_argument("--dtype", choices=("same", "float32"), default="same", help="of the files written (default: the input's)")
     verb.add_argument("--tile-size", type=_positive, metavar="PIXELS", help="side of a tile with its overlap: bounds the memory")
     _add_training(verb)
+    _add_optics(verb)
     _add_common(verb)
 
     verb = _verb(verbs, "train", "train on noisy images and keep the model")
@@ -36,7 +41,29 @@ def parser():
     verb.add_argument("-o", "--output", required=True, metavar="RUN", help="the run folder")
     verb.add_argument("--resume", action="store_true", help="go on with a training that was interrupted")
     _add_training(verb)
+    _add_optics(verb)
     _add_common(verb)
+
+    verb = _verb(verbs, "sweep", "train one model a PSF and choose among them without ground truth")
+    verb.add_argument("input", nargs="+", metavar="INPUT", help="TIFF, PNG or JPEG; several of equal size train together")
+    verb.add_argument("-o", "--output", required=True, metavar="DIR", help="where the models, sweep.json and report.html go")
+    verb.add_argument("--seeds", type=_positive, default=1, metavar="N", help="models for each PSF (default: 1)")
+    verb.add_argument("--halving", action="store_true", help="drop the worse half early, as --psf auto does: a third of the time")
+    verb.add_argument("--reference", metavar="GT", help="a clean image, to judge the choice by; it is not used to choose")
+    _add_training(
+        verb, psf_help="SIGMA|FILE|none, several with commas between (default: auto, which is 0,0.5,0.75,1,1.25,1.5,2)", psf="auto"
+    )
+    _add_common(verb, json_too=True)
+
+    verb = _verb(verbs, "psf", "measure the PSF from an image or stack of beads")
+    verb.add_argument("input", metavar="BEADS", help="TIFF: one image, or planes through focus")
+    verb.add_argument("-o", "--output", required=True, metavar="FILE", help="the PSF, a TIFF for --psf")
+    verb.add_argument("--size", type=_odd, metavar="PIXELS", help="odd side of the PSF (default: about eight sigmas)")
+    verb.add_argument("--saturation", type=_length, metavar="LEVEL", help="grey level from which a pixel is saturated (default: guessed)")
+    verb.add_argument("--bead-diameter", type=_length, metavar="PIXELS", help="to report sigma without the bead's own size")
+    _add_axes(verb)
+    verb.add_argument("--overwrite", action="store_true", help="replace what is there")
+    _add_json(verb)
 
     verb = _verb(verbs, "filter", "a classical filter; its width is found from the noisy image if it is not given")
     verb.add_argument("input", nargs="+", metavar="INPUT", help="TIFF, PNG or JPEG")
@@ -75,15 +102,13 @@ def _verb(verbs, name, text):
     return verb
 
 
-def _add_training(verb):
+_PSF = "Gaussian's sigma in pixels (not its FWHM; default: 1.0), a measured PSF, none, or auto: chosen from the data, in 2.5 times the time"
+
+
+def _add_training(verb, *, psf=None, psf_help=_PSF):
     group = verb.add_argument_group("training")
     group.add_argument("--preset", choices=PRESETS, default="fast", help="fast: about two minutes on two cores; paper: as published")
-    group.add_argument(
-        "--psf",
-        default="1.0",
-        metavar="SIGMA|FILE|none",
-        help="Gaussian's sigma in pixels (not its FWHM), or a measured PSF",
-    )
+    group.add_argument("--psf", default=psf, metavar="SIGMA|FILE|none|auto", help=psf_help)
     group.add_argument("--background", type=_background, metavar="auto|VALUE", help="grey level of no light (default: auto)")
     group.add_argument("--epochs", type=_positive, metavar="N")
     group.add_argument("--patch-size", type=_positive, metavar="PIXELS")
@@ -93,6 +118,15 @@ def _add_training(verb):
     group.add_argument("--symmetries", type=int, choices=(1, 2, 4, 8), help="predictions averaged a pixel: quality against time")
     _add_seed(group)
     _add_axes(verb)
+
+
+def _add_optics(verb):
+    group = verb.add_argument_group("PSF from the optics, instead of --psf")
+    group.add_argument("--na", type=_length, metavar="NA", help="numerical aperture of the objective")
+    group.add_argument("--emission", type=_length, metavar="UM", help="wavelength in micrometres")
+    group.add_argument("--excitation", type=_length, metavar="UM", help="wavelength in micrometres, of a confocal microscope")
+    group.add_argument("--pinhole", type=_length, default=1.0, metavar="AU", help="its diameter in Airy units (default: 1)")
+    group.add_argument("--pixel-size", type=_length, metavar="UM", help="in the sample, in micrometres (default: what the file says)")
 
 
 def _add_common(verb, *, json_too=False):
@@ -116,6 +150,14 @@ def _add_json(verb):
 
 def _positive(text):
     return _number(text, int, lambda n: n >= 1, "a whole number, at least 1")
+
+
+def _odd(text):
+    return _number(text, int, lambda n: n >= 1 and n % 2 == 1, "an odd number of pixels")
+
+
+def _length(text):
+    return _number(text, float, lambda value: 0 < value < math.inf, "a positive number")
 
 
 def _seed(text):

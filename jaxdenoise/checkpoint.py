@@ -142,7 +142,7 @@ def write_config(path, config, *, psf_shape, notes=None):
         "notes": notes or {},
         "config": config.to_dict(),
     }
-    _replace_text(Path(path) / "config.json", json.dumps(header, indent=2) + "\n")
+    replace_text(Path(path) / "config.json", json.dumps(header, indent=2) + "\n")
 
 
 def read_config(path):
@@ -173,7 +173,7 @@ def write_history(path, columns):
     """Write RUN/history.csv; numbers in full, so that reading gives the same bits."""
     lines = [",".join(columns)]
     lines += [",".join(repr(float(value)) for value in row) for row in zip(*columns.values(), strict=True)]
-    _replace_text(Path(path) / "history.csv", "\n".join(lines) + "\n")
+    replace_text(Path(path) / "history.csv", "\n".join(lines) + "\n")
 
 
 def read_history(path):
@@ -224,7 +224,8 @@ def _load_arrays(folder, abstract):
         raise CheckpointError(f"{folder}: cannot be read ({type(error).__name__}: {_one_line(error)})") from error
 
 
-def _replace_text(file, text):
+def replace_text(file, text):
+    """Write a text file so that it appears whole, by rename."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f".{file.name}.{os.getpid()}")

@@ -1,23 +1,14 @@
 """The command line: one function a verb. JAX is imported only after the arguments parse, so that --help answers at once."""
 
-import dataclasses
-import hashlib
 import json
 import math
 import os
-import signal
 import sys
-import time
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 from jaxdenoise import __version__, arguments
-from jaxdenoise.config import TrainConfig
-
-
-class UsageError(ValueError):
-    """Flags that do not go together."""
 
 
 def main(argv=None):
@@ -54,19 +45,23 @@ def demo(args):
 
 def denoise(args):
     """Noisy files in, denoised and deconvolved files out."""
-    from jaxdenoise import checkpoint, images, prediction
+    from jaxdenoise import checkpoint, images, prediction, runs
 
     outputs = [images.output_paths(args.input, args.output, suffix, overwrite=args.overwrite) for suffix in ("denoised", "deconvolved")]
     if args.model and args.save_model:
-        raise UsageError("--save-model keeps a new model; it does not go with --model")
+        raise arguments.UsageError("--save-model keeps a new model; it does not go with --model")
     if args.save_model:
-        _refuse_run(args.save_model, overwrite=args.overwrite)
-    files = images.read_many(args.input, axes=args.axes)
+        runs.refuse_run(args.save_model, overwrite=args.overwrite)
+    files, choice = images.read_many(args.input, axes=args.axes), None
     with _progress(args.quiet) as bars:
-        denoiser = checkpoint.load(args.model, weights=args.weights) if args.model else _train(args, _stack(files), bars)
+        if args.model:
+            denoiser = checkpoint.load(args.model, weights=args.weights)
+        else:
+            denoiser, choice = runs.train(args, _stack(files), bars, psfs=runs.psfs_asked_for(args, files))
+            _say_choice(choice, bars)
         if args.save_model:
             checkpoint.clear(args.save_model)
-            checkpoint.save(args.save_model, denoiser, notes=_notes(args, files))
+            checkpoint.save(args.save_model, denoiser, notes=runs.notes_of(args, files, choice))
         for file, *targets in zip(files, *outputs, strict=True):
             on_tile = bars.predicting(Path(targets[0]).name)
             results = prediction.denoise(denoiser, file.frames, tile_size=args.tile_size, on_tile=on_tile)
@@ -78,23 +73,73 @@ def denoise(args):
 
 def train(args):
     """Training only: noisy files in, a run folder out."""
-    from jaxdenoise import checkpoint, images
+    from jaxdenoise import checkpoint, images, runs
 
     run = Path(args.output)
     files = images.read_many(args.input, axes=args.axes)
-    stack, notes = _stack(files), _notes(args, files)
+    stack, notes = _stack(files), runs.notes_of(args, files)
     resume = None
     if args.resume:
         if checkpoint.has_model(run):
             print(f"{run}: the training is complete; nothing to resume")
             return
-        resume = _resumable(args, run, notes)
+        resume = runs.resumable(args, run, notes)
     else:
-        _refuse_run(run, overwrite=args.overwrite)
+        runs.refuse_run(run, overwrite=args.overwrite)
     with _progress(args.quiet) as bars:
-        denoiser = _train(args, stack, bars, run=run, notes=notes, resume=resume)
-        checkpoint.save(run, denoiser, notes=notes)
+        psfs = runs.psfs_asked_for(args, files)
+        denoiser, choice = runs.train(args, stack, bars, psfs=psfs, run=run, notes=notes, resume=resume)
+        _say_choice(choice, bars)
+        checkpoint.save(run, denoiser, notes=runs.notes_of(args, files, choice))
         bars.say(f"wrote {run}")
+
+
+def sweep(args):
+    """One model a PSF and seed, the table of their scores, the choice."""
+    import jax
+
+    from jaxdenoise import checkpoint, images, prediction, report, runs, sweeps
+
+    folder, psfs = Path(args.output), runs.psfs_of(args.psf, several=True)
+    file = folder / "sweep.json"
+    if folder.is_file():
+        raise arguments.UsageError(f"{folder}: is a file, expected a directory for the results; name another one")
+    if file.exists() and not args.overwrite:
+        raise arguments.UsageError(f"{file}: the file exists; say --overwrite to replace it, or -o for another folder")
+    files = images.read_many(args.input, axes=args.axes)
+    judge = _judge(args) if args.reference else lambda frames: None
+    noisy_psnr = judge([noisy.frames for noisy in files])  # before the training, which a wrong reference should not cost
+    config, halving = runs.config_of(args), sweeps.HALVING if args.halving else ()
+    with _progress(args.quiet) as bars:
+        total = args.seeds * sweeps.epochs_in_all(halving, config.epochs, len(psfs))
+        on_epoch = bars.training(config, total=total)
+        found = sweeps.sweep(
+            jax.random.key(args.seed),
+            _stack(files),
+            psfs=list(psfs.values()),
+            seeds=args.seeds,
+            config=config,
+            halving=halving,
+            on_epoch=lambda psf, seed, snapshot, left: on_epoch(snapshot),
+        )
+        result = runs.table(found.models, list(psfs), found.chosen) | {"noisy_psnr": noisy_psnr}
+        for model, row in zip(found.models, result["candidates"], strict=True):
+            if model.epochs < config.epochs:
+                continue
+            label = f"{row['psf']:g}" if isinstance(row["psf"], float) else Path(row["psf"]).stem
+            run = folder / f"psf-{label}-seed-{model.seed}"
+            checkpoint.clear(run)
+            checkpoint.save(run, model.denoiser, notes=runs.notes_of(args, files, None) | {"psf": row["psf"]})
+            row["run"] = str(run)
+            if args.reference:
+                row["psnr"] = judge([prediction.denoise(model.denoiser, noisy.frames).denoised for noisy in files])
+        checkpoint.replace_text(file, json.dumps(result, indent=2) + "\n")
+    if args.json:
+        print(json.dumps(result))
+        return
+    rows = {f"{row['psf']} (seed {row['seed']})" if args.seeds > 1 else str(row["psf"]): row for row in result["candidates"]}
+    report.print_table("held-out error of each PSF", rows, ("score", "score_se", "psnr", "epochs", "seconds"))
+    print(f"chosen: {result['chosen']} (the widest within one standard error of the best); models are in {folder}")
 
 
 def filter_files(args):
@@ -123,9 +168,7 @@ def evaluate(args):
     from jaxdenoise import images, report
 
     reference = images.read(args.reference, axes=args.axes).frames
-    data_range = float(reference.max() - reference.min()) if args.data_range == "gt" else args.data_range
-    if not data_range > 0:
-        raise UsageError(f"{args.reference}: is constant, so it gives no data range; say --data-range R")
+    data_range = _range_of(reference, args) if args.data_range == "gt" else args.data_range
     rows = []
     for path in args.input:
         frames = images.read(path, axes=args.axes).frames
@@ -164,91 +207,52 @@ def info(args):
             print(f"{name:18} {'-' if shown is None else shown}")
 
 
-VERBS = {"demo": demo, "denoise": denoise, "train": train, "filter": filter_files, "evaluate": evaluate, "info": info}
-
-_METRICS = ("psnr", "si_psnr", "snr_db", "ssim", "mean_over_std")
-
-
-def _train(args, stack, bars, *, run=None, notes=None, resume=None):
-    import jax
-
-    from jaxdenoise import checkpoint, prediction, training
-    from jaxdenoise.problem import prepare
-
-    config, psf = _config(args), _psf(args)
-    if getattr(args, "tile_size", None) is not None:  # a wrong one must not be noticed after minutes of training
-        prediction.core_size(stack.shape[1:], args.tile_size, config.network, psf)
-    if run is not None and resume is None:
-        # The checks that need no training come first, so that bad input neither leaves a folder behind nor costs an earlier run.
-        prepare(jax.random.key(args.seed), stack, psf=psf, config=config)
-        checkpoint.clear(run)
-        checkpoint.write_config(run, config, psf_shape=psf.shape, notes=notes)
-    on_epoch = bars.training(config, done=len(resume.history) if resume else 0)
-    with _interruptible() as interrupted:
-        saved_at = time.monotonic()
-
-        def after_epoch(snapshot):
-            nonlocal saved_at
-            on_epoch(snapshot)
-            if run is not None and (interrupted() or time.monotonic() - saved_at > 10):
-                checkpoint.save_snapshot(run, snapshot)
-                saved_at = time.monotonic()
-            if interrupted():
-                raise KeyboardInterrupt(*([f"go on with --resume -o {run}"] if run is not None else []))
-
-        return training.fit(jax.random.key(args.seed), stack, psf=psf, config=config, resume=resume, on_epoch=after_epoch)
-
-
-def _config(args):
-    changes = {name: getattr(args, name) for name in ("epochs", "batch_size", "background", "weights", "symmetries")}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    config = TrainConfig.preset(args.preset, **changes)
-    if args.filters is not None:
-        config = dataclasses.replace(config, network=dataclasses.replace(config.network, filters=args.filters))
-    return dataclasses.replace(config, patch_size=args.patch_size) if args.patch_size is not None else config
-
-
-def _psf(args):
-    """The PSF that --psf asks for, as an array of sum 1."""
+def psf(args):
+    """A measured PSF from an image or a stack of beads."""
     import numpy as np
 
-    from jaxdenoise import images
-    from jaxdenoise.psf import gaussian_psf, normalized_psf
+    from jaxdenoise import beads, images
+    from jaxdenoise.metadata import ImageInfo
 
-    if args.psf == "none":
-        return np.ones((1, 1), np.float32)
-    try:
-        sigma = float(args.psf)
-    except ValueError:
-        frames = images.read(args.psf).frames
-        if len(frames) != 1:
-            raise UsageError(f"{args.psf}: a PSF is one 2-D image, this file holds {len(frames)}") from None
-        return normalized_psf(frames[0])
-    return np.asarray(gaussian_psf(sigma))
+    target = Path(args.output)
+    if target.exists() and not args.overwrite:
+        raise arguments.UsageError(f"{target}: the file exists; say --overwrite to replace it, or name another one")
+    image = images.read(args.input, axes=args.axes)
+    saturation = args.saturation or (255 if image.info.dtype == np.uint8 else None)  # of other dtypes the frames have to tell
+    found = beads.measure_psf(image.frames, size=args.size, bead_diameter=args.bead_diameter, saturation=saturation)
+    images.write(target, found.psf[None], ImageInfo("YX", found.psf.shape, np.dtype(np.float32)), overwrite=args.overwrite)
+    facts = {
+        "output": str(target),
+        "beads": len(found.positions),
+        "rejected": found.rejected,
+        "sigma": list(found.sigma),
+        "fwhm": list(found.fwhm),
+        "deconvolved_sigma": found.deconvolved_sigma and list(found.deconvolved_sigma),
+        "noise": found.noise,
+        "shape": list(found.psf.shape),
+    }
+    if args.json:
+        print(json.dumps(facts))
+        return
+    print(f"wrote {target}, the mean of {len(found.positions)} beads")
+    print(f"sigma {_pair(found.sigma)}, full width at half maximum {_pair(found.fwhm)}; in pixels, y and x")
+    print(f"noise {100 * found.noise:.2g} % of the peak")
+    left_out = ", ".join(f"{count} {reason}" for reason, count in found.rejected.items() if count)
+    print(f"left out: {left_out or 'none'}")
 
 
-def _resumable(args, run, notes):
-    from jaxdenoise import checkpoint
+VERBS = {
+    "demo": demo,
+    "denoise": denoise,
+    "train": train,
+    "sweep": sweep,
+    "psf": psf,
+    "filter": filter_files,
+    "evaluate": evaluate,
+    "info": info,
+}
 
-    config, header = checkpoint.read_config(run)
-    if config != _config(args):
-        changed = [name for name, value in _config(args).to_dict().items() if value != config.to_dict()[name]]
-        raise UsageError(f"{run}: was trained with another {', '.join(changed)}; resume with the same flags")
-    for name, value in notes.items():
-        if name != "inputs" and header["notes"].get(name) != value:
-            raise UsageError(f"{run}: was trained with another {name}; resume with the same inputs and flags")
-    snapshot = checkpoint.load_snapshot(run, config)
-    if snapshot is None:
-        print(f"jaxdenoise: warning: {run}: no epoch was saved yet; starting from the first", file=sys.stderr)
-    return snapshot
-
-
-def _refuse_run(run, *, overwrite):
-    run = Path(run)
-    if run.is_file():
-        raise UsageError(f"{run}: is a file, a run folder was expected")
-    if (run / "config.json").exists() and not overwrite:
-        raise UsageError(f"{run}: holds a run already; --resume goes on with it, --overwrite replaces it")
+_METRICS = ("psnr", "si_psnr", "snr_db", "ssim", "mean_over_std")
 
 
 def _stack(files):
@@ -257,23 +261,43 @@ def _stack(files):
     return np.concatenate([file.frames for file in files])
 
 
-def _notes(args, files):
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.frames.tobytes())
-    return {
-        "seed": args.seed,
-        "psf": args.psf,
-        "pixels_sha256": digest.hexdigest(),
-        "inputs": list(map(str, args.input)),
-    }
+def _say_choice(choice, bars):
+    if choice is not None:
+        bars.say(f"PSF: sigma {choice['chosen']:g} pixels, the widest whose error is within one standard error of the lowest")
+
+
+def _judge(args):
+    """A function from a list of stacks, one an input, to the mean PSNR of their frames against the reference (with its data range)."""
+    from jaxdenoise import images
+
+    reference = images.read(args.reference, axes=args.axes).frames
+    data_range = _range_of(reference, args)
+
+    def judge(stacks):
+        rows = [_compare(reference, frames, data_range, path, args.reference) for path, frames in zip(args.input, stacks, strict=True)]
+        return _mean(row["psnr"] for row in rows)
+
+    return judge
+
+
+def _range_of(reference, args):
+    data_range = float(reference.max() - reference.min())
+    if not data_range > 0:
+        raise arguments.UsageError(f"{args.reference}: is constant, so it gives no data range")
+    return data_range
+
+
+def _pair(values):
+    return " x ".join(f"{value:.2f}" for value in values)
 
 
 def _compare(reference, frames, data_range, path, reference_path):
     from jaxdenoise import metrics
 
     if len(reference) not in (1, len(frames)) or reference.shape[1:] != frames.shape[1:]:
-        raise UsageError(f"{path}: has shape {frames.shape}, the reference {reference_path} {reference.shape}; frames must match or be one")
+        raise arguments.UsageError(
+            f"{path}: has shape {frames.shape}, the reference {reference_path} {reference.shape}; frames must match or be one"
+        )
     values = {name: [] for name in _METRICS}
     for i, frame in enumerate(frames):
         truth = reference[i if len(reference) > 1 else 0]
@@ -300,29 +324,6 @@ def _keep_compiled_programs():
     """Between runs of the command line, in the user's cache folder unless JAX was told another. JAX reads this when it is imported."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxdenoise"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-
-
-@contextmanager
-def _interruptible():
-    """The first Ctrl-C asks the training to stop after its epoch (the yielded function says so); a second one stops at once."""
-    asked = False
-
-    def ask(signum, frame):
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        print("jaxdenoise: stopping after this epoch; Ctrl-C again stops at once", file=sys.stderr)
-
-    try:
-        before = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not in the main thread: leave signals to their owner
-        yield lambda: False
-        return
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -27,9 +27,9 @@ class Bars:
     def __exit__(self, *error):
         self._progress.stop()
 
-    def training(self, config, *, done=0):
-        """A bar for a training; returns the function to call with the `training.Snapshot` after each epoch."""
-        task = self._progress.add_task("training", total=config.epochs, completed=done, facts="compiling")
+    def training(self, config, *, done=0, total=None):
+        """A bar for a training; returns the function to call with the `training.Snapshot` after each of ``total`` epochs."""
+        task = self._progress.add_task("training", total=total or config.epochs, completed=done, facts="compiling")
         patches = config.steps_per_epoch * config.batch_size
 
         def on_epoch(snapshot):
@@ -57,7 +57,7 @@ class Silence:
     def __init__(self, *, quiet):
         self._quiet = quiet
 
-    def training(self, config, *, done=0):
+    def training(self, config, *, done=0, total=None):
         return lambda snapshot: None
 
     def predicting(self, name):

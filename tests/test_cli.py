@@ -105,7 +105,7 @@ def test_interrupt_and_resume_give_the_uninterrupted_model(images, capsys, monke
     run(capsys, *words, "-o", "whole")
     train_one = progress.Silence.training
 
-    def interrupting(self, config, *, done=0):
+    def interrupting(self, config, *, done=0, total=None):
         def on_epoch(snapshot):
             if len(snapshot.history) == 2:
                 os.kill(os.getpid(), signal.SIGINT)
@@ -126,6 +126,93 @@ def test_interrupt_and_resume_give_the_uninterrupted_model(images, capsys, monke
     assert run(capsys, "train", "second.tif", *words[2:], "-o", "run", "--resume")[0] == 2
     assert run(capsys, *words, "-o", "run", "--resume")[0] == 0
     jax.tree.map(np.testing.assert_array_equal, jd.load("run"), jd.load("whole"))
+
+
+def test_auto_interrupted_and_resumed_gives_the_uninterrupted_model(images, capsys, monkeypatch):
+    words = ["train", "noisy.tif", *SMALL, "--epochs", "6", "--psf", "auto"]
+    run(capsys, *words, "-o", "whole")
+    train_one = progress.Silence.training
+
+    def interrupting(self, config, *, done=0, total=None):
+        def on_epoch(snapshot):
+            if len(snapshot.history) == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return on_epoch
+
+    monkeypatch.setattr(progress.Silence, "training", interrupting)
+    code, _, err = run(capsys, *words, "-o", "run")
+    assert code == 130
+    assert "--resume" in err
+    monkeypatch.setattr(progress.Silence, "training", train_one)
+    assert run(capsys, *words[:-1], "1.0", "-o", "run", "--resume")[0] == 2
+    code, _, err = run(capsys, *words, "-o", "run", "--resume")
+    assert code == 0
+    assert "PSF: sigma" in err
+    jax.tree.map(np.testing.assert_array_equal, jd.load("run"), jd.load("whole"))
+    choices = [json.loads(Path(name, "config.json").read_text())["notes"]["choice"] for name in ("run", "whole")]
+    scores = [[row["score"] for row in choice["candidates"]] for choice in choices]
+    assert scores[0] == scores[1]
+
+
+def test_sweep_prints_the_table_and_keeps_the_models(images, capsys):
+    words = ["sweep", "noisy.tif", "--psf", "0.5,1,none", *SMALL]
+    code, out, _ = run(capsys, *words, "-o", "swept", "--reference", "truth.tif", "--seeds", "2", "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert result == json.loads(Path("swept/sweep.json").read_text())
+    assert [(row["psf"], row["seed"]) for row in result["candidates"]] == [(psf, seed) for psf in (0.5, 1.0, 0.0) for seed in (0, 1)]
+    assert result["chosen"] in (0.0, 0.5, 1.0)
+    for row in result["candidates"]:
+        assert row["score"] > 0 < row["score_se"]
+        assert row["seconds"] > 0
+        frames = jd.denoise(jd.load(row["run"]), jd.read("noisy.tif").frames).denoised
+        truth = tifffile.imread("truth.tif")
+        expected = np.mean([peak_signal_noise_ratio(truth, frame, data_range=truth.max() - truth.min()) for frame in frames])
+        assert row["psnr"] == pytest.approx(expected, abs=1e-3)
+    code, out, _ = run(capsys, *words, "-o", "table")
+    assert "chosen: " in out
+    assert json.loads(Path("table/sweep.json").read_text())["candidates"][0]["psnr"] is None
+    assert run(capsys, *words, "-o", "table")[0] == 2
+
+
+def test_sweep_by_halving_keeps_what_was_trained_to_the_end(images, capsys):
+    code, out, _ = run(capsys, "sweep", "noisy.tif", *SMALL, "--epochs", "6", "--halving", "-o", "swept", "--json")
+    assert code == 0
+    result = json.loads(out)
+    kept = [row for row in result["candidates"] if "run" in row]
+    assert [row["psf"] for row in kept] == [result["chosen"]]
+    assert kept[0]["epochs"] == 6
+    assert [row["psf"] for row in result["candidates"]] == [0, 0.5, 0.75, 1, 1.25, 1.5, 2]
+    assert sorted(p.name for p in Path("swept").iterdir() if p.is_dir()) == [f"psf-{result['chosen']:g}-seed-0"]
+
+
+def test_the_psf_from_the_optics(images, capsys):
+    optics = ["--na", "1.2", "--emission", "0.52"]
+    assert run(capsys, "train", "noisy.tif", "-o", "file", *optics, *SMALL)[0] == 0  # 0.1 um, says the file
+    expected = jd.gaussian_psf(0.2103 * 0.52 / 1.2 / 0.1)
+    np.testing.assert_allclose(jd.load("file").psf, expected, atol=1e-4)
+    confocal = [*optics, "--excitation", "0.488", "--pixel-size", "0.05"]
+    assert run(capsys, "train", "second.tif", "-o", "flag", *confocal, *SMALL)[0] == 0
+    assert jd.load("flag").psf.shape[0] > 9
+
+
+def test_a_psf_from_beads(images, capsys):
+    y, x = np.mgrid[:96, :96]
+    beads = sum(np.exp(-((y - a) ** 2 / 2 / 2.0**2) - (x - b) ** 2 / 2 / 1.5**2) for a in (20.3, 50, 76.6) for b in (21, 48.4, 75))
+    beads = 100 + 1000 * beads + np.random.default_rng(0).normal(size=beads.shape)
+    tifffile.imwrite("beads.tif", beads.round().astype(np.uint16))
+    code, out, _ = run(capsys, "psf", "beads.tif", "-o", "psf.tif", "--json")
+    assert code == 0
+    facts = json.loads(out)
+    assert facts["beads"] == 9
+    np.testing.assert_allclose(facts["sigma"], (2.0, 1.5), rtol=0.03)
+    np.testing.assert_allclose(facts["fwhm"], np.multiply(2.3548, (2.0, 1.5)), rtol=0.03)
+    assert tifffile.imread("psf.tif").sum() == pytest.approx(1, abs=1e-5)
+    assert run(capsys, "psf", "beads.tif", "-o", "psf.tif")[0] == 2
+    out = run(capsys, "psf", "beads.tif", "-o", "psf.tif", "--overwrite")[1]
+    assert "full width at half maximum" in out
+    assert run(capsys, "train", "noisy.tif", "-o", "run", "--psf", "psf.tif", *SMALL)[0] == 0
 
 
 def test_filter_writes_files_like_the_input(images, capsys):
@@ -342,6 +429,22 @@ WRONG = {
     "train on a constant": "train constant.tif -o out",
     "resume nothing": "train noisy.tif -o out --resume",
     "resume another version": "train noisy.tif -o run_of_another --resume",
+    "sweep with a PSF twice": "sweep noisy.tif -o out --psf 1,0.5,1",
+    "sweep with a word": "sweep noisy.tif -o out --psf 1,wide",
+    "sweep with a PSF too wide": "sweep noisy.tif -o out --psf 1,50",
+    "sweep into a file": "sweep noisy.tif -o file",
+    "sweep without a reference": "sweep noisy.tif -o out --reference missing.tif",
+    "sweep with a reference of other size": "sweep noisy.tif -o out --reference other_size.tif",
+    "sweep with a constant reference": "sweep noisy.tif -o out --reference constant.tif",
+    "sweep seeds 0": "sweep noisy.tif -o out --seeds 0",
+    "optics without a wavelength": "denoise noisy.tif -o out --na 1.2",
+    "optics in nanometres": "denoise noisy.tif -o out --na 1.2 --emission 520",
+    "optics without a pixel size": "denoise second.tif -o out --na 1.2 --emission 0.52",
+    "optics and a PSF": "denoise noisy.tif -o out --na 1.2 --emission 0.52 --psf 1",
+    "optics of no lens": "denoise noisy.tif -o out --na 3 --emission 0.52",
+    "beads that are none": "psf constant.tif -o out.tif",
+    "beads into an unknown format": "psf noisy.tif -o out.jpg",
+    "beads over a file": "psf noisy.tif -o second.tif",
     "evaluate missing reference": "evaluate noisy.tif --reference missing.tif",
     "evaluate without reference": "evaluate noisy.tif",
     "evaluate other size": "evaluate noisy.tif --reference other_size.tif",

@@ -1,0 +1,127 @@
+"""Does the choice of the PSF without ground truth find the right one? Every candidate is trained to the end and judged with the truth.
+
+    python experiments/psf_choice.py --data ../shared/data -o psf_choice
+
+Without `--data` on synthetic stacks alone: true sigma 0.7, 1.0, 1.5 and 2.0, three seeds each, 8 frames of 256x256. With it also on FMD
+(stack and single protocol) and W2S (single), as in benchmark_real.py. `auto` is read off the same trainings: a model that successive
+halving drops is the beginning of the one that was trained to the end. Each result is kept in the folder as soon as it is there; a run that
+is started again goes on where it stopped. `--report` prints the table of what is there.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from benchmark_real import quality, tasks
+
+import jaxdenoise as jd
+from jaxdenoise import scores, sweeps, synthetic
+
+TRUE_SIGMAS, SEEDS = (0.7, 1.0, 1.5, 2.0), 3
+SHARES = (0.05, 0.1, 0.15, 0.25, 0.35, 0.5)  # of the training at which all are scored, those of `HALVING` among them
+SYNTHETIC_EPOCHS = 10  # those of the demonstration, whose stacks these are
+
+
+def experiments(data):
+    """(name, function that gives (noisy, truth, protocol), true sigma or None, `TrainConfig`) of each experiment."""
+    for sigma in TRUE_SIGMAS:
+        for seed in range(SEEDS):
+            yield (
+                f"synthetic/{sigma:g}-{seed}",
+                lambda sigma=sigma, seed=seed: scene(sigma, seed),
+                sigma,
+                jd.TrainConfig(epochs=SYNTHETIC_EPOCHS),
+            )
+    for name, *images in tasks(data) if data else ():
+        yield name, lambda images=images: images, None, jd.TrainConfig()
+
+
+def scene(sigma, seed):
+    """A synthetic stack, its truth, and its protocol."""
+    stack = synthetic.static_scene(jax.random.key(1000 + seed), frames=8, shape=(256, 256), psf_sigma=sigma)
+    return np.asarray(stack.noisy), np.asarray(stack.clean), "synthetic"
+
+
+def judged(noisy, truth, protocol, config, psfs):
+    """One row a candidate: its errors at each of `SHARES` and at the end, and the quality of what it denoises."""
+    everyone = [(share, len(psfs)) for share in SHARES]
+    found = jd.sweep(jax.random.key(0), noisy, psfs=[jd.gaussian_psf(sigma) for sigma in psfs], config=config, halving=everyone)
+    rows = []
+    for sigma, model in zip(psfs, found.models, strict=True):
+        result = jd.denoise(model.denoiser, noisy).denoised
+        errors = {epoch: [float(f"{error:.6g}") for error in values] for epoch, values in model.errors.items()}
+        rows.append({"psf": sigma, "seconds": round(model.seconds, 1), "errors": errors, **quality(result, truth, protocol)})
+    return rows
+
+
+def automatic(rows, epochs):
+    """Index of the candidate that successive halving chooses, and the epochs of training that it costs, as `sweeps.sweep` does."""
+    left, trained = list(range(len(rows))), 0
+    last = 0
+    for share, keep in sweeps.HALVING:
+        epoch = max(1, round(share * epochs))
+        trained, last = trained + len(left) * (epoch - last), epoch
+        errors = {k: np.array(rows[k]["errors"][str(epoch)]) for k in left}
+        if keep > 1:
+            left = sorted(sorted(left, key=lambda k: errors[k].mean())[:keep])
+        else:
+            left = [left[scores.choose([errors[k] for k in left], [rows[k]["psf"] for k in left])]]
+    return left[0], trained + epochs - last
+
+
+def rank_correlation(a, b):
+    """Spearman's."""
+    return float(np.corrcoef(np.argsort(np.argsort(a)), np.argsort(np.argsort(b)))[0, 1])
+
+
+def report(folder):
+    """Print what is there as a table; PSNR in dB (scale-invariant for W2S)."""
+    print(
+        "| data | true sigma | "
+        + " | ".join(f"{sigma:g}" for sigma in sweeps.SIGMAS)
+        + " | auto | loss of auto | over no PSF | rank correlation |"
+    )
+    print("|---" * (len(sweeps.SIGMAS) + 6) + "|")
+    for file in sorted(folder.glob("*.json")):
+        result = json.loads(file.read_text())
+        rows, name = result["candidates"], result["name"]
+        key = "si_psnr" if name.startswith("w2s") else "psnr"
+        values = np.array([row[key] for row in rows])
+        errors = [np.mean(row["errors"][max(row["errors"], key=int)]) for row in rows]
+        auto, _ = automatic(rows, result["epochs"])
+        cells = [f"**{value:.2f}**" if k == auto else f"{value:.2f}" for k, value in enumerate(values)]
+        facts = [
+            f"{rows[auto]['psf']:g}",
+            f"{values.max() - values[auto]:.2f}",
+            f"{values[auto] - values[0]:.2f}",
+            f"{rank_correlation(errors, -values):.2f}",
+        ]
+        print(f"| {name} | {result['true_sigma'] or '-'} | {' | '.join(cells + facts)} |")
+
+
+def main():
+    """Parse, run what is not there yet, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder with fmd/{raw,gt} and w2s/{noisy,gt}")
+    parser.add_argument("-o", "--output", type=Path, default=Path("psf_choice"), help="folder of the results")
+    parser.add_argument("--only", default="", help="run the experiments whose names hold this text")
+    parser.add_argument("--report", action="store_true", help="print the table only")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    for name, load, true_sigma, config in [] if args.report else experiments(args.data):
+        file = args.output / f"{name.replace('/', '_')}.json"
+        if args.only not in name or file.exists():
+            continue
+        began = time.monotonic()
+        rows = judged(*load(), config, sweeps.SIGMAS)
+        result = {"name": name, "true_sigma": true_sigma, "epochs": config.epochs, "candidates": rows}
+        file.write_text(json.dumps(result))
+        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+    report(args.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""A training as the command line runs it: from flags to a model, saved on the way, interrupted, resumed. Host side."""
+
+import dataclasses
+import hashlib
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxdenoise import checkpoint, images, optics, prediction, sweeps, training
+from jaxdenoise.arguments import UsageError
+from jaxdenoise.config import TrainConfig
+from jaxdenoise.problem import prepare
+from jaxdenoise.psf import gaussian_psf, normalized_psf
+
+_SAVE_EVERY = 10  # seconds between two states to resume from
+
+
+def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
+    """Train as the flags say.
+
+    Args:
+        args: the parsed command line.
+        stack: (N, H, W) array, in grey levels.
+        bars: `progress.Bars` or `progress.Silence`.
+        psfs: dict of name to PSF: one, or several to choose from.
+        run: the run folder that keeps the state to resume from.
+        notes: dict of JSON values for its config.json.
+        resume: what `resumable` returned.
+
+    Returns:
+        `training.Denoiser`, and what `table` says of the choice, or None where there was none.
+    """
+    config, arrays = config_of(args), list(psfs.values())
+    widest = max(arrays, key=len)
+    if getattr(args, "tile_size", None) is not None:  # a wrong one must not be noticed after minutes of training
+        prediction.core_size(stack.shape[1:], args.tile_size, config.network, widest)
+    key, snapshot, rows = jax.random.key(args.seed), *(resume or (None, None))
+    if run is not None and resume is None:
+        # The checks that need no training come first, so that bad input neither leaves a folder behind nor costs an earlier run.
+        prepare(key, stack, psf=widest, config=config)
+        checkpoint.clear(run)
+        checkpoint.write_config(run, config, psf_shape=widest.shape, notes=notes)
+    with _interruptible() as interrupted:
+        after_epoch = _keeper(run, interrupted, epochs=config.epochs)
+        if len(arrays) == 1:
+            on_epoch = bars.training(config, done=len(snapshot.history) if snapshot else 0)
+            steps = {"resume": snapshot, "on_epoch": lambda snapshot: (on_epoch(snapshot), after_epoch(snapshot))}
+            return training.fit(key, stack, psf=arrays[0], config=config, **steps), None
+
+        def on_stage(models, kept):
+            nonlocal rows
+            rows = rows or (table(models, list(psfs), kept[0]) if len(kept) == 1 else None)
+            if run is not None and rows:
+                checkpoint.write_config(run, config, psf_shape=widest.shape, notes=notes | {"choice": rows})
+
+        epochs = sweeps.epochs_in_all(sweeps.HALVING, config.epochs, len(arrays))
+        on_epoch = bars.training(config, done=epochs - config.epochs + len(snapshot.history) if snapshot else 0, total=epochs)
+
+        def after_any_epoch(psf, seed, snapshot, left):
+            on_epoch(snapshot)
+            after_epoch(snapshot, worth_keeping=left == 1)
+
+        chosen = resume and (list(psfs).index(_name_in(psfs, rows["chosen"])), snapshot)
+        options = {"config": config, "halving": sweeps.HALVING, "resume": chosen}
+        found = sweeps.sweep(key, stack, psfs=arrays, on_epoch=after_any_epoch, on_stage=on_stage, **options)
+    return found.denoiser, rows
+
+
+def table(models, names, chosen):
+    """The rows of a sweep for JSON: {"chosen": PSF, "candidates": [...]}.
+
+    Args:
+        models: of `sweeps.Sweep`.
+        names: of the PSFs, as given to `psfs_of`; numbers become sigmas in pixels.
+        chosen: index of the PSF that was chosen.
+    """
+    rows = [
+        {
+            "psf": _value(names[model.psf]),
+            "seed": model.seed,
+            "score": model.score,
+            "score_se": model.score_se,
+            "psnr": None,
+            "seconds": round(model.seconds, 1),
+            "epochs": model.epochs,
+        }
+        for model in models
+    ]
+    return {"chosen": _value(names[chosen]), "candidates": rows}
+
+
+def config_of(args):
+    """`TrainConfig` of the flags."""
+    changes = {name: getattr(args, name) for name in ("epochs", "batch_size", "background", "weights", "symmetries")}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    config = TrainConfig.preset(args.preset, **changes)
+    if args.filters is not None:
+        config = dataclasses.replace(config, network=dataclasses.replace(config.network, filters=args.filters))
+    return dataclasses.replace(config, patch_size=args.patch_size) if args.patch_size is not None else config
+
+
+def psfs_of(text, *, several=False):
+    """The PSFs that a flag names: dict of name to (h, w) array of sum 1.
+
+    Args:
+        text: a sigma in pixels, "none", a file, or "auto" for the Gaussians of `sweeps.SIGMAS`.
+        several: whether commas stand between several of them.
+    """
+    names = [f"{sigma:g}" for sigma in sweeps.SIGMAS] if text == "auto" else text.split(",") if several else [text]
+    if len(set(names)) < len(names):
+        raise UsageError(f"--psf {text}: names a PSF twice")
+    return {name: _psf(name) for name in names}
+
+
+def psfs_asked_for(args, files):
+    """The PSFs of --psf, or the one of --na and its companions: as `psfs_of`.
+
+    Args:
+        args: the parsed command line.
+        files: list of `images.Image`, whose pixel size counts if --pixel-size does not say it.
+    """
+    if args.na is None:
+        return psfs_of(args.psf or "1.0")
+    if args.psf is not None:
+        raise UsageError("--psf and --na both say what the PSF is: leave one of them out")
+    size = args.pixel_size or files[0].info.pixel_size_um
+    if size is None:
+        raise UsageError(f"{args.input[0]}: does not say its pixel size; give it with --pixel-size, in micrometres")
+    if args.emission is None:
+        raise UsageError("--na needs --emission, the wavelength of the emission in micrometres")
+    if args.excitation is None:
+        sigma = optics.widefield_sigma(args.na, args.emission, pixel_size=size)
+    else:
+        sigma = optics.confocal_sigma(args.na, args.excitation, args.emission, pixel_size=size, pinhole=args.pinhole)
+    sigmas = np.broadcast_to(sigma, 2)
+    return {" ".join(f"{value:.3f}" for value in sigmas): np.asarray(gaussian_psf(tuple(sigmas.tolist())))}
+
+
+def notes_of(args, files, choice=None):
+    """What config.json keeps beside the settings: seed, PSF as it was named, inputs, a digest of their pixels, `table` of a choice."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.frames.tobytes())
+    optics = {name: getattr(args, name, None) for name in ("na", "emission", "excitation", "pinhole", "pixel_size")}
+    return {
+        "seed": args.seed,
+        "psf": args.psf or "1.0" if optics["na"] is None else optics,
+        "pixels_sha256": digest.hexdigest(),
+        "inputs": list(map(str, args.input)),
+        **({} if choice is None else {"choice": choice}),
+    }
+
+
+def resumable(args, run, notes):
+    """(Snapshot, the choice's table or None) to go on from; None if no epoch was saved. UsageError unless inputs and flags are the same."""
+    config, header = checkpoint.read_config(run)
+    if config != config_of(args):
+        changed = [name for name, value in config_of(args).to_dict().items() if value != config.to_dict()[name]]
+        raise UsageError(f"{run}: was trained with another {', '.join(changed)}; resume with the same flags")
+    for name, value in notes.items():
+        if name != "inputs" and header["notes"].get(name) != value:
+            raise UsageError(f"{run}: was trained with another {name}; resume with the same inputs and flags")
+    snapshot = checkpoint.load_snapshot(run, config)
+    if snapshot is None:
+        print(f"jaxdenoise: warning: {run}: no epoch was saved yet; starting from the first", file=sys.stderr)
+        return None
+    return snapshot, header["notes"].get("choice")
+
+
+def refuse_run(run, *, overwrite):
+    """UsageError if the folder holds a run that is not to be overwritten, or is a file."""
+    run = Path(run)
+    if run.is_file():
+        raise UsageError(f"{run}: is a file, a run folder was expected")
+    if (run / "config.json").exists() and not overwrite:
+        raise UsageError(f"{run}: holds a run already; --resume goes on with it, --overwrite replaces it")
+
+
+def _psf(name):
+    if name == "none":
+        return np.ones((1, 1), np.float32)
+    try:
+        sigma = float(name)
+    except ValueError:
+        frames = images.read(name).frames
+        if len(frames) != 1:
+            raise UsageError(f"{name}: a PSF is one 2-D image, this file holds {len(frames)}") from None
+        return normalized_psf(frames[0])
+    return np.asarray(gaussian_psf(sigma))
+
+
+def _value(name):
+    try:
+        return float(name)
+    except ValueError:
+        return 0.0 if name == "none" else name
+
+
+def _name_in(psfs, value):
+    return next(name for name in psfs if _value(name) == value)
+
+
+def _keeper(run, interrupted, *, epochs):
+    """What happens after an epoch: now and then the state is saved, and a Ctrl-C is heeded."""
+    saved_at = time.monotonic()
+
+    def after_epoch(snapshot, *, worth_keeping=True):
+        nonlocal saved_at
+        keep = run is not None and worth_keeping
+        if keep and (interrupted() or time.monotonic() - saved_at > _SAVE_EVERY):
+            checkpoint.save_snapshot(run, snapshot)
+            saved_at = time.monotonic()
+        if interrupted():
+            raise KeyboardInterrupt(*([f"go on with --resume -o {run}"] if keep else []))
+
+    return after_epoch
+
+
+@contextmanager
+def _interruptible():
+    """The first Ctrl-C asks the training to stop after its epoch (the yielded function says so); a second one stops at once."""
+    asked = False
+
+    def ask(signum, frame):
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("jaxdenoise: stopping after this epoch; Ctrl-C again stops at once", file=sys.stderr)
+
+    try:
+        before = signal.signal(signal.SIGINT, ask)
+    except ValueError:  # not in the main thread: leave signals to their owner
+        yield lambda: False
+        return
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
