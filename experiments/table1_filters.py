@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdenoise as jd
-from jaxdenoise import images, report, synthetic
+from jaxdenoise import images, pictures, report, synthetic
 from jaxdenoise.calibration import calibrate_gaussian
 
 LIVECELL = Path("../shared/data/livecell/A172_Phase_A7_1_00d00h00m_1.tif")
@@ -60,13 +60,18 @@ def livecell(path, std, seed):
     return clean, {name: np.asarray(picture, np.float32).mean(-1) for name, picture in methods.items()}
 
 
-def actin(path, offset):
-    """(ground truth (H, W), {method: frames (N, H, W)}) of the stack, or of a synthetic one."""
+def actin_stack(path, offset):
+    """The frames (N, H, W) of the stack, cropped and less the offset as in the report, or of a synthetic one of PSF sigma 1.0."""
     if path is None:
-        stack = np.asarray(synthetic.static_scene(jax.random.key(0), frames=100, shape=(512, 512)).noisy)
+        stack = np.asarray(synthetic.static_scene(jax.random.key(0), frames=100, shape=(512, 512), psf_sigma=1.0).noisy)
     else:
         stack = jd.read(path).frames[:, :512, :512]
-    stack = stack - np.float32(offset)
+    return stack - np.float32(offset if offset is not None else 520.0 if path else 100.0)
+
+
+def actin(path, offset):
+    """(ground truth (H, W), {method: frames (N, H, W)}) of the stack."""
+    stack = actin_stack(path, offset)
     sigma = float(calibrate_gaussian(stack[:4]).best)
     median = jd.median_filter(stack, (3, 3), mode="nearest")
     methods = {
@@ -102,11 +107,11 @@ def table(clean, methods, data_range, column):
 
 def save_figures(folder, names, clean, methods, rows, key):
     """The report's two figures of a data set: clean and noisy; the filters' results."""
-    zoom = report.busiest_window(clean, min(clean.shape) // 4)
+    zoom = pictures.busiest_window(clean, min(clean.shape) // 4)
     captions = {name: f"{row[key]:.2f}" for name, row in rows.items()}
     first = {name: frames.reshape(-1, *clean.shape)[0] for name, frames in methods.items()}
-    report.save_comparison(folder / names[0], {"noisy": first.pop("noisy"), "clean": clean}, zoom=zoom, captions=captions)
-    report.save_comparison(folder / names[1], first | {"clean": clean}, zoom=zoom, captions=captions)
+    pictures.save_comparison(folder / names[0], {"noisy": first.pop("noisy"), "clean": clean}, zoom=zoom, captions=captions)
+    pictures.save_comparison(folder / names[1], first | {"clean": clean}, zoom=zoom, captions=captions)
 
 
 def main():
@@ -142,8 +147,7 @@ def run(args):
             results[f"LIVECell, noise of {kind}, seed {seed}"] = rows
             if std == 10 and seed == args.seeds[0]:
                 save_figures(args.output, ("figure2.png", "figure3.png"), clean, methods, rows, "mean_over_std")
-    offset = args.offset if args.offset is not None else 520.0 if args.actin else 100.0
-    truth, methods = actin(args.actin, offset)
+    truth, methods = actin(args.actin, args.offset)
     rows = table(truth, methods, float(truth.max() - truth.min()), 1 if args.actin else None)
     results[f"Mouse actin, {args.actin}" if args.actin else "Mouse actin: not given; a synthetic stack of 100 frames instead"] = rows
     save_figures(args.output, ("figure4.png", "figure5.png"), truth, methods, rows, "psnr")

@@ -23,6 +23,7 @@ def parser():
     verb = _verb(verbs, "demo", "make a synthetic stack, train on it, compare with the classical filters")
     verb.add_argument("-o", "--output", default="demo", metavar="DIR", help="where the pictures and TIFFs go (default: demo)")
     _add_seed(verb)
+    _add_report(verb)
     _add_common(verb, json_too=True)
 
     verb = _verb(verbs, "denoise", "train on noisy images and denoise them; or use a model that is there")
@@ -34,6 +35,7 @@ def parser():
     verb.add_argument("--tile-size", type=_positive, metavar="PIXELS", help="side of a tile with its overlap: bounds the memory")
     _add_training(verb)
     _add_optics(verb)
+    _add_report(verb)
     _add_common(verb)
 
     verb = _verb(verbs, "train", "train on noisy images and keep the model")
@@ -42,6 +44,7 @@ def parser():
     verb.add_argument("--resume", action="store_true", help="go on with a training that was interrupted")
     _add_training(verb)
     _add_optics(verb)
+    _add_report(verb)
     _add_common(verb)
 
     verb = _verb(verbs, "sweep", "train one model a PSF and choose among them without ground truth")
@@ -50,9 +53,9 @@ def parser():
     verb.add_argument("--seeds", type=_positive, default=1, metavar="N", help="models for each PSF (default: 1)")
     verb.add_argument("--halving", action="store_true", help="drop the worse half early, as --psf auto does: a third of the time")
     verb.add_argument("--reference", metavar="GT", help="a clean image, to judge the choice by; it is not used to choose")
-    _add_training(
-        verb, psf_help="SIGMA|FILE|none, several with commas between (default: auto, which is 0,0.5,0.75,1,1.25,1.5,2)", psf="auto"
-    )
+    several = "SIGMA|FILE|none, several with commas between (default: auto, which is 0,0.5,0.75,1,1.25,1.5,2)"
+    _add_training(verb, psf="auto", psf_help=several)
+    _add_report(verb)
     _add_common(verb, json_too=True)
 
     verb = _verb(verbs, "psf", "measure the PSF from an image or stack of beads")
@@ -134,6 +137,10 @@ def _add_common(verb, *, json_too=False):
     verb.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
     if json_too:
         _add_json(verb)
+
+
+def _add_report(verb):
+    verb.add_argument("--no-report", dest="report", action="store_false", help="do not write the report, an HTML file")
 
 
 def _add_seed(verb):

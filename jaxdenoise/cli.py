@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 import sys
 import warnings
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from jaxdenoise import __version__, arguments
 def main(argv=None):
     """Run the command line; returns the exit code: 0 done, 2 the user's error, 130 interrupted."""
     args = arguments.parser().parse_args(argv)
+    args.command = shlex.join(["jaxdenoise", *(sys.argv[1:] if argv is None else argv)])
     try:
         _keep_compiled_programs()
         with warnings.catch_warnings():
@@ -35,7 +37,8 @@ def demo(args):
     from jaxdenoise import report
 
     with _progress(args.quiet) as bars:
-        results = demonstration.run(args.output, seed=args.seed, overwrite=args.overwrite, bars=bars)
+        settings = _settings(args) if args.report else None
+        results = demonstration.run(args.output, seed=args.seed, overwrite=args.overwrite, bars=bars, settings=settings)
     if args.json:
         print(json.dumps(results))
     else:
@@ -48,6 +51,7 @@ def denoise(args):
     from jaxdenoise import checkpoint, images, prediction, runs
 
     outputs = [images.output_paths(args.input, args.output, suffix, overwrite=args.overwrite) for suffix in ("denoised", "deconvolved")]
+    report_path = _report_path(args, Path(args.output) / f"{outputs[0][0].stem.removesuffix('_denoised')}_report.html")
     if args.model and args.save_model:
         raise arguments.UsageError("--save-model keeps a new model; it does not go with --model")
     if args.save_model:
@@ -62,13 +66,16 @@ def denoise(args):
         if args.save_model:
             checkpoint.clear(args.save_model)
             checkpoint.save(args.save_model, denoiser, notes=runs.notes_of(args, files, choice))
+        first = None
         for file, *targets in zip(files, *outputs, strict=True):
             on_tile = bars.predicting(Path(targets[0]).name)
             results = prediction.denoise(denoiser, file.frames, tile_size=args.tile_size, on_tile=on_tile)
+            first = first or results
             for target, frames in zip(targets, results, strict=True):
                 dtype = None if args.dtype == "same" else args.dtype
                 images.write(target, frames, file.info, dtype=dtype, overwrite=args.overwrite)
                 bars.say(f"wrote {target}")
+        _write_report(args, report_path, files, denoiser, bars, results=first, sweep=choice)
 
 
 def train(args):
@@ -76,6 +83,7 @@ def train(args):
     from jaxdenoise import checkpoint, images, runs
 
     run = Path(args.output)
+    report_path = _report_path(args, run / "report.html", overwrite=args.resume or args.overwrite)
     files = images.read_many(args.input, axes=args.axes)
     stack, notes = _stack(files), runs.notes_of(args, files)
     resume = None
@@ -92,6 +100,7 @@ def train(args):
         _say_choice(choice, bars)
         checkpoint.save(run, denoiser, notes=runs.notes_of(args, files, choice))
         bars.say(f"wrote {run}")
+        _write_report(args, report_path, files, denoiser, bars, sweep=choice)
 
 
 def sweep(args):
@@ -106,6 +115,7 @@ def sweep(args):
         raise arguments.UsageError(f"{folder}: is a file, expected a directory for the results; name another one")
     if file.exists() and not args.overwrite:
         raise arguments.UsageError(f"{file}: the file exists; say --overwrite to replace it, or -o for another folder")
+    report_path = _report_path(args, folder / "report.html")
     files = images.read_many(args.input, axes=args.axes)
     judge = _judge(args) if args.reference else lambda frames: None
     noisy_psnr = judge([noisy.frames for noisy in files])  # before the training, which a wrong reference should not cost
@@ -134,6 +144,8 @@ def sweep(args):
             if args.reference:
                 row["psnr"] = judge([prediction.denoise(model.denoiser, noisy.frames).denoised for noisy in files])
         checkpoint.replace_text(file, json.dumps(result, indent=2) + "\n")
+        truth = images.read(args.reference, axes=args.axes).frames if args.reference else None
+        _write_report(args, report_path, files, found.denoiser, bars, sweep=result, truth=truth)
     if args.json:
         print(json.dumps(result))
         return
@@ -184,19 +196,9 @@ def evaluate(args):
 
 def info(args):
     """Versions, devices, and what files hold."""
-    import importlib.metadata
-
-    import jax
-
     from jaxdenoise import images
 
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tifffile", "imagecodecs")
-    facts = {
-        "jaxdenoise": __version__,
-        "python": sys.version.split()[0],
-        **{name: importlib.metadata.version(name) for name in names},
-        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
-    }
+    facts = _versions()
     files = [{"file": path, **images.read(path, axes=args.axes or None).info.describe()} for path in args.input]
     if args.json:
         print(json.dumps({**facts, "files": files}))
@@ -253,6 +255,40 @@ VERBS = {
 }
 
 _METRICS = ("psnr", "si_psnr", "snr_db", "ssim", "mean_over_std")
+
+
+def _versions():
+    import importlib.metadata
+
+    import jax
+
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tifffile", "imagecodecs")
+    return {
+        "jaxdenoise": __version__,
+        "python": sys.version.split()[0],
+        **{name: importlib.metadata.version(name) for name in names},
+        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
+    }
+
+
+def _settings(args):
+    return {"Flags": {name.replace("_", "-"): value for name, value in vars(args).items() if name != "command"}, "Versions": _versions()}
+
+
+def _report_path(args, path, *, overwrite=None):
+    """Where the report goes, checked before the work starts; None for --no-report."""
+    if args.report and path.exists() and not (args.overwrite if overwrite is None else overwrite):
+        raise arguments.UsageError(f"{path}: the file exists; say --overwrite to replace it, or --no-report")
+    return path if args.report else None
+
+
+def _write_report(args, path, files, denoiser, bars, **options):
+    """The report on the first file."""
+    from jaxdenoise import report
+
+    if path is not None:
+        report.write_for(path, files[0], denoiser, title=args.input[0], settings=_settings(args), commands=[args.command], **options)
+        bars.say(f"wrote {path}")
 
 
 def _stack(files):

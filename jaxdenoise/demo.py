@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxdenoise import filters, images, metrics, prediction, report, synthetic, training
+from jaxdenoise import filters, images, metrics, pictures, prediction, report, synthetic, training
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.metadata import ImageInfo
 from jaxdenoise.psf import gaussian_psf
@@ -23,7 +23,7 @@ FILTERS = {
 BEST_GAUSSIAN = "Gaussian, best sigma"  # chosen with the truth, which no microscopist has: the filter's upper bound
 
 
-def run(directory, *, seed, overwrite, bars):
+def run(directory, *, seed, overwrite, bars, settings=None):
     """Make the stack, train, compare, write.
 
     Args:
@@ -31,6 +31,7 @@ def run(directory, *, seed, overwrite, bars):
         seed: of the scene, the noise and the training.
         overwrite: replace the files of an earlier demonstration.
         bars: `progress.Bars` or `progress.Silence`.
+        settings: dict for the report, report.html; no report without it.
 
     Returns:
         Dict for JSON: "methods" (name to mean psnr and ssim over the frames), "training_seconds", "frames", "shape".
@@ -40,6 +41,7 @@ def run(directory, *, seed, overwrite, bars):
         raise images.ImageError(f"{directory}: is a file, expected a directory for the results; name another one with -o")
     names = ("noisy", "ground_truth", "denoised", "deconvolved")
     targets = {name: directory / f"{name}.tif" for name in names} | {"picture": directory / "comparison.png"}
+    targets |= {"report": directory / "report.html"} if settings else {}
     for target in targets.values():
         if target.exists() and not overwrite:
             raise images.ImageError(f"{target}: the file exists; say --overwrite to replace it, or -o for another folder")
@@ -59,7 +61,8 @@ def run(directory, *, seed, overwrite, bars):
     methods |= {BEST_GAUSSIAN: _best_gaussian(noisy, clean), "DecoNoising": results.denoised}
     scores = {name: _scores(clean, frames) for name, frames in methods.items()}
     files = {"noisy": noisy, "ground_truth": clean[None], "denoised": results.denoised, "deconvolved": results.deconvolved}
-    _write_all(directory, targets, files, methods, clean, scores, overwrite)
+    about = {"title": "jaxdenoise demonstration", "settings": settings, "denoiser": denoiser, "truth": clean}
+    _write_all(directory, targets, files, methods, clean, scores, about)
     return {"methods": scores, "training_seconds": round(seconds, 1), "frames": FRAMES, "shape": [SIDE, SIDE]}
 
 
@@ -76,7 +79,7 @@ def _best_gaussian(noisy, clean):
     return min(candidates, key=lambda frames: np.mean((frames - clean) ** 2))
 
 
-def _write_all(directory, targets, files, methods, clean, scores, overwrite):
+def _write_all(directory, targets, files, methods, clean, scores, about):
     """Write into a folder beside the target, then move: an interrupted demonstration leaves nothing half-written."""
     temporary = directory.with_name(f".{directory.name}.unfinished")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -85,10 +88,13 @@ def _write_all(directory, targets, files, methods, clean, scores, overwrite):
         for name, frames in files.items():
             info = ImageInfo("TYX", frames.shape, np.dtype(np.float32), "imagej")
             images.write(temporary / targets[name].name, frames, info)
-        pictures = {name: frames[0] for name, frames in methods.items()} | {"ground truth": clean}
+        shown = {name: frames[0] for name, frames in methods.items()} | {"ground truth": clean}
         captions = {name: f"{values['psnr']:.2f} dB" for name, values in scores.items()}
-        side = SIDE // 4
-        report.save_comparison(temporary / targets["picture"].name, pictures, zoom=report.busiest_window(clean, side), captions=captions)
+        zoom = pictures.busiest_window(clean, SIDE // 4)
+        pictures.save_comparison(temporary / targets["picture"].name, shown, zoom=zoom, captions=captions)
+        if "report" in targets:
+            stacks = {name: files[name] for name in ("noisy", "denoised", "deconvolved")}
+            report.write_html(temporary / targets["report"].name, **stacks, **about)
         directory.mkdir(parents=True, exist_ok=True)
         for target in targets.values():
             (temporary / target.name).replace(target)

@@ -19,7 +19,7 @@ import numpy as np
 __all__ = ["RingCorrelation", "fourier_ring_correlation", "mean_over_std", "psnr", "ring_resolution", "si_psnr", "snr_db", "ssim"]
 
 ONE_SEVENTH = 1 / 7  # Nieuwenhuizen et al. (2013): the fixed threshold of `ring_resolution`
-_TAPER = 8  # the window falls to 0 over this fraction of each side, as in the published code of Nieuwenhuizen et al.
+_TAPER = 8  # the window falls to 0 over one part in so many of each side, as in the published code of Nieuwenhuizen et al.
 _RINGS_AVERAGED = 3  # before a threshold is looked for: single rings of few pixels dip below it by chance
 
 

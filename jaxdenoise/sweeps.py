@@ -23,8 +23,8 @@ from jaxdenoise.problem import prepare
 from jaxdenoise.psf import normalized_psf, psf_sigma
 
 SIGMAS = (0.0, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # of the Gaussian PSFs that are tried if none are named, in pixels; 0: no PSF
-# After this share of the epochs so many PSFs go on: 7 x 0.1 + 4 x 0.15 + 2 x 0.25 + 0.5 = 2.3 trainings for seven candidates.
-HALVING = ((0.1, 4), (0.25, 2), (0.5, 1))
+# After this share of the epochs so many PSFs go on: 7 x 0.05 + 4 x 0.1 + 2 x 0.35 + 0.5 = 1.95 trainings for seven candidates.
+HALVING = ((0.05, 4), (0.15, 2), (0.5, 1))
 
 
 class Model(NamedTuple):

@@ -17,7 +17,8 @@ import jaxdenoise as jd
 from jaxdenoise import checkpoint, cli, demo, progress
 from jaxdenoise.metadata import ImageInfo
 
-SMALL = ["--epochs", "1", "--filters", "2", "--patch-size", "16", "--batch-size", "1", "--symmetries", "1"]
+SMALL = ["--epochs", "1", "--filters", "2", "--patch-size", "16", "--batch-size", "1", "--symmetries", "1", "--no-report"]
+WITH_REPORT = SMALL[:-1]
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 
@@ -65,11 +66,11 @@ def test_denoise_writes_both_results_like_the_input(images, capsys):
 
 def test_denoise_float32_and_saved_model(images, capsys):
     assert run(capsys, "denoise", "noisy.tif", "-o", "a", "--dtype", "float32", "--save-model", "run", *SMALL)[0] == 0
-    assert run(capsys, "denoise", "noisy.tif", "-o", "b", "--dtype", "float32", "--model", "run", "--quiet")[0] == 0
+    assert run(capsys, "denoise", "noisy.tif", "-o", "b", "--dtype", "float32", "--model", "run", "--quiet", "--no-report")[0] == 0
     a, b = tifffile.imread("a/noisy_denoised.tif"), tifffile.imread("b/noisy_denoised.tif")
     assert a.dtype == np.float32
     np.testing.assert_array_equal(a, b)
-    run(capsys, "denoise", "noisy.tif", "-o", "c", "--dtype", "float32", "--model", "run", "--tile-size", "80")
+    run(capsys, "denoise", "noisy.tif", "-o", "c", "--dtype", "float32", "--model", "run", "--tile-size", "80", "--no-report")
     np.testing.assert_allclose(tifffile.imread("c/noisy_denoised.tif"), a, atol=1e-3)
 
 
@@ -187,6 +188,25 @@ def test_sweep_by_halving_keeps_what_was_trained_to_the_end(images, capsys):
     assert sorted(p.name for p in Path("swept").iterdir() if p.is_dir()) == [f"psf-{result['chosen']:g}-seed-0"]
 
 
+def test_reports_are_written_where_they_belong(images, capsys):
+    words = ["denoise", "noisy.tif", "second.tif", "-o", "out", *WITH_REPORT]
+    assert run(capsys, *words)[0] == 0
+    page = Path("out/noisy_report.html").read_text()
+    assert "jaxdenoise denoise noisy.tif second.tif -o out" in page
+    assert "0.1" in page  # the pixel size
+    for name in Path("out").glob("*.tif"):
+        name.unlink()
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert "noisy_report.html: the file exists" in err
+    assert run(capsys, "train", "second.tif", "-o", "run", *WITH_REPORT)[0] == 0
+    assert "second.tif" in Path("run/report.html").read_text()
+    assert run(capsys, "sweep", "noisy.tif", "-o", "swept", "--psf", "0.5,1", "--reference", "truth.tif", *WITH_REPORT)[0] == 0
+    page = Path("swept/report.html").read_text()
+    assert "Several PSFs were tried" in page
+    assert "PSNR against the clean image" in page
+
+
 def test_the_psf_from_the_optics(images, capsys):
     optics = ["--na", "1.2", "--emission", "0.52"]
     assert run(capsys, "train", "noisy.tif", "-o", "file", *optics, *SMALL)[0] == 0  # 0.1 um, says the file
@@ -275,7 +295,7 @@ def test_demo_in_small(images, capsys, monkeypatch):
     monkeypatch.setattr(demo, "SIDE", 64)
     code, out, _ = run(capsys, "demo", "--json")
     assert code == 0
-    names = ["comparison.png", "deconvolved.tif", "denoised.tif", "ground_truth.tif", "noisy.tif"]
+    names = ["comparison.png", "deconvolved.tif", "denoised.tif", "ground_truth.tif", "noisy.tif", "report.html"]
     assert sorted(path.name for path in Path("demo").iterdir()) == names
     scores = json.loads(out)["methods"]
     assert scores["raw"]["psnr"] == pytest.approx(23, abs=0.5)
