@@ -19,9 +19,9 @@ from benchmark_real import quality, tasks
 
 import jaxdenoise as jd
 from jaxdenoise import scores, sweeps, synthetic
+from jaxdenoise.problem import prepare
 
 TRUE_SIGMAS, SEEDS = (0.7, 1.0, 1.5, 2.0), 3
-SHARES = (0.05, 0.1, 0.15, 0.25, 0.35, 0.5)  # of the training at which all are scored, those of `HALVING` among them
 SYNTHETIC_EPOCHS = 10  # those of the demonstration, whose stacks these are
 
 
@@ -46,30 +46,42 @@ def scene(sigma, seed):
 
 
 def judged(noisy, truth, protocol, config, psfs):
-    """One row a candidate: its errors at each of `SHARES` and at the end, and the quality of what it denoises."""
-    everyone = [(share, len(psfs)) for share in SHARES]
+    """One row a candidate: its errors at each stage of `HALVING` and at the end, and the quality of what it denoises."""
+    everyone = [(share, len(psfs)) for share, _ in sweeps.HALVING]  # none is dropped, all are scored
     found = jd.sweep(jax.random.key(0), noisy, psfs=[jd.gaussian_psf(sigma) for sigma in psfs], config=config, halving=everyone)
+    masked = masked_errors(noisy, found.models, psfs, config)
     rows = []
-    for sigma, model in zip(psfs, found.models, strict=True):
+    for sigma, model, blind in zip(psfs, found.models, masked, strict=True):
         result = jd.denoise(model.denoiser, noisy).denoised
         errors = {epoch: [float(f"{error:.6g}") for error in values] for epoch, values in model.errors.items()}
-        rows.append({"psf": sigma, "seconds": round(model.seconds, 1), "errors": errors, **quality(result, truth, protocol)})
+        rows.append(
+            {"psf": sigma, "seconds": round(model.seconds, 1), "errors": errors, "masked": blind, **quality(result, truth, protocol)}
+        )
     return rows
 
 
+def masked_errors(noisy, models, psfs, config):
+    """The plain masked error of each model on the same held-out pixels, which sees the pixel's surroundings alone."""
+    masks = scores.mask_count(noisy.shape, config)
+    problem, config = prepare(jax.random.key(0), noisy, psf=np.ones((1, 1)), config=config, masks=masks)
+    covering = scores.covering(jax.random.key(0), problem, config, masks)
+    kernels = np.stack([jd.gaussian_psf(sigma, size=17) for sigma in psfs])
+    measured = scores.errors_of_models(
+        [model.denoiser.params for model in models], kernels, covering, problem.scale, config, together=False
+    )
+    return [float(errors.blind.sum() / np.asarray(covering.scored).sum()) for errors in measured]
+
+
 def automatic(rows, epochs):
-    """Index of the candidate that successive halving chooses, and the epochs of training that it costs, as `sweeps.sweep` does."""
-    left, trained = list(range(len(rows))), 0
-    last = 0
+    """Index of the candidate that successive halving chooses, as `sweeps.sweep` does."""
+    left = list(range(len(rows)))
     for share, keep in sweeps.HALVING:
-        epoch = max(1, round(share * epochs))
-        trained, last = trained + len(left) * (epoch - last), epoch
-        errors = {k: np.array(rows[k]["errors"][str(epoch)]) for k in left}
+        errors = {k: np.array(rows[k]["errors"][str(max(1, round(share * epochs)))]) for k in left}
         if keep > 1:
             left = sorted(sorted(left, key=lambda k: errors[k].mean())[:keep])
         else:
             left = [left[scores.choose([errors[k] for k in left], [rows[k]["psf"] for k in left])]]
-    return left[0], trained + epochs - last
+    return left[0]
 
 
 def rank_correlation(a, b):
@@ -78,28 +90,22 @@ def rank_correlation(a, b):
 
 
 def report(folder):
-    """Print what is there as a table; PSNR in dB (scale-invariant for W2S)."""
-    print(
-        "| data | true sigma | "
-        + " | ".join(f"{sigma:g}" for sigma in sweeps.SIGMAS)
-        + " | auto | loss of auto | over no PSF | rank correlation |"
-    )
-    print("|---" * (len(sweeps.SIGMAS) + 6) + "|")
+    """Print what is there as a table; PSNR in dB (scale-invariant for W2S), that of `auto` in bold."""
+    columns = ["data", "true sigma", *(f"{sigma:g}" for sigma in sweeps.SIGMAS), "auto", "behind the best", "above no PSF"]
+    columns += ["rank correlation", "masked error would choose"]
+    print(f"| {' | '.join(columns)} |")
+    print("|---" * len(columns) + "|")
     for file in sorted(folder.glob("*.json")):
         result = json.loads(file.read_text())
-        rows, name = result["candidates"], result["name"]
-        key = "si_psnr" if name.startswith("w2s") else "psnr"
-        values = np.array([row[key] for row in rows])
-        errors = [np.mean(row["errors"][max(row["errors"], key=int)]) for row in rows]
-        auto, _ = automatic(rows, result["epochs"])
-        cells = [f"**{value:.2f}**" if k == auto else f"{value:.2f}" for k, value in enumerate(values)]
-        facts = [
-            f"{rows[auto]['psf']:g}",
-            f"{values.max() - values[auto]:.2f}",
-            f"{values[auto] - values[0]:.2f}",
-            f"{rank_correlation(errors, -values):.2f}",
-        ]
-        print(f"| {name} | {result['true_sigma'] or '-'} | {' | '.join(cells + facts)} |")
+        rows, key = result["candidates"], "si_psnr" if result["name"].startswith("w2s") else "psnr"
+        values, auto = np.array([row[key] for row in rows]), automatic(rows, result["epochs"])
+        errors = [np.mean(row["errors"][str(result["epochs"])]) for row in rows]
+        masked = int(np.argmin([row["masked"] for row in rows]))
+        cells = [result["name"], str(result["true_sigma"] or "-")]
+        cells += [f"**{value:.2f}**" if k == auto else f"{value:.2f}" for k, value in enumerate(values)]
+        cells += [f"{rows[auto]['psf']:g}", f"{values.max() - values[auto]:.2f}", f"{values[auto] - values[0]:.2f}"]
+        cells += [f"{rank_correlation(errors, -values):.2f}", f"{rows[masked]['psf']:g} ({values[masked]:.2f})"]
+        print(f"| {' | '.join(cells)} |")
 
 
 def main():
