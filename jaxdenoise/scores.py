@@ -25,7 +25,7 @@ from jaxdenoise import blindspot, patches, training
 from jaxdenoise.calibration import noise_level
 from jaxdenoise.psf import convolve
 
-_PLACES = 144  # patches that are scored at the most
+_PLACES = 108  # patches that are scored at the most
 _MASKS = 4  # held-out masks at the most
 _CHUNK = 16  # patches scored at once
 

@@ -95,7 +95,8 @@ def sweep(key, stack, *, psfs, seeds=1, config=None, halving=(), together=None, 
         together: train the models as one vmapped program; default: everywhere but on CPU.
         resume: (index of a PSF, `training.Snapshot`): go on with that model of the first seed alone, as after a halving that chose it.
         on_epoch: called after each epoch with (index of the PSF, of the seed, `training.Snapshot`, number of models still in training).
-        on_stage: called with (tuple of `Model`, tuple of the indices of the PSFs that go on) each time that the models have been scored.
+        on_stage: called with (tuple of `Model`, tuple of the indices of the PSFs that go on) after each of these scorings, and at the end.
+            Parameters of models that go on are used up by their next epoch.
 
     Returns:
         `Sweep`; after ``resume`` with that model alone.
