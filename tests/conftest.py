@@ -16,6 +16,13 @@ from jaxdenoise.problem import Scale  # noqa: E402
 from jaxdenoise.psf import gaussian_psf  # noqa: E402
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_programs():
+    """Each program takes a few memory maps, of which Linux allows a process 65,530: all tests in one process would run out of them."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def tiny_config():
     """A training that takes a second."""
