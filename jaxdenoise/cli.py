@@ -105,9 +105,7 @@ def train(args):
 
 def sweep(args):
     """One model a PSF and seed, the table of their scores, the choice."""
-    import jax
-
-    from jaxdenoise import checkpoint, images, prediction, report, runs, sweeps
+    from jaxdenoise import checkpoint, comparison, images, prediction, report, runs
 
     folder, psfs = Path(args.output), runs.psfs_of(args.psf, several=True)
     file = folder / "sweep.json"
@@ -117,34 +115,28 @@ def sweep(args):
         raise arguments.UsageError(f"{file}: the file exists; say --overwrite to replace it, or -o for another folder")
     report_path = _report_path(args, folder / "report.html")
     files = images.read_many(args.input, axes=args.axes)
-    judge = _judge(args) if args.reference else lambda frames: None
+    reference = comparison.read_reference(args.reference, axes=args.axes) if args.reference else None
+
+    def judge(stacks):
+        if reference is not None:
+            named = zip(args.input, stacks, strict=True)
+            return comparison.mean([comparison.compare(reference, frames, name=path) for path, frames in named])["psnr"]
+
     noisy_psnr = judge([noisy.frames for noisy in files])  # before the training, which a wrong reference should not cost
-    config, halving = runs.config_of(args), sweeps.HALVING if args.halving else ()
     with _progress(args.quiet) as bars:
-        total = args.seeds * sweeps.epochs_in_all(halving, config.epochs, len(psfs))
-        on_epoch = bars.training(config, total=total)
-        found = sweeps.sweep(
-            jax.random.key(args.seed),
-            _stack(files),
-            psfs=list(psfs.values()),
-            seeds=args.seeds,
-            config=config,
-            halving=halving,
-            on_epoch=lambda psf, seed, snapshot, left: on_epoch(snapshot),
-        )
+        found = runs.sweep(args, _stack(files), bars, psfs=psfs)
         result = runs.table(found.models, list(psfs), found.chosen) | {"noisy_psnr": noisy_psnr}
         for model, row in zip(found.models, result["candidates"], strict=True):
-            if model.epochs < config.epochs:
+            if model.epochs < found.denoiser.config.epochs:  # dropped on the way
                 continue
             label = f"{row['psf']:g}" if isinstance(row["psf"], float) else Path(row["psf"]).stem
             run = folder / f"psf-{label}-seed-{model.seed}"
             checkpoint.clear(run)
             checkpoint.save(run, model.denoiser, notes=runs.notes_of(args, files, None) | {"psf": row["psf"]})
             row["run"] = str(run)
-            if args.reference:
-                row["psnr"] = judge([prediction.denoise(model.denoiser, noisy.frames).denoised for noisy in files])
+            row["psnr"] = judge(prediction.denoise(model.denoiser, noisy.frames).denoised for noisy in files)
         checkpoint.replace_text(file, json.dumps(result, indent=2) + "\n")
-        truth = images.read(args.reference, axes=args.axes).frames if args.reference else None
+        truth = None if reference is None else reference.frames
         _write_report(args, report_path, files, found.denoiser, bars, sweep=result, truth=truth)
     if args.json:
         print(json.dumps(result))
@@ -177,21 +169,19 @@ def filter_files(args):
 
 def evaluate(args):
     """The metrics of images against a reference."""
-    from jaxdenoise import images, report
+    from jaxdenoise import comparison, images, report
 
-    reference = images.read(args.reference, axes=args.axes).frames
-    data_range = _range_of(reference, args) if args.data_range == "gt" else args.data_range
+    reference = comparison.read_reference(args.reference, axes=args.axes, data_range=args.data_range)
     rows = []
     for path in args.input:
         frames = images.read(path, axes=args.axes).frames
-        scores = _compare(reference, frames, data_range, path, args.reference)
-        rows.append({"file": path, "frames": len(frames), **scores})
-    mean = {name: _mean(row[name] for row in rows) for name in _METRICS}
+        rows.append({"file": path, "frames": len(frames), **comparison.compare(reference, frames, name=path)})
+    mean = comparison.mean(rows)
     if args.json:
-        print(json.dumps({"images": rows, "mean": mean, "data_range": data_range}))
+        print(json.dumps({"images": rows, "mean": mean, "data_range": reference.data_range}))
         return
     table = {row["file"]: row for row in rows} | ({"mean": mean} if len(rows) > 1 else {})
-    report.print_table(f"against {args.reference}, data range {data_range:g}", table, _METRICS)
+    report.print_table(f"against {args.reference}, data range {reference.data_range:g}", table, comparison.METRICS)
 
 
 def info(args):
@@ -254,8 +244,6 @@ VERBS = {
     "info": info,
 }
 
-_METRICS = ("psnr", "si_psnr", "snr_db", "ssim", "mean_over_std")
-
 
 def _versions():
     import importlib.metadata
@@ -302,54 +290,8 @@ def _say_choice(choice, bars):
         bars.say(f"PSF: sigma {choice['chosen']:g} pixels, the widest whose error is within one standard error of the lowest")
 
 
-def _judge(args):
-    """A function from a list of stacks, one an input, to the mean PSNR of their frames against the reference (with its data range)."""
-    from jaxdenoise import images
-
-    reference = images.read(args.reference, axes=args.axes).frames
-    data_range = _range_of(reference, args)
-
-    def judge(stacks):
-        rows = [_compare(reference, frames, data_range, path, args.reference) for path, frames in zip(args.input, stacks, strict=True)]
-        return _mean(row["psnr"] for row in rows)
-
-    return judge
-
-
-def _range_of(reference, args):
-    data_range = float(reference.max() - reference.min())
-    if not data_range > 0:
-        raise arguments.UsageError(f"{args.reference}: is constant, so it gives no data range")
-    return data_range
-
-
 def _pair(values):
     return " x ".join(f"{value:.2f}" for value in values)
-
-
-def _compare(reference, frames, data_range, path, reference_path):
-    from jaxdenoise import metrics
-
-    if len(reference) not in (1, len(frames)) or reference.shape[1:] != frames.shape[1:]:
-        raise arguments.UsageError(
-            f"{path}: has shape {frames.shape}, the reference {reference_path} {reference.shape}; frames must match or be one"
-        )
-    values = {name: [] for name in _METRICS}
-    for i, frame in enumerate(frames):
-        truth = reference[i if len(reference) > 1 else 0]
-        values["psnr"].append(metrics.psnr(truth, frame, data_range=data_range))
-        values["si_psnr"].append(metrics.si_psnr(truth, frame, data_range=data_range))
-        values["snr_db"].append(metrics.snr_db(truth, frame))
-        values["ssim"].append(metrics.ssim(truth, frame, data_range=data_range))
-        values["mean_over_std"].append(metrics.mean_over_std(frame))
-    return {name: _mean(map(float, numbers)) for name, numbers in values.items()}
-
-
-def _mean(numbers):
-    """The mean, or None where JSON has no number for it (identical images have an infinite PSNR)."""
-    numbers = list(numbers)
-    mean = sum(numbers) / len(numbers) if None not in numbers else math.nan
-    return mean if math.isfinite(mean) else None
 
 
 def _one_line(error):

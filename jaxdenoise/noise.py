@@ -274,7 +274,7 @@ def _poisson(key, mean):
     mean = jax.lax.stop_gradient(mean)
     try:
         photons = jax.random.poisson(key, mean)
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # JAX's: its sampler knows one kind of key only, which says nothing to who chose the key
         raise ValueError(
             f"Poisson noise needs a key of JAX's default implementation threefry2x32, got one of {jax.random.key_impl(key)}: "
             "make it with jax.random.key(seed, impl='threefry2x32')"

@@ -71,6 +71,22 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
     return found.denoiser, rows
 
 
+def sweep(args, stack, bars, *, psfs):
+    """The `sweeps.Sweep` that the flags of the verb `sweep` ask for; arguments as of `train`."""
+    config, halving = config_of(args), sweeps.HALVING if args.halving else ()
+    epochs = args.seeds * sweeps.epochs_in_all(halving, config.epochs, len(psfs))
+    on_epoch = bars.training(config, total=epochs)
+    return sweeps.sweep(
+        jax.random.key(args.seed),
+        stack,
+        psfs=list(psfs.values()),
+        seeds=args.seeds,
+        config=config,
+        halving=halving,
+        on_epoch=lambda psf, seed, snapshot, left: on_epoch(snapshot),
+    )
+
+
 def table(models, names, chosen):
     """The rows of a sweep for JSON: {"chosen": PSF, "candidates": [...]}.
 

@@ -101,27 +101,31 @@ def test_train_keeps_what_it_was_given(images, capsys):
     assert run(capsys, "train", "noisy.tif", "-o", "run", "--overwrite", *SMALL)[0] == 0
 
 
-def test_interrupt_and_resume_give_the_uninterrupted_model(images, capsys, monkeypatch):
-    words = ["train", "noisy.tif", *SMALL, "--epochs", "3"]
-    run(capsys, *words, "-o", "whole")
-    train_one = progress.Silence.training
+def interrupted_after(epochs, capsys, monkeypatch, *words):
+    """Run a training that a Ctrl-C ends after so many epochs of one model."""
 
     def interrupting(self, config, *, done=0, total=None):
         def on_epoch(snapshot):
-            if len(snapshot.history) == 2:
+            if len(snapshot.history) == epochs:
                 os.kill(os.getpid(), signal.SIGINT)
 
         return on_epoch
 
-    monkeypatch.setattr(progress.Silence, "training", interrupting)
-    code, _, err = run(capsys, *words, "-o", "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(progress.Silence, "training", interrupting)
+        code, _, err = run(capsys, *words)
     assert code == 130
     assert "--resume" in err
+
+
+def test_interrupt_and_resume_give_the_uninterrupted_model(images, capsys, monkeypatch):
+    words = ["train", "noisy.tif", *SMALL, "--epochs", "3"]
+    run(capsys, *words, "-o", "whole")
+    interrupted_after(2, capsys, monkeypatch, *words, "-o", "run")
     assert not checkpoint.has_model("run")
     code, _, err = run(capsys, "denoise", "noisy.tif", "-o", "out", "--model", "run")
     assert code == 2
     assert "unfinished" in err
-    monkeypatch.setattr(progress.Silence, "training", train_one)
     assert run(capsys, *words, "-o", "run", "--resume", "--seed", "1")[0] == 2
     assert run(capsys, *words, "-o", "run", "--resume", "--epochs", "4")[0] == 2
     assert run(capsys, "train", "second.tif", *words[2:], "-o", "run", "--resume")[0] == 2
@@ -132,20 +136,7 @@ def test_interrupt_and_resume_give_the_uninterrupted_model(images, capsys, monke
 def test_auto_interrupted_and_resumed_gives_the_uninterrupted_model(images, capsys, monkeypatch):
     words = ["train", "noisy.tif", *SMALL, "--epochs", "6", "--psf", "auto"]
     run(capsys, *words, "-o", "whole")
-    train_one = progress.Silence.training
-
-    def interrupting(self, config, *, done=0, total=None):
-        def on_epoch(snapshot):
-            if len(snapshot.history) == 5:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        return on_epoch
-
-    monkeypatch.setattr(progress.Silence, "training", interrupting)
-    code, _, err = run(capsys, *words, "-o", "run")
-    assert code == 130
-    assert "--resume" in err
-    monkeypatch.setattr(progress.Silence, "training", train_one)
+    interrupted_after(5, capsys, monkeypatch, *words, "-o", "run")
     assert run(capsys, *words[:-1], "1.0", "-o", "run", "--resume")[0] == 2
     code, _, err = run(capsys, *words, "-o", "run", "--resume")
     assert code == 0
