@@ -4,7 +4,7 @@ import argparse
 import math
 
 from jaxdenoise import __version__
-from jaxdenoise.config import PRESETS
+from jaxdenoise.config import PRECISIONS, PRESETS
 
 FILTERS = ("gaussian", "median", "box", "box3d", "wiener")
 BORDERS = ("reflect", "mirror", "nearest", "wrap", "constant")
@@ -118,6 +118,7 @@ def _add_training(verb, *, psf=None, psf_help=_PSF):
     group.add_argument("--batch-size", type=_positive, metavar="N")
     group.add_argument("--filters", type=_positive, metavar="N", help="of the network's first level")
     group.add_argument("--weights", choices=("best", "averaged", "last"), help="which weights denoise (default: best)")
+    group.add_argument("--precision", choices=PRECISIONS, help="of the network's products (default: auto, bfloat16 where that is fast)")
     group.add_argument("--symmetries", type=int, choices=(1, 2, 4, 8), help="predictions averaged a pixel: quality against time")
     _add_seed(group)
     _add_axes(verb)

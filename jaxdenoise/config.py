@@ -92,6 +92,9 @@ class TrainConfig:
         validation_redraw: draw new validation patches each epoch (published) instead of keeping one set, whose losses can be compared.
         background: grey level of no light, subtracted before everything; "auto" estimates it from the data.
         weights: which weights denoise: "best" (the latest that validation does not speak against), "averaged" or "last".
+        precision: of the products between the network's channels, in training and prediction: "float32"; "bfloat16", factors rounded to 8
+            bits, sums in float32; "auto", bfloat16 where the hardware has units for it (GPUs, TPUs, CPUs with AMX). Parameters, loss and
+            everything else are float32.
         symmetries: predictions are averaged over this many of the eight rotations and mirror images (1, 2, 4 or 8).
     """
 
@@ -115,6 +118,7 @@ class TrainConfig:
     validation_redraw: bool = False
     background: float | str = "auto"
     weights: str = "best"
+    precision: str = "auto"
     symmetries: int = 8
 
     FRAMES_TO_SPARE = 10  # unannotated: a constant, not a field
@@ -140,6 +144,7 @@ class TrainConfig:
         _check(self, "schedule", self.schedule in ("cosine", "plateau"), "'cosine' or 'plateau'")
         _check(self, "validation", self.validation in ("auto", "frames", "pixels"), "'auto', 'frames' or 'pixels'")
         _check(self, "weights", self.weights in ("best", "averaged", "last"), "'best', 'averaged' or 'last'")
+        _check(self, "precision", self.precision in PRECISIONS, "'auto', 'float32' or 'bfloat16'")
         _check(self, "symmetries", self.symmetries in (1, 2, 4, 8), "1, 2, 4 or 8")
         level = self.background != "auto" and not isinstance(self.background, str) and abs(self.background) <= sys.float_info.max
         _check(self, "background", self.background == "auto" or level, "'auto' or a grey level")
@@ -158,6 +163,7 @@ class TrainConfig:
             "validation": "frames",
             "validation_patches": 20,
             "validation_redraw": True,
+            "precision": "float32",
             "symmetries": 1,
         }
         return cls(**{**published, **changes})
@@ -182,6 +188,7 @@ class TrainConfig:
 
 
 PRESETS = ("fast", "paper")
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def _strict(cls, values):

@@ -104,32 +104,30 @@ def validation_batch(key, frames, held_out, *, patch_size, batch_size, box, radi
 
 
 class Covering(NamedTuple):
-    """L patches of side P at fixed places, each with M masks of held-out pixels.
+    """L patches of side P at fixed places.
 
     Attributes:
-        noisy: (L, P, P) float32.
-        visible: (L, M, P, P) float32, the same with the mask's pixels replaced.
-        scored: (L, M, P, P) bool, the mask's pixels that count here; each held-out pixel counts once.
+        noisy: (L, P, P) float32, in grey levels.
+        noise: (L, P, P) float32, noise of the same strength as that in `noisy`, in grey levels.
+        scored: (L, P, P) bool, the held-out pixels that count here; each counts once.
     """
 
     noisy: jax.Array
-    visible: jax.Array
+    noise: jax.Array
     scored: jax.Array
 
 
-def covering_patches(key, frames, held_out, *, patch_size, masks, radius, limit):
+def covering_patches(frames, noise, held_out, *, patch_size, limit):
     """Patches on a fixed grid that score each held-out pixel exactly once. Host side: the grid is NumPy's.
 
     Neighbouring patches overlap; a pixel counts in the patch whose border is further away. Where there would be more than `limit` patches,
     that many are taken, evenly spread over the grid.
 
     Args:
-        key: random key, of the values that replace the blind spots.
         frames: (N, H, W) float32.
-        held_out: (N, H, W), from `held_out_masks`.
+        noise: (N, H, W) float32.
+        held_out: (N, H, W) bool.
         patch_size: P, not larger than H or W.
-        masks: M, how many masks `held_out` has.
-        radius: of the neighbourhood that replaces a blind spot.
         limit: the most patches.
 
     Returns:
@@ -141,15 +139,8 @@ def covering_patches(key, frames, held_out, *, patch_size, masks, radius, limit)
     where = jnp.array([(n, row[0], column[0]) for n, row, column in places])
     inside = np.arange(patch_size)
     own = np.array([np.outer(*((span[1] <= inside) & (inside < span[2]) for span in (row, column))) for _, row, column in places])
-
-    def one(key, where, own):
-        noisy = _cut(frames, where, patch_size)
-        numbers = _cut(held_out, where, patch_size)
-        hidden = numbers == jnp.arange(1, masks + 1)[:, None, None]
-        replace = jax.vmap(lambda key, mask: blindspot.replace_from_neighbourhood(key, noisy, mask, radius=radius))
-        return Covering(noisy, replace(jax.random.split(key, masks), hidden), hidden & own)
-
-    return jax.vmap(one)(jax.random.split(key, len(places)), where, own)
+    noisy, noise, held_out = (jax.vmap(lambda at, stack=stack: _cut(stack, at, patch_size))(where) for stack in (frames, noise, held_out))
+    return Covering(noisy, noise, held_out & own)
 
 
 def _spans(length, patch_size):

@@ -112,7 +112,7 @@ def table(models, names, chosen):
 
 def config_of(args):
     """`TrainConfig` of the flags."""
-    changes = {name: getattr(args, name) for name in ("epochs", "batch_size", "background", "weights", "symmetries")}
+    changes = {name: getattr(args, name) for name in ("epochs", "batch_size", "background", "weights", "precision", "symmetries")}
     changes = {name: value for name, value in changes.items() if value is not None}
     config = TrainConfig.preset(args.preset, **changes)
     if args.filters is not None:

@@ -2,8 +2,10 @@
 
 It estimates the mean squared error of what it denoises, plus the noise's variance, in units of the data's variance: if
 the noise is white, without bias. It is measured on held-out pixels, the same for every model, each once, and has two parts: the squared
-difference of the denoised and the noisy pixel, and twice the covariance of the denoised pixel with its own noise. The latter is how
-strongly the denoised pixel follows its noisy one, found by hiding it, times the noise's variance (Stein's unbiased risk estimate).
+difference of the denoised and the noisy pixel, and twice the covariance of the denoised pixel with its own noise. The latter is measured
+by adding a little more noise of the same kind and looking how much of it comes back (Stein's unbiased risk estimate, by Monte Carlo). The
+noise of the same kind follows the image's brightness, as shot noise does: the bright pixels, which carry most of the noise, are also those
+that models treat differently.
 
 The plain masked error of blind-spot training, which is what validation uses, will not do: it judges a pixel that the model does not see.
 With a PSF, models make use of the pixel when they see it, the more the wider the PSF, and the masked error prefers PSFs that are too
@@ -11,6 +13,8 @@ narrow.
 
 What the score cannot see is what the PSF removes: two deconvolved images that differ in nothing else score the same. If neighbours share
 their noise it rewards keeping the noise.
+
+Source: Ramani, Blu and Unser, "Monte-Carlo SURE", IEEE Transactions on Image Processing 17 (2008).
 """
 
 import math
@@ -21,12 +25,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import blindspot, patches, training
+from jaxdenoise import patches, training
 from jaxdenoise.calibration import noise_level
+from jaxdenoise.filters import gaussian_filter
+from jaxdenoise.noise import estimate_noise
 from jaxdenoise.psf import convolve
 
 _PLACES = 108  # patches that are scored at the most
 _MASKS = 4  # held-out masks at the most
+_SHARE = 0.5  # of the noise's strength that is added: near a derivative, yet far above rounding
+_BLUR = 1.5  # pixels: sigma of the Gaussian filter that tells the brightness
 _CHUNK = 16  # patches scored at once
 
 
@@ -50,39 +58,34 @@ def choose(errors, widths):
 
 
 class Errors(NamedTuple):
-    """What a model does on patches: means over all scored pixels if averaged over the patches, (B,), in units of the data's variance.
+    """What a model does on patches: sums over their scored pixels, (L,), in units of the data's variance.
 
     Attributes:
         seen: squared difference of denoised and noisy pixel.
-        blind: the same where the model does not see the pixel.
-        follows: product of what hiding the pixel changes in the denoised and in the noisy one.
-        hidden: square of what hiding the pixel changes in the noisy one.
+        follows: estimate of the covariance of the denoised pixel with its noise.
     """
 
     seen: jax.Array
-    blind: jax.Array
     follows: jax.Array
-    hidden: jax.Array
 
 
 def model_errors(params, psf, patch, scale, config):
-    """`Errors` of one patch, scalars: sums over its scored pixels. Pure; `jax.vmap` it over patches, PSFs and parameters.
+    """`Errors` of one patch, scalars. Pure; `jax.vmap` it over patches, PSFs and parameters.
 
     Args:
         params: network parameters.
         psf: (h, w) float32, sum 1.
-        patch: `patches.Covering` of one patch: (P, P), (M, P, P), (M, P, P).
+        patch: `patches.Covering` of one patch: three (P, P) arrays.
         scale: `problem.Scale`.
         config: `TrainConfig`, static.
     """
-    inputs = jnp.concatenate([patch.noisy[None], patch.visible])
-    denoised = jax.vmap(convolve, (0, None))(training.network_output(params, inputs, scale, config), psf)
-    seen, blind, replaced = denoised[0], denoised[1:], patch.noisy - patch.visible
+    inputs = jnp.stack([patch.noisy, patch.noisy + _SHARE * patch.noise])
+    denoised, noisier = jax.vmap(convolve, (0, None))(training.network_output(params, inputs, scale, config), psf)
 
     def total(values):
         return jnp.sum(jnp.where(patch.scored, values, 0)) / scale.std**2
 
-    return Errors(*map(total, ((seen - patch.noisy) ** 2, (blind - patch.noisy) ** 2, (seen - blind) * replaced, replaced**2)))
+    return Errors(total((denoised - patch.noisy) ** 2), total(patch.noise * (noisier - denoised)) / _SHARE)
 
 
 def errors_of_models(params, psfs, covering, scale, config, *, together):
@@ -104,36 +107,51 @@ def errors_of_models(params, psfs, covering, scale, config, *, together):
     return [_in_chunks(partial(_errors, *model, **options), covering) for model in zip(params, psfs, strict=True)]
 
 
-def summands(measured, covering, problem):
+def summands(measured, covering, ceiling):
     """The scores of models patch by patch: a list of (L,) arrays whose means are the scores.
 
     Args:
         measured: list of `Errors` of (L,) arrays.
         covering: the `patches.Covering` of which they are.
-        problem: `problem.Problem`.
+        ceiling: a mean squared blind error of any model, in grey levels squared. It contains the noise's variance: an estimate above
+            it is wrong.
     """
-    per_patch = np.asarray(covering.scored).sum() / len(covering.noisy)
-    variance = float(noise_level(problem.frames)[0] / problem.scale.std**2)
-    # Each blind error contains the noise: an estimate above the lowest of them is wrong.
-    variance = min(variance, *(errors.blind.mean() / per_patch for errors in measured))
-    correction = [2 * variance * errors.follows / (errors.hidden.mean() / per_patch) for errors in measured]
-    return [(errors.seen + added) / per_patch for errors, added in zip(measured, correction, strict=True)]
+    scored = np.asarray(covering.scored)
+    variance = np.mean(np.asarray(covering.noise)[scored] ** 2)
+    correction = 2 * min(1.0, ceiling / max(variance, 1e-30))
+    return [(errors.seen + correction * errors.follows) / (scored.sum() / len(scored)) for errors in measured]
 
 
-def covering(key, problem, config, masks):
+def covering(key, problem, config):
     """The patches that score every model: `patches.Covering` of the frames that validate.
 
     Args:
         key: the training's random key.
-        problem: `problem.Problem`, made with as many ``masks``.
+        problem: `problem.Problem`.
         config: `TrainConfig`.
-        masks: how many masks of held-out pixels.
     """
-    box, held_out = blindspot.box_size(config.density), problem.held_out
-    if held_out is None:
-        held_out = patches.held_out_masks(jax.random.fold_in(key, 2**32 - 1), problem.validation.shape, box=box, masks=masks)
-    options = {"patch_size": config.patch_size, "masks": masks, "radius": config.radius, "limit": _PLACES}
-    return patches.covering_patches(jax.random.fold_in(key, 2**32 - 2), problem.validation, held_out, **options)
+    frames = problem.validation
+    noise = noise_std(frames, problem.frames) * jax.random.normal(jax.random.fold_in(key, 2**32 - 2), frames.shape)
+    held_out = jnp.ones(frames.shape, bool) if problem.held_out is None else problem.held_out > 0
+    return patches.covering_patches(frames, noise, held_out, patch_size=config.patch_size, limit=_PLACES)
+
+
+def noise_std(frames, sample):
+    """Standard deviation of the noise at each pixel, in grey levels: its mean variance is `calibration.noise_level`'s.
+
+    Args:
+        frames: (N, H, W) float32 above the background, in grey levels.
+        sample: (M, H, W), frames of the same kind, from which the noise is estimated.
+
+    Returns:
+        (N, H, W) float32.
+    """
+    variance, _ = noise_level(sample)
+    if min(sample.shape[1:]) < 16:  # too small to tell how it depends on the brightness
+        return jnp.full(frames.shape, jnp.sqrt(jnp.maximum(variance, 0)))
+    found = estimate_noise(sample)
+    expected = jnp.maximum(found.gain * gaussian_filter(frames, (_BLUR, _BLUR)) + found.read_std**2, 0)
+    return jnp.sqrt(expected * jnp.maximum(variance, 0) / jnp.maximum(expected.mean(), 1e-30))
 
 
 def mask_count(shape, config):

@@ -111,7 +111,7 @@ def sweep(key, stack, *, psfs, seeds=1, config=None, halving=(), together=None, 
     masks = scores.mask_count(np.shape(stack), config)
     problem, config = prepare(key, stack, psf=psfs[0], config=config, masks=masks)
     together = jax.default_backend() != "cpu" if together is None else together
-    covering = scores.covering(key, problem, config, masks)
+    covering = scores.covering(key, problem, config)
     running = [_Running(psf, seed, _key(key, seed), config) for psf in range(len(psfs)) for seed in range(seeds)]
     stages = _stages(halving, config.epochs, len(psfs))
     if resume is not None:
@@ -217,7 +217,8 @@ def _score(running, problem, psfs, covering, config, together):
     began = time.monotonic()
     params, own_psfs = [model.params(config) for model in running], psfs[np.array([model.psf for model in running])]
     measured = scores.errors_of_models(params, own_psfs, covering, problem.scale, config, together=together)
-    for model, summands in zip(running, scores.summands(measured, covering, problem), strict=True):
+    blind = min(model.snapshot.history[-1]["validation_loss"] for model in running) * float(problem.scale.std) ** 2
+    for model, summands in zip(running, scores.summands(measured, covering, blind), strict=True):
         model.errors[len(model.snapshot.history)] = summands
         model.seconds += (time.monotonic() - began) / len(running)
 

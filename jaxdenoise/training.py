@@ -92,7 +92,7 @@ def network_output(params, images, scale, config):
     Returns:
         (B, H, W) float32.
     """
-    output = unet.apply(params, (images - scale.mean) / scale.std, config.network)
+    output = unet.apply(params, (images - scale.mean) / scale.std, config.network, precision=config.precision)
     return output * (config.output_scale * scale.std) + scale.mean
 
 

@@ -7,6 +7,7 @@ Structure and parameter names follow the published DecoNoising network (Ronneber
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxdenoise import convolution
 from jaxdenoise.config import UNetConfig
 
 # Glorot's normal initialisation as PyTorch defines it (not truncated), as published.
@@ -18,13 +19,14 @@ def init(key, config):
     return _UNet(config).init(key, jnp.zeros((1, config.multiple, config.multiple, 1)))["params"]
 
 
-def apply(params, images, config):
+def apply(params, images, config, *, precision="float32"):
     """Run the network.
 
     Args:
         params: from `init`.
         images: (N, H, W) float32, normalised to about zero mean and unit standard deviation; H and W multiples of ``config.multiple``.
         config: `UNetConfig`, static.
+        precision: of the products between channels, "float32", "bfloat16" or "auto", see `convolution`; static.
 
     Returns:
         (N, H, W) float32. Outside the image the network sees zeros.
@@ -36,59 +38,73 @@ def apply(params, images, config):
         raise ValueError(
             f"U-Net of depth {config.depth}: expected (N, H, W) with H and W multiples of {config.multiple}, got {images.shape}"
         )
-    return _UNet(config).apply({"params": params}, images[..., None])[..., 0]
+    return _UNet(config, convolution.resolve(precision)).apply({"params": params}, images[..., None])[..., 0]
 
 
 class _UNet(nn.Module):
     config: UNetConfig
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, x):
         widths = [self.config.filters * 2**level for level in range(self.config.depth)]
         skips = []
         for level, width in enumerate(widths):
-            x = _DoubleConv(width, name=f"down_convs_{level}")(x)
+            x = _DoubleConv(width, self.precision, name=f"down_convs_{level}")(x)
             if level < self.config.depth - 1:
                 skips.append(x)
                 x = _max_pool(x)
         for step, (width, skip) in enumerate(zip(widths[-2::-1], skips[::-1], strict=True)):
-            x = _UpConv(width, self.config.skip, name=f"up_convs_{step}")(x, skip)
+            x = _UpConv(width, self.config.skip, self.precision, name=f"up_convs_{step}")(x, skip)
         return nn.Conv(1, (1, 1), kernel_init=_XAVIER_NORMAL, name="conv_final")(x)
 
 
 class _DoubleConv(nn.Module):
     width: int
+    precision: str
 
     @nn.compact
     def __call__(self, x):
         for name in ("conv1", "conv2"):
-            x = nn.relu(nn.Conv(self.width, (3, 3), padding="SAME", kernel_init=_XAVIER_NORMAL, name=name)(x))
+            x = nn.relu(_Conv3x3(self.width, self.precision, name=name)(x))
         return x
 
 
 class _UpConv(nn.Module):
     width: int
     skip: str
+    precision: str
 
     @nn.compact
     def __call__(self, x, skip):
         kernel = self.param("upconv_kernel", _XAVIER_NORMAL, (2, 2, x.shape[-1], self.width))
         bias = self.param("upconv_bias", nn.initializers.zeros, (self.width,))
-        x = _transposed_conv(x, kernel) + bias
+        x = _transposed_conv(x, kernel, self.precision) + bias
         x = x + skip if self.skip == "add" else jnp.concatenate([x, skip], axis=-1)
         for name in ("conv1", "conv2"):
-            x = nn.relu(nn.Conv(self.width, (3, 3), padding="SAME", kernel_init=_XAVIER_NORMAL, name=name)(x))
+            x = nn.relu(_Conv3x3(self.width, self.precision, name=name)(x))
         return x
 
 
+class _Conv3x3(nn.Module):
+    width: int
+    precision: str
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param("kernel", _XAVIER_NORMAL, (3, 3, x.shape[-1], self.width))
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        return convolution.conv3x3(x, kernel, precision=self.precision) + bias
+
+
 def _max_pool(x):
-    # XLA's gradient of a pooling window is slow on CPU; the maximum over an axis of four is not.
-    n, h, w, c = x.shape
-    return x.reshape(n, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
+    # XLA's gradient of a pooling window is slow on CPU; that of maxima of four slices is not.
+    top, bottom = (jnp.maximum(x[:, row::2, ::2], x[:, row::2, 1::2]) for row in (0, 1))
+    return jnp.maximum(top, bottom)
 
 
-def _transposed_conv(x, kernel):
+def _transposed_conv(x, kernel, precision):
     """2x2 transposed convolution of stride 2: each pixel becomes a 2x2 block, so one matrix product does it."""
-    n, h, w, _ = x.shape
-    blocks = jnp.einsum("nhwc,abco->nhawbo", x, kernel)
-    return blocks.reshape(n, 2 * h, 2 * w, -1)
+    n, h, w, c = x.shape
+    blocks = convolution.matmul(x, kernel.transpose(2, 0, 1, 3).reshape(c, -1), precision=precision)
+    return blocks.reshape(n, h, w, 2, 2, -1).swapaxes(2, 3).reshape(n, 2 * h, 2 * w, -1)

@@ -33,10 +33,10 @@ def torch():
 
 @pytest.fixture
 def twin(torch):
-    import torch_twin
+    import pytorch_rivals
 
     torch.manual_seed(0)
-    return torch_twin
+    return pytorch_rivals
 
 
 def random_params(network, seed=0):

@@ -19,24 +19,19 @@ PSF = gaussian_psf(2.0)
 # --- the score ---------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("frames", "masks"), [(2, 3), (12, 2)], ids=["pixels held out", "frames held out"])
-def test_every_held_out_pixel_is_scored_once_and_none_is_a_target(frames, masks, tiny_config):
+@pytest.mark.parametrize("frames", [2, 12], ids=["pixels held out", "frames held out"])
+def test_every_held_out_pixel_is_scored_once_and_none_is_a_target(frames, tiny_config):
     stack = np.arange(frames * 50 * 43, dtype=np.float32).reshape(frames, 50, 43)  # each value says where it is
-    problem, config = prepare(KEY, stack, psf=PSF, config=dataclasses.replace(tiny_config, background=0.0), masks=masks)
-    covering = jax.tree.map(np.asarray, scores.covering(KEY, problem, config, masks))
-    noisy = np.broadcast_to(covering.noisy[:, None], covering.visible.shape)
-    assert (noisy != covering.visible)[covering.scored].all()
-    # Pixels of the mask in the overlap are hidden, but scored in another patch.
-    hidden = (noisy != covering.visible).mean()
-    assert covering.scored.mean() < hidden == pytest.approx(1 / 36, rel=0.1)
-    scored = noisy[covering.scored].astype(int)
+    problem, config = prepare(KEY, stack, psf=PSF, config=dataclasses.replace(tiny_config, background=0.0), masks=3)
+    covering = jax.tree.map(np.asarray, scores.covering(KEY, problem, config))
+    scored = covering.noisy[covering.scored].astype(int)
     assert len(set(scored)) == len(scored)
     validation = np.asarray(problem.validation)
-    assert len(scored) == pytest.approx(validation.size * masks / 36, rel=0.1)
     if problem.held_out is None:
-        assert set(scored) <= set(validation.astype(int).ravel())
+        assert set(scored) == set(validation.astype(int).ravel())
         assert validation.min() > np.asarray(problem.frames).max()
         return
+    assert len(scored) == pytest.approx(validation.size * 3 / 36, rel=0.1)
     assert set(scored) == set(validation[np.asarray(problem.held_out) > 0].astype(int))
     options = {"patch_size": 32, "batch_size": 64, "box": 6, "radius": 2}
     training_batch = patches.training_batch(KEY, problem.frames, problem.held_out, **options)
@@ -47,26 +42,46 @@ def test_as_many_masks_as_pixels_in_a_box_cover_every_pixel_once():
     numbers = np.asarray(patches.held_out_masks(KEY, (2, 13, 17), box=3, masks=9))
     assert np.unique(numbers).tolist() == list(range(1, 10))
     assert all((numbers[:, :12, :15].reshape(2, 4, 3, 5, 3) == number).sum(axis=(2, 4)).max() == 1 for number in range(1, 10))
-    covering = patches.covering_patches(KEY, jnp.zeros((2, 13, 17)), numbers, patch_size=8, masks=9, radius=2, limit=1000)
-    assert covering.scored.sum() == numbers.size
+    zeros = jnp.zeros((2, 13, 17))
+    assert patches.covering_patches(zeros, zeros, numbers > 0, patch_size=8, limit=1000).scored.sum() == numbers.size
 
 
 def test_covering_keeps_to_its_limit_and_spreads():
     frames = jnp.arange(10 * 24 * 24.0).reshape(10, 24, 24)
-    numbers = patches.held_out_masks(KEY, frames.shape, box=4, masks=2)
-    covering = patches.covering_patches(KEY, frames, numbers, patch_size=12, masks=2, radius=2, limit=11)
-    assert covering.visible.shape == (11, 2, 12, 12)
+    covering = patches.covering_patches(frames, -frames, frames >= 0, patch_size=12, limit=11)
+    assert covering.noisy.shape == (11, 12, 12)
     assert len({int(patch.min()) // 576 for patch in covering.noisy}) == 10
+    np.testing.assert_array_equal(covering.noise, -covering.noisy)
 
 
-def test_the_score_estimates_the_error_of_the_denoised_image():
+def scene_with(noise):
+    """(noisy, clean) stacks: constant noise, or shot noise of the same mean variance."""
+    clean = np.asarray(synthetic.static_scene(jax.random.key(2), frames=1, shape=(128, 128), psf_sigma=1.5, read_share=0.9).clean)
+    rng = np.random.default_rng(0)
+    if noise == "constant":
+        return clean + 200 * rng.normal(size=(8, *clean.shape)).astype(np.float32), clean
+    gain = 200**2 / clean.mean()
+    return (gain * rng.poisson(clean / gain, (8, *clean.shape))).astype(np.float32), clean
+
+
+@pytest.mark.parametrize("noise", ["constant", "shot"])
+def test_the_noise_is_as_strong_as_that_of_the_image(noise):
+    noisy, clean = scene_with(noise)
+    found = np.asarray(scores.noise_std(jnp.asarray(noisy), jnp.asarray(noisy))) ** 2
+    true = np.broadcast_to(200**2 if noise == "constant" else clean * 200**2 / clean.mean(), noisy.shape)
+    assert found.mean() == pytest.approx(200**2, rel=0.05)
+    for half in clean < np.median(clean), clean >= np.median(clean):
+        assert found[:, half].mean() == pytest.approx(true[:, half].mean(), rel=0.2)
+
+
+@pytest.mark.parametrize("noise", ["constant", "shot"])
+def test_the_score_estimates_the_error_of_the_denoised_image(noise):
     """Against the truth, within a few standard errors: the error of what sees the pixel, plus the noise's variance."""
     network = UNetConfig(depth=2, filters=8)
     config = TrainConfig(network=network, patch_size=32, batch_size=8, steps_per_epoch=25, epochs=4, learning_rate=3e-3)
-    clean = np.asarray(synthetic.static_scene(jax.random.key(2), frames=1, shape=(128, 128), psf_sigma=1.5, read_share=0.9).clean)
-    noisy = clean + 200 * np.random.default_rng(0).normal(size=(8, *clean.shape)).astype(np.float32)
+    noisy, clean = scene_with(noise)
     problem, config = prepare(KEY, noisy, psf=PSF, config=config, masks=4)
-    covering = scores.covering(KEY, problem, config, 4)
+    covering = scores.covering(KEY, problem, config)
     model = sweeps._Running(0, 0, KEY, config)
     sweeps._train([model], problem, jnp.asarray(PSF)[None], config, 4, False, None)
     sweeps._score([model], problem, jnp.asarray(PSF)[None], covering, config, False)
@@ -74,15 +89,15 @@ def test_the_score_estimates_the_error_of_the_denoised_image():
 
     deconvolved = training.network_output(model.params(config), covering.noisy, problem.scale, config)
     denoised = np.asarray(jax.vmap(convolve, (0, None))(deconvolved, PSF))
-    counts = np.asarray(covering.scored).sum(axis=1)
-    # Where each patch comes from is found by its first value; the truth there is cut in the same way.
-    corners = [np.argwhere(np.asarray(problem.validation) == patch[0, 0])[0] for patch in np.asarray(covering.noisy)]
-    truth = np.stack([clean[row : row + 32, column : column + 32] for _, row, column in corners]) - float(problem.scale.background)
+    scored = np.asarray(covering.scored)
+    everywhere = jnp.broadcast_to(clean, noisy.shape) - problem.scale.background
+    options = {"patch_size": config.patch_size, "limit": len(scored)}
+    truth = np.asarray(patches.covering_patches(everywhere, everywhere, problem.held_out > 0, **options).noisy)
     std = float(problem.scale.std)
-    error, noise = (np.average((image - truth) ** 2, weights=counts) / std**2 for image in (denoised, np.asarray(covering.noisy)))
-    chance = 2 * np.sqrt(error * noise / counts.sum())  # of the product of error and noise, whose mean the score corrects
-    assert score == pytest.approx(error + noise, abs=4 * chance + 0.02 * noise)
-    assert 4 * chance + 0.02 * noise < 2 * 0.05 * noise  # a model that follows its pixel by 5 % would be noticed
+    error, strength = (np.mean((image - truth)[scored] ** 2) / std**2 for image in (denoised, np.asarray(covering.noisy)))
+    chance = 2 * np.sqrt(error * strength / scored.sum())  # of the product of error and noise, whose mean the score corrects
+    assert score == pytest.approx(error + strength, abs=4 * chance + 0.02 * strength)
+    assert 4 * chance + 0.02 * strength < 2 * 0.05 * strength  # a model that follows its pixel by 5 % would be noticed
 
 
 # --- the choice --------------------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,9 @@ from jaxdenoise.problem import Problem, Scale
 from jaxdenoise.psf import convolve, gaussian_psf, normalized_psf
 
 torch = pytest.importorskip("torch")
-import torch_twin  # noqa: E402  (it imports torch)
+import pytorch_rivals  # noqa: E402  (it imports torch)
+
+torch.set_num_threads(1)  # the sums come out in one order, and the tests leave the other cores alone
 
 TOLERANCE = 1e-4  # of the norm of an array, in float32
 BACKGROUND = 100.0
@@ -97,7 +99,7 @@ def half_negative(params, batch, scale, config):
 
 def twin_network(params, network):
     """The PyTorch network with these weights."""
-    net = torch_twin.UNet(depth=network.depth, filters=network.filters, merge=network.skip)
+    net = pytorch_rivals.UNet(depth=network.depth, filters=network.filters, merge=network.skip)
     state_dict = published.state_dict_from_params(params, network)
     net.load_state_dict({name: torch.tensor(value) for name, value in state_dict.items()}, strict=True)
     return net
@@ -116,10 +118,10 @@ def twin_losses(net, batch, scale, psf, config):
     noisy, visible, scored = (torch.from_numpy(np.array(array)) for array in batch[:3])
     kernels = [torch.from_numpy(turned(np.asarray(psf), symmetry)).to(dtype) for symmetry in np.asarray(batch.symmetry)]
     mean, std = float(scale.mean), float(scale.std)
-    z = torch_twin.deconvolved(net, visible.to(dtype), mean=mean, std=std, output_scale=config.output_scale)
-    s = torch.stack([torch_twin.blurred(image, kernel) for image, kernel in zip(z, kernels, strict=True)])
+    z = pytorch_rivals.deconvolved(net, visible.to(dtype), mean=mean, std=std, output_scale=config.output_scale)
+    s = torch.stack([pytorch_rivals.blurred(image, kernel) for image, kernel in zip(z, kernels, strict=True)])
     weights = {"positivity": config.positivity, "variation": config.variation}
-    terms = [torch_twin.loss_terms(*images, std=std, **weights) for images in zip(noisy.to(dtype), scored, z, s, strict=True)]
+    terms = [pytorch_rivals.loss_terms(*images, std=std, **weights) for images in zip(noisy.to(dtype), scored, z, s, strict=True)]
     return z, s, [torch.stack(values) for values in zip(*terms, strict=True)]
 
 
@@ -249,7 +251,7 @@ def test_the_gradient_is_the_slope_of_the_loss(turned_patches):
 def test_the_initial_weights_are_as_large_as_pytorchs():
     network = UNetConfig(depth=2, filters=32)
     state_dict = published.state_dict_from_params(training.start(jax.random.key(0), TrainConfig(network=network)).best, network)
-    for name, tensor in torch_twin.UNet(depth=2, filters=32).state_dict().items():
+    for name, tensor in pytorch_rivals.UNet(depth=2, filters=32).state_dict().items():
         ours, theirs = state_dict[name], tensor.numpy()
         if ours.ndim == 1:
             assert not ours.any(), name
@@ -290,6 +292,44 @@ def test_three_train_steps_are_three_of_adam():
     # How far they moved is the harder test. Adam divides by the gradient's size, so rounding weighs more where it is small.
     moved = [jax.tree.map(np.subtract, params, first) for params in (state.params, theirs)]
     assert worst(*moved)[0] < 10 * TOLERANCE
+
+
+@pytest.mark.parametrize("rival", ["published", "tuned"])
+def test_what_the_speed_comparison_races_agrees(rival):
+    """The loss of both rivals, whose own code computes it, and its gradients."""
+    config = TrainConfig.paper(network=UNetConfig(depth=3, filters=8), patch_size=32)
+    params, batch, _ = example(config, batch_size=3, brightness=800)
+    batch = batch._replace(symmetry=np.zeros_like(batch.symmetry))
+    scale = Scale(np.float32(BACKGROUND), batch.noisy.mean(), batch.noisy.std())
+    psf = np.asarray(gaussian_psf(1.0, size=9))
+    options = {"patch_size": 32, "depth": 3, "filters": 8}
+    if rival == "published":
+        theirs = pytorch_rivals.Published(batch.noisy, psf, **options)
+    else:
+        theirs = pytorch_rivals.Tuned(batch.noisy, psf.sum(axis=0), bfloat16=False, compiled=False, **options)
+    theirs.net.load_state_dict(twin_network(params, config.network).state_dict())
+    loss = theirs.loss(*(torch.from_numpy(np.array(array)) for array in (batch.noisy, batch.visible, batch.scored)))
+    loss.backward()
+    mine = ours(params, batch, scale, psf, config)
+    assert relative(mine.terms[0].mean(), loss.detach().numpy()) < TOLERANCE
+    gradients, _ = published.params_from_state_dict({name: p.grad.numpy() for name, p in theirs.net.named_parameters()})
+    assert worst(mine.gradients, gradients)[0] < TOLERANCE
+
+
+@pytest.mark.parametrize("rival", ["published", "tuned"])
+def test_the_rivals_hide_as_many_pixels_as_we_do(rival):
+    frames = camera_frames(np.random.default_rng(2), (3, 60, 64), brightness=900)
+    if rival == "published":
+        theirs = pytorch_rivals.Published(frames, np.ones((1, 1), np.float32), patch_size=48, depth=2, filters=2)
+        batch = [np.stack(arrays) for arrays in zip(*(theirs.patch() for _ in range(20)), strict=True)]
+    else:
+        theirs = pytorch_rivals.Tuned(frames, np.ones(1, np.float32), patch_size=48, compiled=False, depth=2, filters=2)
+        batch = [tensor.numpy() for tensor in theirs.batch()]
+    noisy, visible, scored = batch
+    assert scored.mean() == pytest.approx(1 / 36, rel=0.02)
+    assert not (noisy != visible)[~scored].any()
+    assert (noisy == visible)[scored].mean() < 0.1
+    assert set(noisy.ravel()) <= set(frames.ravel())
 
 
 def torch_factors(validation_losses, patience):

@@ -1,0 +1,131 @@
+"""The network's convolutions, in float32 or with factors rounded to bfloat16 and sums in float32. Pure JAX, NHWC.
+
+On accelerators XLA's own convolution does either. On CPU it knows float32 only, and finds the gradient of a kernel at a quarter of the
+speed of the rest; matrix products in bfloat16 with sums in float32 run there on the matrix units (AMX) of CPUs that have them, several
+times as fast as float32. So on CPU a 3x3 convolution in bfloat16 is three copies of the image, shifted along the rows and side by side,
+times the kernel's three rows at once, of which three results are added, shifted along the columns; its gradients likewise.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+_FEWEST = 8  # channels for which products pay
+
+
+def resolve(precision):
+    """The precision that "auto" stands for on the default device: "bfloat16" where the hardware multiplies it fast, else "float32"."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if jax.default_backend() != "cpu" or _has_amx() else "float32"
+
+
+def conv3x3(x, kernel, *, precision):
+    """3x3 convolution (as in networks: correlation), zeros outside the image.
+
+    Args:
+        x: (N, H, W, C) float array.
+        kernel: (3, 3, C, D) float array.
+        precision: "float32" leaves both as they are; "bfloat16" rounds them, and the gradient that comes back, to bfloat16.
+
+    Returns:
+        (N, H, W, D), the dtype of x.
+    """
+    if precision == "float32" or x.shape[-1] < _FEWEST:
+        return _convolve(x, kernel)
+    if jax.default_backend() == "cpu":
+        return _conv3x3_by_products(x, kernel)
+    return _convolve(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)).astype(x.dtype)
+
+
+def matmul(x, matrix, *, precision):
+    """Matrix product of (..., C) and (C, D); as `conv3x3`."""
+    if precision == "float32":
+        return x @ matrix
+    if jax.default_backend() == "cpu":
+        return _matmul_rounded(x.reshape(-1, x.shape[-1]), matrix).reshape(*x.shape[:-1], -1)
+    return (x.astype(jnp.bfloat16) @ matrix.astype(jnp.bfloat16)).astype(x.dtype)
+
+
+def _convolve(x, kernel):
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@jax.custom_vjp
+def _conv3x3_by_products(x, kernel):
+    return _forward(x, kernel)[0]
+
+
+def _forward(x, kernel):
+    bits = _bits(x)
+    return _shifted_products(_side_by_side(bits), kernel), (bits, kernel)
+
+
+def _backward(kept, gradient):
+    x, kernel = kept
+    n, h, w, c = x.shape
+    gradients = _side_by_side(_bits(gradient))
+    of_x = _shifted_products(gradients, kernel[::-1, ::-1].swapaxes(2, 3))
+    # The kernel's rows: three copies of x, shifted along the columns. Channels come first, as the product wants its left factor.
+    columns = jnp.pad(_barrier(x.transpose(3, 0, 1, 2)), ((0, 0), (0, 0), (2, 2), (0, 0)))
+    columns = _barrier(jnp.stack([columns[:, :, row : row + h + 2] for row in range(3)]))
+    of_kernel = _product(columns.reshape(3 * c, n * (h + 2) * w), gradients.reshape(n * (h + 2) * w, -1))
+    return of_x, of_kernel.reshape(3, c, 3, -1)[:, :, ::-1].transpose(0, 2, 1, 3)
+
+
+_conv3x3_by_products.defvjp(_forward, _backward)
+
+
+def _side_by_side(x):
+    """(N, H + 2, W, 3, C): each pixel with its left and right neighbour, and a row of zeros above and below."""
+    width = x.shape[2]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return jnp.stack([padded[:, :, column : column + width] for column in range(3)], axis=3)
+
+
+def _shifted_products(side_by_side, kernel):
+    n, h, w, _, c = side_by_side.shape
+    matrix = _bits(kernel.transpose(1, 2, 0, 3).reshape(3 * c, -1))
+    rows = _product(side_by_side.reshape(n * h * w, 3 * c), matrix).reshape(n, h, w, 3, -1)
+    return rows[:, :-2, :, 0] + rows[:, 1:-1, :, 1] + rows[:, 2:, :, 2]
+
+
+@jax.custom_vjp
+def _matmul_rounded(x, matrix):
+    return _matmul_forward(x, matrix)[0]
+
+
+def _matmul_forward(x, matrix):
+    bits = _bits(x)
+    return _product(bits, _bits(matrix)), (bits, matrix)
+
+
+def _matmul_backward(kept, gradient):
+    x, matrix = kept
+    gradient = _bits(gradient)
+    return _product(gradient, _bits(matrix.T)), _product(_barrier(x.T), gradient)
+
+
+_matmul_rounded.defvjp(_matmul_forward, _matmul_backward)
+
+# Without a barrier XLA would repeat what makes an operand for each copy of it, and hand transposed operands to a slower product.
+_barrier = jax.lax.optimization_barrier
+
+
+def _bits(x):
+    """The values in bfloat16, as integers: XLA on CPU moves those as they are, but bfloat16 as float32, there and back."""
+    return _barrier(jax.lax.bitcast_convert_type(x.astype(jnp.bfloat16), jnp.uint16))
+
+
+def _product(a, b):
+    a, b = (jax.lax.bitcast_convert_type(bits, jnp.bfloat16) for bits in (a, b))
+    return jax.lax.dot(a, b, preferred_element_type=jnp.float32)
+
+
+@cache
+def _has_amx():
+    """Whether this CPU multiplies matrices of bfloat16 in hardware; only Linux says so."""
+    cpus = Path("/proc/cpuinfo")
+    return cpus.exists() and "amx_bf16" in cpus.read_text()
