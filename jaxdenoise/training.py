@@ -11,23 +11,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxdenoise import blindspot, losses, patches, unet
 from jaxdenoise.config import TrainConfig
+from jaxdenoise.optimizer import TrainState, apply_gradients, initial_state, learning_rate, plateau_factor
 from jaxdenoise.problem import Scale, prepare
 from jaxdenoise.psf import convolve
-
-_ADAM = optax.scale_by_adam()  # the step applies the learning rate, which a plateau may lower
-
-
-class TrainState(NamedTuple):
-    """What a step changes: pytrees on the device."""
-
-    step: jax.Array
-    params: dict
-    opt_state: tuple
-    averaged: dict
 
 
 class Snapshot(NamedTuple):
@@ -118,49 +107,26 @@ def train_step(key, state, problem, rate_scale, *, config):
     Returns:
         The next `TrainState`, and `losses.LossTerms` of scalars, means over the batch.
     """
-    batch = patches.training_batch(
-        jax.random.fold_in(key, state.step),
-        problem.frames,
-        problem.held_out,
-        batch_size=config.batch_size,
-        **_patch_options(config),
-    )
+    batch = draw_batch(key, state.step, problem, config)
+    gradients, terms = batch_gradients(state.params, batch, problem, config)
+    return apply_gradients(state, gradients, rate_scale, config), terms
+
+
+def draw_batch(key, step, problem, config):
+    """The `patches.Batch` of a step (0-based, may be traced); arguments as of `train_step`."""
+    key = jax.random.fold_in(key, step)
+    return patches.training_batch(key, problem.frames, problem.held_out, batch_size=config.batch_size, **_patch_options(config))
+
+
+def batch_gradients(params, batch, problem, config):
+    """Gradients of the batch's mean loss, a pytree like ``params``, and its mean `losses.LossTerms`; arguments as of `train_step`."""
 
     def loss(params):
         # The published code sums the gradients of its virtual batch; Adam does not feel the factor between that and this mean.
         terms = jax.tree.map(jnp.mean, batch_losses(params, batch, problem.scale, problem.psf, config))
         return terms.total, terms
 
-    gradients, terms = jax.grad(loss, has_aux=True)(state.params)
-    updates, opt_state = _ADAM.update(gradients, state.opt_state)
-    rate = learning_rate(state.step, config) * rate_scale
-    params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
-    averaged = _moving_average(state.averaged, params, state.step, config.averaging)
-    return TrainState(state.step + 1, params, opt_state, averaged), terms
-
-
-def learning_rate(step, config):
-    """The scheduled learning rate of a step (0-based, may be traced), before a plateau lowers it; float32 scalar."""
-    if config.schedule == "plateau":
-        return jnp.float32(config.learning_rate)
-    steps = config.epochs * config.steps_per_epoch
-    warm_up = max(1, round(0.02 * steps))
-    rising = (step + 1) / warm_up
-    falling = 0.5 * (1 + jnp.cos(jnp.pi * step / steps))
-    return config.learning_rate * jnp.minimum(rising, falling)
-
-
-def plateau_factor(epoch_losses, patience):
-    """The factor on the learning rate after these epochs: halved each time more than ``patience`` of them brought no new minimum.
-
-    As PyTorch's ReduceLROnPlateau, which the published code uses, a minimum counts as new when it is lower by a factor of 1e-4.
-    """
-    factor, best, waited = 1.0, float("inf"), 0
-    for loss in epoch_losses:
-        best, waited = (loss, 0) if loss < best * (1 - 1e-4) else (best, waited + 1)
-        if waited > patience:
-            factor, waited = factor / 2, 0
-    return factor
+    return jax.grad(loss, has_aux=True)(params)
 
 
 def validation_losses(key, params, problem, *, config):
@@ -230,20 +196,12 @@ def denoiser_of(snapshot, problem, config):
 def start(key, config):
     """The `Snapshot` before the first epoch."""
     params = _init(jax.random.fold_in(key, 2**31), config.network)
-    # Copies, because the step is given its state's memory to write into.
-    averaged, best = (jax.tree.map(jnp.copy, params) for _ in range(2))
-    lowest = jnp.full(config.validation_patches, jnp.inf)
-    return Snapshot(TrainState(jnp.int32(0), params, _ADAM.init(params), averaged), best, lowest, ())
+    best = jax.tree.map(jnp.copy, params)  # a copy, because the step is given its state's memory to write into
+    return Snapshot(initial_state(params), best, jnp.full(config.validation_patches, jnp.inf), ())
 
 
 def _patch_options(config):
     return {"patch_size": config.patch_size, "box": blindspot.box_size(config.density), "radius": config.radius}
-
-
-def _moving_average(average, params, step, decay):
-    # The decay grows from 0 so that the random start is forgotten at once.
-    decay = jnp.minimum(decay, step / (step + 10.0))
-    return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
 
 
 @partial(jax.jit, static_argnames="config")
@@ -263,7 +221,27 @@ def take_steps(key, state, problem, rate_scale, *, config, steps):
 
 
 _take_steps = jax.jit(take_steps, static_argnames=("config", "steps"), donate_argnames="state")
+_draw_batch = jax.jit(draw_batch, static_argnames="config")
+_apply_gradients = jax.jit(apply_gradients, static_argnames="config", donate_argnames="state")
 _validation_losses = jax.jit(validation_losses, static_argnames="config")
+
+
+@partial(jax.jit, static_argnames="config", donate_argnames="total")
+def _add_gradients(total, params, batch, index, problem, config):
+    """Gradients and terms of one patch of a batch, added to what there is."""
+    patch = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, index, 1), batch)
+    found = batch_gradients(params, patch, problem, config)
+    return jax.tree.map(lambda sum, value: sum + value / config.batch_size, total, found)
+
+
+def _step_by_patches(key, state, problem, rate_scale, config):
+    """`train_step`, to rounding, as programs of one patch at a time: a larger batch leaves the caches of a CPU, and its memory is much."""
+    batch = _draw_batch(key, state.step, problem, config=config)
+    total = jax.tree.map(jnp.zeros_like, state.params), losses.LossTerms(*(jnp.float32(0) for _ in losses.LossTerms._fields))
+    for index in range(config.batch_size):
+        total = _add_gradients(total, state.params, batch, index, problem, config=config)
+    gradients, terms = total
+    return _apply_gradients(state, gradients, rate_scale, config=config), terms
 
 
 def steps_at_once(config):
@@ -285,7 +263,10 @@ def run_epoch(key, snapshot, problem, config):
     """Train and validate for one epoch: `Snapshot` to `Snapshot`, whose state is used up. Host side."""
     state, terms, steps, scale = snapshot.state, [], steps_at_once(config), rate_scale(snapshot.history, config)
     for _ in range(config.steps_per_epoch // steps):
-        state, term = _take_steps(key, state, problem, scale, config=config, steps=steps)
+        if steps == 1 < config.batch_size:
+            state, term = _step_by_patches(key, state, problem, scale, config)
+        else:
+            state, term = _take_steps(key, state, problem, scale, config=config, steps=steps)
         terms.append(term)
     losses = _validation_losses(validation_key(key, len(snapshot.history), config), state.averaged, problem, config=config)
     return conclude_epoch(snapshot, state, terms, losses, config)

@@ -44,10 +44,10 @@ def test_looped_and_vmapped_training_agree_after_twenty_steps(looped, together, 
 
 def test_one_compilation_serves_all_psfs(scene, tiny_config):
     config = dataclasses.replace(tiny_config, steps_per_epoch=2, batch_size=3)  # of its own, so that nothing is compiled yet
-    programs = (training._take_steps, training._validation_losses, scores._errors)
+    programs = (training._add_gradients, training._apply_gradients, training._validation_losses, scores._errors)
     before = [program._cache_size() for program in programs]
     sweeps.sweep(KEY, scene.noisy, psfs=[gaussian_psf(sigma) for sigma in sweeps.SIGMAS], config=config, together=False)
-    assert [program._cache_size() - count for program, count in zip(programs, before, strict=True)] == [1, 1, 1]
+    assert [program._cache_size() - count for program, count in zip(programs, before, strict=True)] == [1, 1, 1, 1]
     programs = (sweeps._steps_together, sweeps._validation_together, scores._errors_together)
     before = [program._cache_size() for program in programs]
     sweeps.sweep(KEY, scene.noisy, psfs=PSFS, config=config, together=True)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdenoise import blindspot, patches, published, training, unet
+from jaxdenoise import blindspot, optimizer, patches, published, training, unet
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.problem import Problem, Scale
 from jaxdenoise.psf import convolve, gaussian_psf, normalized_psf
@@ -344,7 +344,7 @@ def torch_factors(validation_losses, patience):
 
 
 def our_factors(validation_losses, patience):
-    return [training.plateau_factor(validation_losses[: n + 1], patience) for n in range(len(validation_losses))]
+    return [optimizer.plateau_factor(validation_losses[: n + 1], patience) for n in range(len(validation_losses))]
 
 
 LENGTH = 75  # below 26 halvings, after which PyTorch stops halving

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from jaxdenoise import prediction, training
+from jaxdenoise import optimizer, prediction, training
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.problem import estimate_background, prepare
 from jaxdenoise.psf import gaussian_psf
@@ -104,6 +104,18 @@ def test_scanned_steps_equal_single_steps(scene, tiny_config):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), scanned.params, state.params)
 
 
+def test_a_step_patch_by_patch_is_the_step(scene, tiny_config):
+    problem, config = prepare(KEY, scene.noisy, psf=PSF, config=change(tiny_config, batch_size=3, precision="float32"))
+    state = training.start(KEY, config).state
+    whole, terms = training.train_step(KEY, state, problem, 0.5, config=config)
+    by_patches, summed = training._step_by_patches(KEY, jax.tree.map(jnp.copy, state), problem, 0.5, config)
+    np.testing.assert_allclose(summed, terms, rtol=1e-5)
+    assert int(by_patches.step) == 1
+    # Adam's first moments are the gradients; its first step is their sign, which rounding turns where they are 0.
+    for ours, theirs in zip(*map(jax.tree.leaves, (by_patches.opt_state.mu, whole.opt_state.mu)), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
+
+
 def test_a_step_is_a_descent_direction_of_its_batch(scene, tiny_config):
     problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     state = training.start(KEY, config).state
@@ -170,7 +182,7 @@ def test_an_offset_changes_nothing_but_the_offset(scene, tiny_config):
 
 def test_the_cosine_rises_and_falls_to_zero():
     config = TrainConfig(epochs=10, steps_per_epoch=10)
-    rates = np.array([training.learning_rate(step, config) for step in range(100)])
+    rates = np.array([optimizer.learning_rate(step, config) for step in range(100)])
     assert rates.max() == pytest.approx(config.learning_rate, rel=0.01)
     assert rates[0] < rates.max()
     assert rates[-1] < 0.01 * config.learning_rate
@@ -183,7 +195,7 @@ def test_every_published_row_reaches_the_step(scene):
     assert fitted == config
     assert problem.psf.shape == (81, 81)
     assert (len(problem.frames), len(problem.validation)) == (2, 1)
-    assert training.learning_rate(1999, config) == np.float32(1e-3)
+    assert optimizer.learning_rate(1999, config) == np.float32(1e-3)
 
 
 def test_patches_fit_small_frames_and_large_psfs(scene, tiny_config):
