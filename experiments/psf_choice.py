@@ -19,7 +19,6 @@ from benchmark_real import quality, tasks
 
 import jaxdenoise as jd
 from jaxdenoise import scores, sweeps, synthetic
-from jaxdenoise.problem import prepare
 
 TRUE_SIGMAS, SEEDS = (0.7, 1.0, 1.5, 2.0), 3
 SYNTHETIC_EPOCHS = 10  # those of the demonstration, whose stacks these are
@@ -49,27 +48,15 @@ def judged(noisy, truth, protocol, config, psfs):
     """One row a candidate: its errors at each stage of `HALVING` and at the end, and the quality of what it denoises."""
     everyone = [(share, len(psfs)) for share, _ in sweeps.HALVING]  # none is dropped, all are scored
     found = jd.sweep(jax.random.key(0), noisy, psfs=[jd.gaussian_psf(sigma) for sigma in psfs], config=config, halving=everyone)
-    masked = masked_errors(noisy, found.models, psfs, config)
     rows = []
-    for sigma, model, blind in zip(psfs, found.models, masked, strict=True):
+    for sigma, model in zip(psfs, found.models, strict=True):
         result = jd.denoise(model.denoiser, noisy).denoised
-        errors = {epoch: [float(f"{error:.6g}") for error in values] for epoch, values in model.errors.items()}
+        errors = {str(epoch): [float(f"{error:.6g}") for error in values] for epoch, values in model.errors.items()}
+        masked = float(model.denoiser.history["validation_loss"][-1])
         rows.append(
-            {"psf": sigma, "seconds": round(model.seconds, 1), "errors": errors, "masked": blind, **quality(result, truth, protocol)}
+            {"psf": sigma, "seconds": round(model.seconds, 1), "errors": errors, "masked": masked} | quality(result, truth, protocol)
         )
     return rows
-
-
-def masked_errors(noisy, models, psfs, config):
-    """The plain masked error of each model on the same held-out pixels, which sees the pixel's surroundings alone."""
-    masks = scores.mask_count(noisy.shape, config)
-    problem, config = prepare(jax.random.key(0), noisy, psf=np.ones((1, 1)), config=config, masks=masks)
-    covering = scores.covering(jax.random.key(0), problem, config, masks)
-    kernels = np.stack([jd.gaussian_psf(sigma, size=17) for sigma in psfs])
-    measured = scores.errors_of_models(
-        [model.denoiser.params for model in models], kernels, covering, problem.scale, config, together=False
-    )
-    return [float(errors.blind.sum() / np.asarray(covering.scored).sum()) for errors in measured]
 
 
 def automatic(rows, epochs):

@@ -116,11 +116,11 @@ class Published:
         losses = [loss_terms(*images, std=self.std, positivity=1.0, variation=0.0)[0] for images in zip(noisy, scored, z, s, strict=True)]
         return torch.stack(losses).mean()
 
-    def patch(self):
-        """A random patch, turned at random, the same with its blind spots replaced, and where those are: three (P, P) arrays."""
-        size, (count, height, width) = self.patch_size, self.frames.shape
+    def patch(self, frames):
+        """A random patch, turned at random, the same with its blind spots replaced, and where those are: three (1, P, P) tensors."""
+        size, (count, height, width) = self.patch_size, frames.shape
         n, y, x = (self.rng.integers(room) for room in (count, height - size + 1, width - size + 1))
-        noisy = np.rot90(self.frames[n, y : y + size, x : x + size], self.rng.integers(4))
+        noisy = np.rot90(frames[n, y : y + size, x : x + size], self.rng.integers(4))
         noisy = np.ascontiguousarray(np.flip(noisy) if self.rng.random() < 0.5 else noisy)
         visible, scored = noisy.copy(), np.zeros(noisy.shape, bool)
         box = round((1 / DENSITY) ** 0.5)
@@ -131,31 +131,28 @@ class Published:
                     continue
                 others = noisy[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].ravel()
                 visible[y, x], scored[y, x] = others[self.rng.integers(others.size)], True
-        return noisy, visible, scored
+        return tuple(torch.from_numpy(array)[None].to(self.device) for array in (noisy, visible, scored))
 
     def step(self):
         """One step of Adam on a virtual batch; returns its mean loss."""
         self.optimizer.zero_grad()
         total = 0.0
         for _ in range(VIRTUAL_BATCH):
-            loss = self.loss(*(torch.from_numpy(array)[None].to(self.device) for array in self.patch()))
+            loss = self.loss(*self.patch(self.frames))
             loss.backward()
             total += float(loss.detach())
         self.optimizer.step()
         return total / VIRTUAL_BATCH
 
-    def predict(self, image, tile=256, overlap=48):
-        """Denoised image of an (H, W) array by tiles, as published: each pixel from the tile in whose middle it is."""
-        result = np.empty_like(image)
-        core = tile - 2 * overlap
+    def validate(self, frames):
+        """Mean loss on as many patches of other frames."""
         with torch.no_grad():
-            for top in range(0, image.shape[0], core):
-                for left in range(0, image.shape[1], core):
-                    y, x = (max(0, min(start - overlap, side - tile)) for start, side in zip((top, left), image.shape, strict=True))
-                    part = torch.from_numpy(image[y : y + tile, x : x + tile])[None].to(self.device)
-                    denoised = self.images(part)[1][0].cpu().numpy()
-                    result[top : top + core, left : left + core] = denoised[top - y : top - y + core, left - x : left - x + core]
-        return result
+            return float(np.mean([float(self.loss(*self.patch(frames))) for _ in range(VIRTUAL_BATCH)]))
+
+    def predict(self, image):
+        """Denoised image of an (H, W) array by tiles of 256 with 48 pixels of overlap, as published."""
+        with torch.no_grad():
+            return by_tiles(lambda part: self.images(part)[1], image, tile=256, overlap=48, device=self.device)
 
 
 class Tuned:
@@ -202,7 +199,7 @@ class Tuned:
         data = (torch.where(scored, (noisy - s) ** 2, 0).sum(dim=(1, 2)) / count).mean() / self.std**2
         return data + torch.clamp(-z, min=0).mean() / self.std
 
-    def batch(self):
+    def batch(self, frames):
         """Random patches, turned at random, the same with their blind spots replaced, and where those are: three (B, P, P) tensors."""
         size, count, device = self.patch_size, self.batch_size, self.device
 
@@ -210,12 +207,12 @@ class Tuned:
             return torch.stack([torch.randint(limit, (count,), device=device) for limit in limits])
 
         steps = torch.arange(size, device=device)
-        n, y, x = below((self.frames.shape[0], self.frames.shape[1] - size + 1, self.frames.shape[2] - size + 1))
+        n, y, x = below((frames.shape[0], frames.shape[1] - size + 1, frames.shape[2] - size + 1))
         flip_y, flip_x, transpose = (turn[:, None, None] for turn in below((2, 2, 2)))
         rows, columns = steps[None, :, None].expand(count, size, size), steps[None, None, :].expand(count, size, size)
         rows, columns = torch.where(transpose == 1, columns, rows), torch.where(transpose == 1, rows, columns)
         rows, columns = torch.where(flip_y == 1, size - 1 - rows, rows), torch.where(flip_x == 1, size - 1 - columns, columns)
-        noisy = self.frames[n[:, None, None], rows + y[:, None, None], columns + x[:, None, None]]
+        noisy = frames[n[:, None, None], rows + y[:, None, None], columns + x[:, None, None]]
         box = round((1 / DENSITY) ** 0.5)
         cells = -(-size // box)
         chosen = torch.randint(box * box, (count, cells, cells), device=device)
@@ -231,12 +228,38 @@ class Tuned:
     def step(self):
         """One step of Adam on a batch; returns its loss, on the device."""
         self.optimizer.zero_grad()
-        loss = self.loss(*self.batch())
+        loss = self.loss(*self.batch(self.frames))
         loss.backward()
         self.optimizer.step()
         return loss.detach()
 
+    def validate(self, frames):
+        """Loss on a batch of other frames."""
+        with torch.no_grad():
+            return float(self.loss(*self.batch(torch.as_tensor(frames, device=self.device))))
+
     def predict(self, image):
-        """Denoised image of an (H, W) array, in one piece; H and W multiples of 2^(depth - 1)."""
+        """Denoised image of an (H, W) array by tiles of at most 1,024; sides are multiples of 2^(depth - 1)."""
         with torch.inference_mode():
-            return self.images(torch.from_numpy(image)[None].to(self.device))[1][0].cpu().numpy()
+            return by_tiles(lambda part: self.images(part)[1], image, tile=min(1024, *image.shape), overlap=48, device=self.device)
+
+
+def by_tiles(denoise, image, *, tile, overlap, device):
+    """An (H, W) array denoised tile by tile, each pixel taken from a tile in which it is ``overlap`` pixels from the tile's border."""
+    result = np.empty_like(image)
+    for top, rows in spans(image.shape[0], tile, overlap):
+        for left, columns in spans(image.shape[1], tile, overlap):
+            part = torch.from_numpy(image[top : top + tile, left : left + tile])[None].to(device)
+            denoised = denoise(part)[0].cpu().numpy()
+            result[rows, columns] = denoised[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    return result
+
+
+def spans(length, tile, overlap):
+    """(start of the tile, slice of what is taken from it) along one axis."""
+    at = 0
+    while at < length:
+        start = max(0, min(at - overlap if at else 0, length - tile))
+        end = length if start + tile >= length else start + tile - overlap
+        yield start, slice(at, end)
+        at = end

@@ -51,8 +51,8 @@ def images(dtype, side, count=BATCH):
     return np.random.default_rng(0).integers(0, 256, (count, side, side)).astype(dtype)
 
 
-def seconds_in_turn(rivals, runs):
-    """Median seconds of each rival, the rivals alternating; a rival is (callable, runs or None for all)."""
+def times_in_turn(rivals, runs):
+    """Seconds of each run of each rival, the rivals alternating; a rival is (callable, runs or None for all)."""
     times = {name: [] for name in rivals}
     for turn in range(runs + 1):
         for name, (function, limit) in rivals.items():
@@ -62,7 +62,7 @@ def seconds_in_turn(rivals, runs):
             jax.block_until_ready(function())
             if turn or limit == 0:  # the first turn warms up
                 times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times
 
 
 def small_windows(runs):
@@ -88,7 +88,7 @@ def small_window(name, size, stack, runs):
         "ours_loop": (lambda: [ours(image, size) for image in frames], None),
         "scipy": (lambda: scipy_filter(stack[0], size), 3 if side == 512 else 0),
     }
-    times = seconds_in_turn(rivals, runs)
+    times = {rival: statistics.median(values) for rival, values in times_in_turn(rivals, runs).items()}
     times["scipy"] *= BATCH
     row = {"filter": name, "size": size, "dtype": str(stack.dtype), "side": side, "first_call_s": round(first, 2)}
     return row | {f"{rival}_ms": round(1e3 * value, 3) for rival, value in times.items()}

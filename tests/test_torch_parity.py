@@ -321,10 +321,10 @@ def test_the_rivals_hide_as_many_pixels_as_we_do(rival):
     frames = camera_frames(np.random.default_rng(2), (3, 60, 64), brightness=900)
     if rival == "published":
         theirs = pytorch_rivals.Published(frames, np.ones((1, 1), np.float32), patch_size=48, depth=2, filters=2)
-        batch = [np.stack(arrays) for arrays in zip(*(theirs.patch() for _ in range(20)), strict=True)]
+        batch = [torch.cat(tensors).numpy() for tensors in zip(*(theirs.patch(frames) for _ in range(20)), strict=True)]
     else:
         theirs = pytorch_rivals.Tuned(frames, np.ones(1, np.float32), patch_size=48, compiled=False, depth=2, filters=2)
-        batch = [tensor.numpy() for tensor in theirs.batch()]
+        batch = [tensor.numpy() for tensor in theirs.batch(theirs.frames)]
     noisy, visible, scored = batch
     assert scored.mean() == pytest.approx(1 / 36, rel=0.02)
     assert not (noisy != visible)[~scored].any()

@@ -1,0 +1,307 @@
+"""Speed beside PyTorch in one run, the rivals taking turns: training, compiling, prediction, sweeps, filters, memory.
+
+    pip install torch==2.13.0
+    python experiments/speed_vs_pytorch.py -o speed_vs_pytorch.json
+
+Rivals (pytorch_rivals.py; the parity tests hold their loss and gradients against ours): "published", the published procedure, one patch at
+a time with Python loops for the blind spots and a dense PSF of 81x81; "tuned", the same network and loss with channels last, real batches,
+everything on the device, a separable PSF, autocast and torch.compile where they help here, which is tried first. Rows that say float32 hold
+everyone to float32. Medians of several runs in turn after a warm-up, with the lowest and highest; compile times apart. Beside the JSON a
+bar chart of the ratios is written. --quick does it all with fewer runs and smaller images in three minutes.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.ndimage
+import torch
+from pytorch_rivals import VIRTUAL_BATCH, Published, Tuned
+from speed_filters import times_in_turn
+from torch.nn import functional as F
+
+import jaxdenoise as jd
+from jaxdenoise import prediction, sweeps, training
+from jaxdenoise.config import UNetConfig
+from jaxdenoise.problem import prepare
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+KEY = jax.random.key(0)
+PSF = np.asarray(jd.gaussian_psf(1.0, size=81))  # the published size
+STEPS = 1 if DEVICE == "cpu" else 50  # of 20 patches, that are timed at once
+
+
+def frames(count=4, side=512):
+    """Noise about 100 grey levels: what the pixels hold does not matter for the speed."""
+    return np.random.default_rng(0).normal(100, 20, (count, side, side)).astype(np.float32)
+
+
+def measurement(what, unit, times, *, amount=None, **more):
+    """One object of the output: the median of each rival, as a rate if there is an amount, else in seconds, and their ranges."""
+    values = {name: [amount / t if amount else t for t in seconds] for name, seconds in times.items()}
+    medians = {name: round(statistics.median(v), 4) for name, v in values.items()}
+    ranges = {name: [round(min(v), 4), round(max(v), 4)] for name, v in values.items()}
+    row = {"what": what, "ours": None, "published": None, "tuned": None} | medians
+    return row | {"unit": unit, "device": device(), "runs": len(times["ours"]), "range": ranges} | more
+
+
+def device():
+    """The name of what everything runs on."""
+    return torch.cuda.get_device_name() if DEVICE == "cuda" else f"CPU, {os.cpu_count()} cores"
+
+
+def waiting(function):
+    """The function, until the device has done what it asked for."""
+
+    def run():
+        function()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def steps_of(rival, count=STEPS):
+    """A function that trains a rival for some steps."""
+    return waiting(lambda: [rival.step() for _ in range(count)])
+
+
+def fastest(precisions, stack=None, **options):
+    """The fastest variant of the tuned rival, its name, and the seconds that its first step took longer than its next."""
+    trials = {}
+    for bfloat16, compiled in itertools.product(precisions, (False, True)):
+        rival = Tuned(frames() if stack is None else stack, PSF.sum(axis=0), bfloat16=bfloat16, compiled=compiled, device=DEVICE, **options)
+        first, *rest = (seconds(steps_of(rival, 1)) for _ in range(4))
+        name = f"{'bfloat16' if bfloat16 else 'float32'}, {'compiled' if compiled else 'eager'}"
+        trials[name] = (min(rest), rival, first - min(rest))
+    name = min(trials, key=lambda name: trials[name][0])
+    return trials[name][1], name, trials[name][2]
+
+
+def seconds(function):
+    """How long it takes."""
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+class Ours:
+    """Our training, step by step, as `jaxdenoise.fit` does it."""
+
+    def __init__(self, config, stack, psf=PSF):
+        self.problem, self.config = prepare(KEY, stack, psf=psf, config=config)
+        self.snapshot = training.start(KEY, self.config)
+
+    def epoch(self):
+        """One epoch."""
+        self.snapshot = training.run_epoch(KEY, self.snapshot, self.problem, self.config)
+        jax.block_until_ready(self.snapshot.state.params)
+
+
+def training_speed(args):
+    """Patches a second at the published settings, in anything and in float32, and the time to compile."""
+    for what, precision, precisions in (("", "auto", (True, False)), (", float32", "float32", (False,))):
+        config = jd.TrainConfig.paper(precision=precision, steps_per_epoch=STEPS, validation_patches=1, epochs=10**6)
+        ours, published = Ours(config, frames()), Published(frames(), PSF, device=DEVICE)
+        tuned, name, compiling = fastest(precisions)
+        compiled = seconds(ours.epoch)
+        rivals = {"ours": ours.epoch, "published": steps_of(published), "tuned": steps_of(tuned)}
+        times = times_in_turn({key: (function, None) for key, function in rivals.items()}, args.runs)
+        amount = VIRTUAL_BATCH * STEPS
+        yield measurement(f"training at the published settings{what}", "patches a second", times, amount=amount, tuned_is=name)
+        first = {"ours": [compiled - statistics.median(times["ours"])], "tuned": [compiling]}
+        yield measurement(f"compiling the training{what}", "seconds", first, tuned_is=name)
+
+
+def fast_training(args):
+    """The whole training of the preset: everyone the same network, patches and steps."""
+    config = jd.TrainConfig(epochs=1 if args.quick else 22)
+    options = {"patch_size": config.patch_size, "filters": config.network.filters, "depth": config.network.depth}
+    count = config.epochs * config.steps_per_epoch * config.batch_size
+    tuned, name, _ = fastest((True, False), batch_size=config.batch_size, **options)
+    published = Published(frames(), PSF, device=DEVICE, **options)
+    rivals = {
+        "ours": lambda: jax.block_until_ready(jd.fit(KEY, frames(), psf=jd.gaussian_psf(1.0), config=config).last),
+        "published": steps_of(published, max(1, count // VIRTUAL_BATCH)),
+        "tuned": steps_of(tuned, count // config.batch_size),
+    }
+    once = {key: (function, 0) for key, function in rivals.items()}
+    yield measurement(f"{config.epochs} of the 22 epochs of fast, compiling included", "seconds", times_in_turn(once, 0), tuned_is=name)
+
+
+def prediction_speed(args):
+    """Megapixels a second of the published network, without averaging over symmetries."""
+    for what, precision, precisions in (("", "auto", (True, False)), (", float32", "float32", (False,))):
+        config = jd.TrainConfig.paper(precision=precision, batch_size=1, epochs=1, steps_per_epoch=1, validation_patches=1)
+        denoiser = jd.fit(KEY, frames(), psf=PSF, config=config)
+        published, (tuned, name, _) = Published(frames(), PSF, device=DEVICE), fastest(precisions)
+        for side in (512, 2048) if args.quick else (512, 2048, 4096):
+            image = frames(1, side)[0]
+            rivals = {
+                "ours": (partial(prediction.denoise, denoiser, image), None),
+                "published": (partial(published.predict, image), None if side == 512 else 1),
+                "tuned": (partial(tuned.predict, image), None),
+            }
+            times = times_in_turn(rivals, args.runs)
+            what_size = f"prediction, {side} x {side}{what}"
+            yield measurement(what_size, "megapixels a second", times, amount=side**2 / 1e6, tuned_is=name)
+
+
+def sweep_speed(args):
+    """Several PSFs at once; the rivals train them one after the other."""
+    config = jd.TrainConfig(epochs=1, steps_per_epoch=20 if args.quick or DEVICE == "cpu" else 100, validation_patches=1)
+    options = {"patch_size": config.patch_size, "filters": config.network.filters, "depth": config.network.depth}
+    tuned, name, _ = fastest((True, False), batch_size=config.batch_size, **options)
+    for count in 3, 8:
+        psfs = [jd.gaussian_psf(sigma, size=17) for sigma in np.linspace(0.5, 2, count)]
+        alone = [Ours(config, frames(), psf) for psf in psfs]
+        rivals = {
+            "ours": lambda psfs=psfs: sweeps.sweep(KEY, frames(), psfs=psfs, config=config),
+            "ours_one_by_one": lambda alone=alone: [ours.epoch() for ours in alone],
+            "tuned": steps_of(tuned, count * config.steps_per_epoch),
+        }
+        times = times_in_turn({key: (function, None) for key, function in rivals.items()}, args.runs)
+        what = f"sweep over {count} PSFs, {config.steps_per_epoch} steps each, scored"
+        yield measurement(what, "seconds", times, tuned_is=name)
+
+
+def filter_speed(args):
+    """16 images; everyone gets them as it likes them best."""
+    for side in (512,) if args.quick else (512, 2048):
+        stack = frames(16, side)
+        ours, theirs = jnp.asarray(stack), torch.from_numpy(stack)[:, None].to(DEVICE)
+        kernel = torch.tensor([1.0, 4, 6, 4, 1], device=DEVICE) / 16
+
+        def median(x):
+            patches = F.unfold(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3)
+            return patches.median(dim=1).values
+
+        def gaussian(x, kernel=kernel):
+            padded = F.pad(x, (2, 2, 2, 2), mode="reflect")
+            return F.conv2d(F.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None])
+
+        filters = {
+            "median 3x3": (
+                lambda ours=ours: jd.median_filter(ours, (3, 3), mode="nearest"),
+                lambda theirs=theirs: median(theirs),
+                lambda x: cv2.medianBlur(x, 3),
+                lambda x: scipy.ndimage.median_filter(x, 3, mode="nearest"),
+            ),
+            "Gaussian 5x5": (
+                lambda ours=ours: jd.gaussian_filter(ours, size=(5, 5), mode="mirror"),
+                lambda theirs=theirs: gaussian(theirs),
+                lambda x: cv2.GaussianBlur(x, (5, 5), 0),
+                lambda x: scipy.ndimage.gaussian_filter(x, 1.1, radius=2, mode="mirror"),
+            ),
+            "box 3x3": (
+                lambda ours=ours: jd.box_filter(ours, (3, 3), mode="mirror"),
+                lambda theirs=theirs: F.avg_pool2d(F.pad(theirs, (1, 1, 1, 1), mode="reflect"), 3, stride=1),
+                lambda x: cv2.blur(x, (3, 3)),
+                lambda x: scipy.ndimage.uniform_filter(x, 3, mode="mirror"),
+            ),
+        }
+        for name, (mine, torchs, opencv, scipys) in filters.items():
+            rivals = {
+                "ours": (mine, None),
+                "tuned": (waiting(torchs), None if "median" not in name else 1),
+                "opencv": (lambda opencv=opencv, stack=stack: [opencv(image) for image in stack], None),
+                "scipy": (lambda scipys=scipys, stack=stack: [scipys(image) for image in stack], 1),
+            }
+            times = times_in_turn(rivals, args.runs)
+            yield measurement(f"{name} filter, 16 images of {side} x {side}", "megapixels a second", times, amount=16 * side**2 / 1e6)
+
+
+def memory(args):
+    """Peak memory of a process that trains at the published settings, each in a process of its own."""
+    peaks = {}
+    for name in "ours", "published", "tuned":
+        told = subprocess.run([sys.executable, __file__, "--memory-of", name], capture_output=True, text=True, check=True)
+        peaks[name] = [float(told.stdout.split()[-1])]
+    yield measurement("peak memory of a process that trains at the published settings", "MB", peaks)
+
+
+def print_memory_of(name):
+    """Train a little, print the peak in MB: of the device if it has memory of its own, else of the process."""
+    if name == "ours":
+        config = jd.TrainConfig.paper(precision="auto", epochs=1, steps_per_epoch=STEPS, validation_patches=1)
+        Ours(config, frames()).epoch()
+        peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    else:
+        rival = Published(frames(), PSF, device=DEVICE) if name == "published" else fastest((True,))[0]
+        steps_of(rival)()
+        peak = torch.cuda.max_memory_allocated() if DEVICE == "cuda" else None
+    print((peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) / 1e6)
+
+
+def machine():
+    """What it was measured on."""
+    versions = {"python": platform.python_version(), "jax": jax.__version__, "torch": torch.__version__, "opencv": cv2.__version__}
+    network = UNetConfig()
+    return {"device": device(), "torch_threads": torch.get_num_threads(), **versions, "network": f"{network.depth} x {network.filters}"}
+
+
+def save_chart(path, rows):
+    """Bars: how many times as fast as each rival we are; for memory, how many times as much the rival takes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 0.45 * len(rows) + 1), layout="constrained")
+    axes = figure.add_subplot()
+    for offset, rival, colour in ((-0.2, "published", "#0072b2"), (0.2, "tuned", "#d55e00")):
+        with_rival = [(place, row) for place, row in enumerate(rows) if row[rival] and row["ours"]]
+        ratios = [row["ours"] / row[rival] if "a second" in row["unit"] else row[rival] / row["ours"] for _, row in with_rival]
+        places = [place + offset for place, _ in with_rival]
+        axes.barh(places, ratios, 0.38, color=colour, label=f"against the {rival} one")
+    axes.axvline(1, color="#33383d", linewidth=0.8)
+    axes.set(yticks=range(len(rows)), yticklabels=[row["what"] for row in rows], xscale="log", xlabel="times as fast, or as little memory")
+    axes.invert_yaxis()
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def main():
+    """Parse, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--output", type=Path, default=Path("speed_vs_pytorch.json"))
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="three minutes: two runs, smaller images, a part of the long training")
+    parser.add_argument("--only", default="", help="of: training, fast, prediction, sweep, filter, memory")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a measurement")
+    parser.add_argument("--memory-of", choices=("ours", "published", "tuned"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.memory_of:
+        print_memory_of(args.memory_of)
+        return
+    args.runs = 2 if args.quick else args.runs
+    print(json.dumps(machine()), file=sys.stderr)
+    rows, parts = [], (training_speed, fast_training, prediction_speed, sweep_speed, filter_speed, memory)
+    for part in parts:
+        if args.only not in part.__name__:
+            continue
+        for row in part(args):
+            rows.append(row)
+            print(json.dumps(row) if args.json else markdown(row), flush=True)
+            args.output.write_text(json.dumps({"machine": machine(), "measurements": rows}, indent=1))
+    save_chart(args.output.with_suffix(".png"), rows)
+
+
+def markdown(row):
+    """A row of the table."""
+    values = ["-" if row[name] is None else f"{row[name]:.3g}" for name in ("ours", "published", "tuned")]
+    return f"| {row['what']} | {' | '.join(values)} | {row['unit']} | {row.get('tuned_is', '')} |"
+
+
+if __name__ == "__main__":
+    main()
