@@ -231,7 +231,7 @@ def _add_gradients(total, params, batch, index, problem, config):
     """Gradients and terms of one patch of a batch, added to what there is."""
     patch = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, index, 1), batch)
     found = batch_gradients(params, patch, problem, config)
-    return jax.tree.map(lambda sum, value: sum + value / config.batch_size, total, found)
+    return jax.tree.map(lambda before, value: before + value / config.batch_size, total, found)
 
 
 def _step_by_patches(key, state, problem, rate_scale, config):
@@ -262,8 +262,9 @@ def rate_scale(history, config):
 def run_epoch(key, snapshot, problem, config):
     """Train and validate for one epoch: `Snapshot` to `Snapshot`, whose state is used up. Host side."""
     state, terms, steps, scale = snapshot.state, [], steps_at_once(config), rate_scale(snapshot.history, config)
+    by_patches = jax.default_backend() == "cpu" and config.batch_size > 1
     for _ in range(config.steps_per_epoch // steps):
-        if steps == 1 < config.batch_size:
+        if by_patches:
             state, term = _step_by_patches(key, state, problem, scale, config)
         else:
             state, term = _take_steps(key, state, problem, scale, config=config, steps=steps)
