@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
 
 from jaxdenoise import convolution, training, unet
 from jaxdenoise.config import TrainConfig, UNetConfig
@@ -98,8 +99,8 @@ def test_the_network_in_bfloat16_is_that_of_float32_to_its_rounding():
     exact, coarse = output(params, "float32"), output(params, "bfloat16")
     assert not np.array_equal(exact, coarse)
     assert np.linalg.norm(coarse - exact) < 0.02 * np.linalg.norm(exact - 100)
-    gradients = [
-        jax.grad(lambda p, precision=precision: jnp.mean(output(p, precision) ** 2))(params) for precision in ("float32", "bfloat16")
-    ]
-    for one, other in zip(*map(jax.tree.leaves, gradients), strict=True):
-        assert np.linalg.norm(one - other) < 0.1 * np.linalg.norm(one)  # where a ReLU takes the other side
+    one, other = (
+        ravel_pytree(jax.grad(lambda p, precision=precision: jnp.mean(output(p, precision) ** 2))(params))[0]
+        for precision in ("float32", "bfloat16")
+    )
+    assert np.linalg.norm(one - other) < 0.05 * np.linalg.norm(one)  # measured 0.006

@@ -119,7 +119,7 @@ def test_the_transposed_convolution_is_jaxs():
     expected = jax.lax.conv_transpose(
         x, kernel.swapaxes(2, 3), (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), transpose_kernel=True
     )
-    np.testing.assert_allclose(unet._transposed_conv(jnp.asarray(x), jnp.asarray(kernel)), expected, atol=1e-5)
+    np.testing.assert_allclose(unet._transposed_conv(jnp.asarray(x), jnp.asarray(kernel), "float32"), expected, atol=1e-5)
 
 
 def test_the_transposed_convolution_is_pytorchs():
@@ -128,7 +128,7 @@ def test_the_transposed_convolution_is_pytorchs():
     expected = torch.nn.functional.conv_transpose2d(
         torch.from_numpy(x.transpose(0, 3, 1, 2).copy()), torch.from_numpy(kernel.transpose(2, 3, 0, 1).copy()), stride=2
     )
-    result = unet._transposed_conv(jnp.asarray(x), jnp.asarray(kernel))
+    result = unet._transposed_conv(jnp.asarray(x), jnp.asarray(kernel), "float32")
     np.testing.assert_allclose(result, expected.numpy().transpose(0, 2, 3, 1), atol=1e-5)
 
 
