@@ -17,7 +17,6 @@ their noise it rewards keeping the noise.
 Source: Ramani, Blu and Unser, "Monte-Carlo SURE", IEEE Transactions on Image Processing 17 (2008).
 """
 
-import math
 from functools import partial
 from typing import NamedTuple
 
@@ -32,7 +31,7 @@ from jaxdenoise.noise import estimate_noise
 from jaxdenoise.psf import convolve
 
 _PLACES = 108  # patches that are scored at the most
-_MASKS = 4  # held-out masks at the most
+MASKS = 3  # of held-out pixels, where no whole frames are held out: one has too few to tell PSFs apart that differ by 0.1 dB
 _SHARE = 0.5  # of the noise's strength that is added: near a derivative, yet far above rounding
 _BLUR = 1.5  # pixels: sigma of the Gaussian filter that tells the brightness
 _CHUNK = 16  # patches scored at once
@@ -152,12 +151,6 @@ def noise_std(frames, sample):
     found = estimate_noise(sample)
     expected = jnp.maximum(found.gain * gaussian_filter(frames, (_BLUR, _BLUR)) + found.read_std**2, 0)
     return jnp.sqrt(expected * jnp.maximum(variance, 0) / jnp.maximum(expected.mean(), 1e-30))
-
-
-def mask_count(shape, config):
-    """How many masks of pixels to hold out of a stack of this shape: small data need more pixels for the same standard error."""
-    places = math.prod(shape[:-2]) * math.prod(-(-side // config.patch_size) for side in shape[-2:])
-    return min(_MASKS, max(1, _PLACES // max(1, places)))
 
 
 def standard_error(errors):

@@ -108,8 +108,7 @@ def sweep(key, stack, *, psfs, seeds=1, config=None, halving=(), together=None, 
         raise ValueError(f"sweep: needs at least one PSF and one seed, got {len(psfs)} and {seeds}")
     config = config or TrainConfig()
     psfs = _of_one_size([normalized_psf(psf) for psf in psfs])
-    masks = scores.mask_count(np.shape(stack), config)
-    problem, config = prepare(key, stack, psf=psfs[0], config=config, masks=masks)
+    problem, config = prepare(key, stack, psf=psfs[0], config=config, masks=scores.MASKS)
     together = jax.default_backend() != "cpu" if together is None else together
     covering = scores.covering(key, problem, config)
     running = [_Running(psf, seed, _key(key, seed), config) for psf in range(len(psfs)) for seed in range(seeds)]

@@ -65,7 +65,7 @@ def test_models_of_a_seed_share_everything_but_the_psf(looped):
 
 
 def test_without_more_held_out_pixels_a_model_is_fits(scene, tiny_config, monkeypatch):
-    monkeypatch.setattr(scores, "_MASKS", 1)
+    monkeypatch.setattr(scores, "MASKS", 1)
     found = sweeps.sweep(KEY, scene.noisy, psfs=[PSFS[1]], config=tiny_config, together=False)
     fitted = training.fit(KEY, scene.noisy, psf=PSFS[1], config=tiny_config)
     jax.tree.map(np.testing.assert_array_equal, found.denoiser, fitted)
