@@ -17,6 +17,12 @@ PSFS = [gaussian_psf(sigma) for sigma in SIGMAS]
 
 
 @pytest.fixture(scope="module")
+def tiny_config(tiny_config):
+    """In float32: where sums end on either side of a rounding to bfloat16, trainings part by more than their order explains."""
+    return dataclasses.replace(tiny_config, precision="float32")
+
+
+@pytest.fixture(scope="module")
 def looped(scene, tiny_config):
     return sweeps.sweep(KEY, scene.noisy, psfs=PSFS, seeds=2, config=tiny_config, together=False)
 
@@ -29,14 +35,16 @@ def together(scene, tiny_config):
 # --- training ----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_looped_and_vmapped_training_agree_after_twenty_steps(looped, together, tiny_config):
+def test_looped_and_vmapped_training_agree_after_twenty_steps(looped, together, scene, tiny_config):
     assert tiny_config.epochs * tiny_config.steps_per_epoch == 20
     for a, b in zip(looped.models, together.models, strict=True):
         assert (a.psf, a.seed, a.epochs) == (b.psf, b.seed, 4)
         np.testing.assert_allclose(a.score, b.score, rtol=1e-4)
         # As a whole: Adam moves a single weight whose gradient is nothing but rounding as far as any other.
-        x, y = (ravel_pytree(model.denoiser.last)[0] for model in (a, b))
+        x, y = (training.network_output(m.denoiser.last, scene.noisy, m.denoiser.scale, tiny_config) for m in (a, b))
         assert np.linalg.norm(x - y) < 1e-4 * np.linalg.norm(x)
+        x, y = (ravel_pytree(m.denoiser.last)[0] for m in (a, b))
+        assert np.linalg.norm(x - y) < 3e-4 * np.linalg.norm(x)
         for name, values in a.denoiser.history.items():
             np.testing.assert_allclose(values, b.denoiser.history[name], rtol=1e-3, err_msg=name)
     assert looped.chosen == together.chosen
