@@ -11,6 +11,7 @@ bar chart of the ratios is written. --quick does it all with fewer runs and smal
 """
 
 import argparse
+import dataclasses
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
+import tifffile
 import torch
 from pytorch_rivals import VIRTUAL_BATCH, Published, Tuned
 from speed_filters import times_in_turn
@@ -140,6 +143,41 @@ def fast_training(args):
     }
     once = {key: (function, 0) for key, function in rivals.items()}
     yield measurement(f"{config.epochs} of the 22 epochs of fast, compiling included", "seconds", times_in_turn(once, 0), tuned_is=name)
+
+
+def cold_start(args):
+    """The command line with the preset fast, from a file of 4 x 512 x 512 pixels to the result, first with an empty compilation cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        tifffile.imwrite(f"{folder}/noisy.tif", frames())
+        options = ["--no-report", "--overwrite", "--quiet", *(["--epochs", "1"] if args.quick else [])]
+        files = [f"{folder}/noisy.tif", "-o", folder, "--axes", "TYX"]
+        command = [sys.executable, "-m", "jaxdenoise", "denoise", *files, "--psf", "1", *options]
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
+        for state in "cold", "warm":
+            took = seconds(lambda: subprocess.run(command, env=environment, check=True, capture_output=True))
+            length = "1 epoch of fast" if args.quick else "fast"
+            yield measurement(f"{length} from file to written result, {state} compilation cache", "seconds", {"ours": [took]})
+
+
+def published_procedure(args):
+    """The whole published training on an accelerator, compiling included, and the share that it has of the device's matrix products."""
+    if DEVICE == "cpu":
+        return  # hours
+    config = jd.TrainConfig.paper(precision="auto")
+    times = [seconds(lambda: jax.block_until_ready(jd.fit(KEY, frames(), psf=PSF, config=config).last)) for _ in range(3)]
+    count = config.epochs * config.steps_per_epoch * config.batch_size
+    yield measurement(f"the published procedure, {count:,} patches", "seconds", {"ours": times})
+    ours = Ours(config, frames())
+    one = dataclasses.replace(config, batch_size=1)
+    batch = training.draw_batch(KEY, 0, ours.problem, one)
+    gradients = jax.jit(training.batch_gradients, static_argnames="config")
+    operations = gradients.lower(ours.snapshot.state.params, batch, ours.problem, config=one).compile().cost_analysis()["flops"]
+    factor = jnp.ones((8192, 8192), jnp.bfloat16)
+    product = jax.jit(jnp.matmul)
+    products = times_in_turn({"ours": (lambda: product(factor, factor), None)}, args.runs)["ours"]
+    rate = 2 * len(factor) ** 3 / statistics.median(products)
+    share = {"ours": [count * operations / t / rate for t in times]}
+    yield measurement("share of the measured rate of bfloat16 matrix products", "1", share, operations_a_patch=operations, rate=rate)
 
 
 def prediction_speed(args):
@@ -277,7 +315,7 @@ def main():
     parser.add_argument("-o", "--output", type=Path, default=Path("speed_vs_pytorch.json"))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="three minutes: two runs, smaller images, a part of the long training")
-    parser.add_argument("--only", default="", help="of: training, fast, prediction, sweep, filter, memory")
+    parser.add_argument("--only", default="", help="of: training, published, fast, cold, prediction, sweep, filter, memory")
     parser.add_argument("--json", action="store_true", help="print one JSON object a measurement")
     parser.add_argument("--memory-of", choices=("ours", "published", "tuned"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -286,7 +324,7 @@ def main():
         return
     args.runs = 2 if args.quick else args.runs
     print(json.dumps(machine()), file=sys.stderr)
-    rows, parts = [], (training_speed, fast_training, prediction_speed, sweep_speed, filter_speed, memory)
+    rows, parts = [], (training_speed, published_procedure, fast_training, cold_start, prediction_speed, sweep_speed, filter_speed, memory)
     for part in parts:
         if args.only not in part.__name__:
             continue
