@@ -7,7 +7,8 @@ Rivals (pytorch_rivals.py; the parity tests hold their loss and gradients agains
 a time with Python loops for the blind spots and a dense PSF of 81x81; "tuned", the same network and loss with channels last, real batches,
 everything on the device, a separable PSF, autocast and torch.compile where they help here, which is tried first. Rows that say float32 hold
 everyone to float32. Medians of several runs in turn after a warm-up, with the lowest and highest; compile times apart. Beside the JSON a
-bar chart of the ratios is written. --quick does it all with fewer runs and smaller images in three minutes.
+bar chart of the ratios is written. --quick does it in three minutes: two runs, smaller images, shorter trainings, no float32 rows, and no
+torch.compile.
 """
 
 import argparse
@@ -82,11 +83,16 @@ def steps_of(rival, count=STEPS):
     return waiting(lambda: [rival.step() for _ in range(count)])
 
 
-def fastest(precisions, stack=None, **options):
+def precisions(args):
+    """(what a row is called, our precision, whether the tuned rival may use bfloat16) of the rows of a measurement."""
+    return (("", "auto", (True, False)), (", float32", "float32", (False,)))[: 1 if args.quick else 2]
+
+
+def fastest(args, bfloat16s=(True, False), **options):
     """The fastest variant of the tuned rival, its name, and the seconds that its first step took longer than its next."""
     trials = {}
-    for bfloat16, compiled in itertools.product(precisions, (False, True)):
-        rival = Tuned(frames() if stack is None else stack, PSF.sum(axis=0), bfloat16=bfloat16, compiled=compiled, device=DEVICE, **options)
+    for bfloat16, compiled in itertools.product(bfloat16s, (False,) if args.quick else (False, True)):
+        rival = Tuned(frames(), PSF.sum(axis=0), bfloat16=bfloat16, compiled=compiled, device=DEVICE, **options)
         first, *rest = (seconds(steps_of(rival, 1)) for _ in range(4))
         name = f"{'bfloat16' if bfloat16 else 'float32'}, {'compiled' if compiled else 'eager'}"
         trials[name] = (min(rest), rival, first - min(rest))
@@ -116,10 +122,10 @@ class Ours:
 
 def training_speed(args):
     """Patches a second at the published settings, in anything and in float32, and the time to compile."""
-    for what, precision, precisions in (("", "auto", (True, False)), (", float32", "float32", (False,))):
+    for what, precision, bfloat16s in precisions(args):
         config = jd.TrainConfig.paper(precision=precision, steps_per_epoch=STEPS, validation_patches=1, epochs=10**6)
         ours, published = Ours(config, frames()), Published(frames(), PSF, device=DEVICE)
-        tuned, name, compiling = fastest(precisions)
+        tuned, name, compiling = fastest(args, bfloat16s)
         compiled = seconds(ours.epoch)
         rivals = {"ours": ours.epoch, "published": steps_of(published), "tuned": steps_of(tuned)}
         times = times_in_turn({key: (function, None) for key, function in rivals.items()}, args.runs)
@@ -134,7 +140,7 @@ def fast_training(args):
     config = jd.TrainConfig(epochs=1 if args.quick else 22)
     options = {"patch_size": config.patch_size, "filters": config.network.filters, "depth": config.network.depth}
     count = config.epochs * config.steps_per_epoch * config.batch_size
-    tuned, name, _ = fastest((True, False), batch_size=config.batch_size, **options)
+    tuned, name, _ = fastest(args, batch_size=config.batch_size, **options)
     published = Published(frames(), PSF, device=DEVICE, **options)
     rivals = {
         "ours": lambda: jax.block_until_ready(jd.fit(KEY, frames(), psf=jd.gaussian_psf(1.0), config=config).last),
@@ -149,13 +155,13 @@ def cold_start(args):
     """The command line with the preset fast, from a file of 4 x 512 x 512 pixels to the result, first with an empty compilation cache."""
     with tempfile.TemporaryDirectory() as folder:
         tifffile.imwrite(f"{folder}/noisy.tif", frames())
-        options = ["--no-report", "--overwrite", "--quiet", *(["--epochs", "1"] if args.quick else [])]
+        options = ["--no-report", "--overwrite", "--quiet", *(["--epochs", "1", "--symmetries", "1"] if args.quick else [])]
         files = [f"{folder}/noisy.tif", "-o", folder, "--axes", "TYX"]
         command = [sys.executable, "-m", "jaxdenoise", "denoise", *files, "--psf", "1", *options]
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
         for state in "cold", "warm":
             took = seconds(lambda: subprocess.run(command, env=environment, check=True, capture_output=True))
-            length = "1 epoch of fast" if args.quick else "fast"
+            length = "1 epoch of fast, 1 symmetry," if args.quick else "fast"
             yield measurement(f"{length} from file to written result, {state} compilation cache", "seconds", {"ours": [took]})
 
 
@@ -182,11 +188,11 @@ def published_procedure(args):
 
 def prediction_speed(args):
     """Megapixels a second of the published network, without averaging over symmetries."""
-    for what, precision, precisions in (("", "auto", (True, False)), (", float32", "float32", (False,))):
+    for what, precision, bfloat16s in precisions(args):
         config = jd.TrainConfig.paper(precision=precision, batch_size=1, epochs=1, steps_per_epoch=1, validation_patches=1)
         denoiser = jd.fit(KEY, frames(), psf=PSF, config=config)
-        published, (tuned, name, _) = Published(frames(), PSF, device=DEVICE), fastest(precisions)
-        for side in (512, 2048) if args.quick else (512, 2048, 4096):
+        published, (tuned, name, _) = Published(frames(), PSF, device=DEVICE), fastest(args, bfloat16s)
+        for side in (512, 1024) if args.quick else (512, 2048, 4096):
             image = frames(1, side)[0]
             rivals = {
                 "ours": (partial(prediction.denoise, denoiser, image), None),
@@ -200,10 +206,10 @@ def prediction_speed(args):
 
 def sweep_speed(args):
     """Several PSFs at once; the rivals train them one after the other."""
-    config = jd.TrainConfig(epochs=1, steps_per_epoch=20 if args.quick or DEVICE == "cpu" else 100, validation_patches=1)
+    config = jd.TrainConfig(epochs=1, steps_per_epoch=10 if args.quick else 20 if DEVICE == "cpu" else 100, validation_patches=1)
     options = {"patch_size": config.patch_size, "filters": config.network.filters, "depth": config.network.depth}
-    tuned, name, _ = fastest((True, False), batch_size=config.batch_size, **options)
-    for count in 3, 8:
+    tuned, name, _ = fastest(args, batch_size=config.batch_size, **options)
+    for count in (3,) if args.quick else (3, 8):
         psfs = [jd.gaussian_psf(sigma, size=17) for sigma in np.linspace(0.5, 2, count)]
         alone = [Ours(config, frames(), psf) for psf in psfs]
         rivals = {
@@ -266,19 +272,25 @@ def memory(args):
     """Peak memory of a process that trains at the published settings, each in a process of its own."""
     peaks = {}
     for name in "ours", "published", "tuned":
-        told = subprocess.run([sys.executable, __file__, "--memory-of", name], capture_output=True, text=True, check=True)
+        told = subprocess.run(
+            [sys.executable, __file__, "--memory-of", name, *(["--quick"] if args.quick else [])],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         peaks[name] = [float(told.stdout.split()[-1])]
     yield measurement("peak memory of a process that trains at the published settings", "MB", peaks)
 
 
-def print_memory_of(name):
+def print_memory_of(args):
     """Train a little, print the peak in MB: of the device if it has memory of its own, else of the process."""
+    name = args.memory_of
     if name == "ours":
         config = jd.TrainConfig.paper(precision="auto", epochs=1, steps_per_epoch=STEPS, validation_patches=1)
         Ours(config, frames()).epoch()
         peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     else:
-        rival = Published(frames(), PSF, device=DEVICE) if name == "published" else fastest((True,))[0]
+        rival = Published(frames(), PSF, device=DEVICE) if name == "published" else fastest(args, (True,))[0]
         steps_of(rival)()
         peak = torch.cuda.max_memory_allocated() if DEVICE == "cuda" else None
     print((peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) / 1e6)
@@ -314,13 +326,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("speed_vs_pytorch.json"))
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="three minutes: two runs, smaller images, a part of the long training")
+    parser.add_argument("--quick", action="store_true", help="three minutes, see above")
     parser.add_argument("--only", default="", help="of: training, published, fast, cold, prediction, sweep, filter, memory")
     parser.add_argument("--json", action="store_true", help="print one JSON object a measurement")
     parser.add_argument("--memory-of", choices=("ours", "published", "tuned"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.memory_of:
-        print_memory_of(args.memory_of)
+        print_memory_of(args)
         return
     args.runs = 2 if args.quick else args.runs
     print(json.dumps(machine()), file=sys.stderr)
