@@ -66,6 +66,12 @@ def rival(noisy, truth, name, budget):
             next_look = 1.2 * spent
 
 
+def shown(row, kind, name):
+    """The row, printed as one of a table."""
+    print(f"| {kind} | {name} | {row['epochs']} | {row['seconds']:.0f} | {row['psnr']:.2f} |", flush=True)
+    return row
+
+
 def save_chart(path, curves):
     """PSNR against seconds, one panel a type."""
     from matplotlib.figure import Figure
@@ -80,11 +86,12 @@ def save_chart(path, curves):
 
 
 def main():
-    """Parse, run what is not there yet, draw, print."""
+    """Parse, run and print what is not there yet, draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder with fmd/{raw,gt}")
     parser.add_argument("-o", "--output", type=Path, default=Path("quality_vs_seconds"))
     parser.add_argument("--budget", type=float, default=3600, help="seconds of training of each rival")
+    parser.add_argument("--only", default="", help="run the curves whose names hold this text, such as TwoPhoton_MICE-published")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     stacks = {
@@ -94,12 +101,12 @@ def main():
     for kind in TYPES:
         for name in ("ours", "published", "tuned"):
             file = args.output / f"{kind}-{name}.json"
+            if args.only not in file.name and not file.exists():
+                continue
             if not file.exists():
-                rows = list(ours(*stacks[kind]) if name == "ours" else rival(*stacks[kind], name, args.budget))
-                file.write_text(json.dumps(rows))
+                rows = ours(*stacks[kind]) if name == "ours" else rival(*stacks[kind], name, args.budget)
+                file.write_text(json.dumps([shown(row, kind, name) for row in rows]))
             curves.setdefault(kind, {})[name] = json.loads(file.read_text())
-            for row in curves[kind][name]:
-                print(f"| {kind} | {name} | {row['epochs']} | {row['seconds']:.0f} | {row['psnr']:.2f} |", flush=True)
     save_chart(args.output / "quality_vs_seconds.png", curves)
 
 
