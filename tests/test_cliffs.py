@@ -3,6 +3,7 @@
 Run by hand on a quiet machine: pytest -m benchmark -s
 """
 
+import dataclasses
 import statistics
 
 import jax
@@ -68,6 +69,16 @@ def test_models_one_by_one_are_1_5_times_as_fast_as_vmapped_parameters(problem):
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
     batch = training.draw_batch(KEY, 0, problem, CONFIG)
     assert times_as_fast(lambda: together(stacked, batch), lambda: [alone(params, batch) for params in models]) > 1.5
+
+
+def test_a_batch_patch_by_patch_is_1_2_times_as_fast_as_at_once(problem):
+    config = dataclasses.replace(CONFIG, batch_size=8, patch_size=100)
+
+    def run(step):
+        return lambda: step(training.start(KEY, config).state)
+
+    at_once = run(lambda state: training._take_steps(KEY, state, problem, 1.0, config=config, steps=1))
+    assert times_as_fast(at_once, run(lambda state: training._step_by_patches(KEY, state, problem, 1.0, config))) > 1.2
 
 
 def test_a_large_psf_is_10_times_as_fast_as_directly():
