@@ -5,6 +5,8 @@ The step runs on the device with the data resident there; only an epoch's summar
 """
 
 import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -17,6 +19,8 @@ from jaxdenoise.config import TrainConfig
 from jaxdenoise.optimizer import TrainState, apply_gradients, initial_state, learning_rate, plateau_factor
 from jaxdenoise.problem import Scale, prepare
 from jaxdenoise.psf import convolve
+
+_PARTS = 4  # of a batch on CPU, at once if there are as many cores
 
 
 class Snapshot(NamedTuple):
@@ -235,12 +239,23 @@ def _add_gradients(total, params, batch, index, problem, config):
 
 
 def _step_by_patches(key, state, problem, rate_scale, config):
-    """`train_step`, to rounding, as programs of one patch at a time: a larger batch leaves the caches of a CPU, and its memory is much."""
+    """`train_step`, to rounding, as programs of one patch: a larger batch leaves the caches of a CPU, and its memory is much.
+
+    A few patches are computed at once, because a single one does not keep all cores busy. Each thread adds up its own, in an order that
+    does not depend on the number of cores.
+    """
     batch = _draw_batch(key, state.step, problem, config=config)
-    total = jax.tree.map(jnp.zeros_like, state.params), losses.LossTerms(*(jnp.float32(0) for _ in losses.LossTerms._fields))
-    for index in range(config.batch_size):
-        total = _add_gradients(total, state.params, batch, index, problem, config=config)
-    gradients, terms = total
+
+    def summed(indices):
+        total = jax.tree.map(jnp.zeros_like, state.params), losses.LossTerms(*(jnp.float32(0) for _ in losses.LossTerms._fields))
+        for index in indices:
+            total = _add_gradients(total, state.params, batch, index, problem, config=config)
+        return jax.block_until_ready(total)
+
+    parts = [range(first, config.batch_size, _PARTS) for first in range(min(_PARTS, config.batch_size))]
+    with ThreadPoolExecutor(min(_PARTS, os.cpu_count() or 1)) as pool:
+        totals = list(pool.map(summed, parts))
+    gradients, terms = jax.tree.map(lambda *values: sum(values), *totals)
     return _apply_gradients(state, gradients, rate_scale, config=config), terms
 
 
