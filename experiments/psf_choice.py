@@ -44,10 +44,10 @@ def scene(sigma, seed):
     return np.asarray(stack.noisy), np.asarray(stack.clean), "synthetic"
 
 
-def judged(noisy, truth, protocol, config, psfs):
+def judged(noisy, truth, protocol, config, psfs, seed):
     """One row a candidate: its errors at each stage of `HALVING` and at the end, and the quality of what it denoises."""
     everyone = [(share, len(psfs)) for share, _ in sweeps.HALVING]  # none is dropped, all are scored
-    found = jd.sweep(jax.random.key(0), noisy, psfs=[jd.gaussian_psf(sigma) for sigma in psfs], config=config, halving=everyone)
+    found = jd.sweep(jax.random.key(seed), noisy, psfs=[jd.gaussian_psf(sigma) for sigma in psfs], config=config, halving=everyone)
     rows = []
     for sigma, model in zip(psfs, found.models, strict=True):
         result = jd.denoise(model.denoiser, noisy).denoised
@@ -78,12 +78,13 @@ def rank_correlation(a, b):
 
 def report(folder):
     """Print what is there as a table; PSNR in dB (scale-invariant for W2S), that of `auto` in bold."""
-    columns = ["data", "true sigma", *(f"{sigma:g}" for sigma in sweeps.SIGMAS), "auto", "behind the best", "above no PSF"]
+    results = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    sigmas = [f"{row['psf']:g}" for row in results[0]["candidates"]] if results else []
+    columns = ["data", "true sigma", *sigmas, "auto", "behind the best", "above the narrowest"]
     columns += ["rank correlation", "masked error would choose"]
     print(f"| {' | '.join(columns)} |")
     print("|---" * len(columns) + "|")
-    for file in sorted(folder.glob("*.json")):
-        result = json.loads(file.read_text())
+    for result in results:
         rows, key = result["candidates"], "si_psnr" if result["name"].startswith("w2s") else "psnr"
         values, auto = np.array([row[key] for row in rows]), automatic(rows, result["epochs"])
         errors = [np.mean(row["errors"][str(result["epochs"])]) for row in rows]
@@ -101,6 +102,8 @@ def main():
     parser.add_argument("--data", type=Path, help="folder with fmd/{raw,gt} and w2s/{noisy,gt}")
     parser.add_argument("-o", "--output", type=Path, default=Path("psf_choice"), help="folder of the results")
     parser.add_argument("--only", default="", help="run the experiments whose names hold this text")
+    parser.add_argument("--sigmas", type=lambda text: tuple(map(float, text.split(","))), default=sweeps.SIGMAS, help="of the candidates")
+    parser.add_argument("--seed", type=int, default=0, help="of the trainings")
     parser.add_argument("--report", action="store_true", help="print the table only")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
@@ -109,7 +112,7 @@ def main():
         if args.only not in name or file.exists():
             continue
         began = time.monotonic()
-        rows = judged(*load(), config, sweeps.SIGMAS)
+        rows = judged(*load(), config, args.sigmas, args.seed)
         result = {"name": name, "true_sigma": true_sigma, "epochs": config.epochs, "candidates": rows}
         file.write_text(json.dumps(result))
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
