@@ -301,7 +301,12 @@ def _one_line(error):
 def _keep_compiled_programs():
     """Between runs of the command line, in the user's cache folder unless JAX was told another. JAX reads this when it is imported."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxdenoise"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return  # nowhere to keep them: each run compiles anew
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 
 @contextmanager

@@ -509,3 +509,14 @@ def test_real_files_keep_what_they_say(tmp_path, capsys, name, axes):
             for key, value in (before.imagej_metadata or {}).items():
                 if key != "ImageJ":
                     assert after.imagej_metadata[key] == value
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_compiled_programs_are_kept_where_the_user_can_write(tmp_path, monkeypatch, usable):
+    home = tmp_path / "cache"
+    home.mkdir() if usable else home.touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    cli._keep_compiled_programs()
+    assert os.environ.get("JAX_COMPILATION_CACHE_DIR") == (str(home / "jaxdenoise") if usable else None)
