@@ -44,7 +44,7 @@ def test_looped_and_vmapped_training_agree_after_twenty_steps(looped, together, 
         x, y = (training.network_output(m.denoiser.last, scene.noisy, m.denoiser.scale, tiny_config) for m in (a, b))
         assert np.linalg.norm(x - y) < 1e-4 * np.linalg.norm(x)
         x, y = (ravel_pytree(m.denoiser.last)[0] for m in (a, b))
-        assert np.linalg.norm(x - y) < 3e-4 * np.linalg.norm(x)
+        assert np.linalg.norm(x - y) < 3e-4 * np.linalg.norm(x)  # measured 8e-5 at worst, the rest below 1e-6: room for other processors
         for name, values in a.denoiser.history.items():
             np.testing.assert_allclose(values, b.denoiser.history[name], rtol=1e-3, err_msg=name)
     assert looped.chosen == together.chosen
