@@ -4,6 +4,7 @@ A tile overlaps its neighbours by the receptive field and the PSF's radius, and 
 computed from the same values whether the image is cut into tiles or not, and there are no seams.
 """
 
+import dataclasses
 from functools import partial
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from jaxdenoise import patches
 from jaxdenoise.problem import checked_stack
-from jaxdenoise.psf import check_psf_fits, convolve
+from jaxdenoise.psf import check_psf_fits, convolve, trimmed
 from jaxdenoise.training import network_output
 
 _TILE = 512  # pixels of the result a side, by default
@@ -56,6 +57,7 @@ def denoise(denoiser, stack, *, tile_size=None, on_tile=None):
     shape = np.shape(stack)
     frames = checked_stack(stack)
     check_psf_fits(denoiser.psf.shape, frames.shape[1:])
+    denoiser = dataclasses.replace(denoiser, psf=trimmed(denoiser.psf))  # a narrower overlap of the tiles
     margin = halo(denoiser.config.network, denoiser.psf)
     core = core_size(frames.shape[1:], tile_size, denoiser.config.network, denoiser.psf)
     corners = [(y, x) for y in range(0, frames.shape[1], core) for x in range(0, frames.shape[2], core)]

@@ -15,7 +15,7 @@ from jaxdenoise import checkpoint, images, optics, prediction, sweeps, training
 from jaxdenoise.arguments import UsageError
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.problem import prepare
-from jaxdenoise.psf import gaussian_psf, normalized_psf
+from jaxdenoise.psf import gaussian_psf, normalized_psf, trimmed
 
 _SAVE_EVERY = 10  # seconds between two states to resume from
 
@@ -38,7 +38,7 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
     config, arrays = config_of(args), list(psfs.values())
     widest = max(arrays, key=len)
     if getattr(args, "tile_size", None) is not None:  # a wrong one must not be noticed after minutes of training
-        prediction.core_size(stack.shape[1:], args.tile_size, config.network, widest)
+        prediction.core_size(stack.shape[1:], args.tile_size, config.network, trimmed(widest))
     key, snapshot, rows = jax.random.key(args.seed), *(resume or (None, None))
     if run is not None and resume is None:
         # The checks that need no training come first, so that bad input neither leaves a folder behind nor costs an earlier run.

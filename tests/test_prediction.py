@@ -59,6 +59,16 @@ def test_tiles_leave_no_seams(make_denoiser, depth, symmetries):
             assert_equal_to_rounding(got, expected)
 
 
+def test_a_wide_psf_of_little_weight_needs_no_wide_overlap(make_denoiser):
+    wide, image = make_denoiser(psf=gaussian_psf(1.0, size=81)), noisy((90, 100))
+    narrow = dataclasses.replace(wide, psf=gaussian_psf(1.0, size=13))
+    with pytest.raises(ValueError, match="PSF of 81x81 pixels is larger"):
+        prediction.denoise(wide, image[:80])
+    tile_size = 2 * prediction.halo(wide.config.network, narrow.psf) + 16
+    for got, expected in zip(prediction.denoise(wide, image, tile_size=tile_size), reference(wide, image), strict=True):
+        assert_equal_to_rounding(got, expected)
+
+
 def test_tiles_with_too_little_overlap_would_show(make_denoiser, monkeypatch):
     # The test above can fail: half the overlap is not enough.
     denoiser, image = make_denoiser(psf=gaussian_psf(1.5)), noisy((57, 93))

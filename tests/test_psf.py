@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from jaxdenoise.psf import convolve, gaussian_psf, normalized_psf
+from jaxdenoise.psf import convolve, gaussian_psf, normalized_psf, trimmed
 
 RNG = np.random.default_rng(0)
 SIGMAS = [0, 0.1, 0.5, 1, 1.5, 2.6, (0.5, 2.0), (0, 1.3)]
@@ -170,6 +170,22 @@ def test_a_measured_psf_is_scaled_to_sum_1(dtype):
 def test_a_measured_psf_that_cannot_be(psf, message):
     with pytest.raises(ValueError, match=message):
         normalized_psf(psf)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.5, 1.0, 2.0, 12.0])
+def test_a_margin_that_float32_does_not_feel_is_cut_off(sigma):
+    psf = np.asarray(gaussian_psf(sigma, size=81))
+    kept = trimmed(psf)
+    image = np.random.default_rng(0).gamma(1, 100, (100, 100)).astype(np.float32)
+    np.testing.assert_allclose(convolve(image, kept), convolve(image, psf), rtol=0, atol=1e-6 * image.max())
+    assert kept.shape < psf.shape or sigma == 12
+    np.testing.assert_array_equal(trimmed(kept), kept)
+
+
+def test_a_measured_psf_keeps_what_lies_off_its_centre():
+    psf = np.zeros((9, 11), np.float32)
+    psf[4, 5], psf[4, 8], psf[3, 5] = 1, 1e-3, -1e-7
+    np.testing.assert_array_equal(trimmed(psf), psf[3:6, 2:9])
 
 
 # convolve
