@@ -5,6 +5,7 @@ loss, its order of work. `speed_vs_pytorch.py` races both; the parity tests take
 """
 
 import contextlib
+from functools import partial
 
 import numpy as np
 import torch
@@ -178,7 +179,7 @@ class Tuned:
         self.profile = torch.as_tensor(np.array(psf), device=device)
         self.net = UNet(**network).to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3, fused=True)
-        compiler = torch.compile if compiled else lambda function: function
+        compiler = partial(torch.compile, dynamic=False) if compiled else lambda function: function
         self.loss, self.images, self.batch = compiler(self.loss), compiler(self.images), compiler(self.batch)
 
     def images(self, visible):

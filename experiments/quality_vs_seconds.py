@@ -6,8 +6,9 @@
 FMD, stack protocol, as in benchmark_real.py. Ours is a new training for each point, since its learning rate falls to zero by its end;
 compiling is included, averaging over symmetries too, with its own seconds. The rivals train on for the whole budget (seconds) and are
 judged on the way: the last 30 % of the frames validate, the rate halves when ten validations brought nothing, as published. The clock of a
-rival stands still while it is judged. Every result is kept in the folder as soon as it is there; a run that is started again goes on with
-the next.
+rival stands still while it is judged. Where other work shares the machine, --patches-a-second counts a rival's patches instead, at the rate
+that speed_vs_pytorch.py measured alone (validation is free then). Every curve is kept in the folder as soon as it is there; a run that is
+started again goes on with the next.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import jax
 import numpy as np
 import torch
 from benchmark_real import quality, tasks
-from pytorch_rivals import Published, Tuned
+from pytorch_rivals import VIRTUAL_BATCH, Published, Tuned
 
 import jaxdenoise as jd
 from jaxdenoise.problem import estimate_background
@@ -42,7 +43,7 @@ def ours(noisy, truth):
         yield row | quality(result, truth, "fmd-stack")
 
 
-def rival(noisy, truth, name, budget):
+def rival(noisy, truth, name, budget, rate=None):
     """Rows of {"seconds", "psnr"} of one training, at times that grow by a fifth."""
     background = float(estimate_background(noisy))
     frames = (noisy - background).astype(np.float32)
@@ -59,7 +60,8 @@ def rival(noisy, truth, name, budget):
         for _ in range(STEPS_PER_EPOCH):
             model.step()
         plateau.step(model.validate(frames[-spare:]))
-        spent, epochs = spent + time.monotonic() - began, epochs + 1
+        spent += time.monotonic() - began if rate is None else STEPS_PER_EPOCH * VIRTUAL_BATCH / rate
+        epochs += 1
         if spent >= next_look:
             result = np.stack([model.predict(frame) for frame in frames]) + background
             yield {"epochs": epochs, "seconds": round(spent, 1)} | quality(result, truth, "fmd-stack")
@@ -92,6 +94,7 @@ def main():
     parser.add_argument("-o", "--output", type=Path, default=Path("quality_vs_seconds"))
     parser.add_argument("--budget", type=float, default=3600, help="seconds of training of each rival")
     parser.add_argument("--only", default="", help="run the curves whose names hold this text, such as TwoPhoton_MICE-published")
+    parser.add_argument("--patches-a-second", type=float, help="count time by a rival's patches at this rate, see above")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     stacks = {
@@ -104,7 +107,7 @@ def main():
             if args.only not in file.name and not file.exists():
                 continue
             if not file.exists():
-                rows = ours(*stacks[kind]) if name == "ours" else rival(*stacks[kind], name, args.budget)
+                rows = ours(*stacks[kind]) if name == "ours" else rival(*stacks[kind], name, args.budget, args.patches_a_second)
                 file.write_text(json.dumps([shown(row, kind, name) for row in rows]))
             curves.setdefault(kind, {})[name] = json.loads(file.read_text())
     save_chart(args.output / "quality_vs_seconds.png", curves)
