@@ -31,6 +31,7 @@ def parser():
     verb.add_argument("-o", "--output", required=True, metavar="DIR", help="where <stem>_denoised.tif and <stem>_deconvolved.tif go")
     verb.add_argument("--model", metavar="RUN", help="a run folder: denoise with it instead of training")
     verb.add_argument("--save-model", metavar="RUN", help="keep the trained model in this folder")
+    verb.add_argument("--channels", choices=("together", "separate"), default="together", help="one model for all, or one for each")
     verb.add_argument("--dtype", choices=("same", "float32"), default="same", help="of the files written (default: the input's)")
     verb.add_argument("--tile-size", type=_positive, metavar="PIXELS", help="side of a tile with its overlap: bounds the memory")
     _add_training(verb)
@@ -41,7 +42,11 @@ def parser():
     verb = _verb(verbs, "train", "train on noisy images and keep the model")
     verb.add_argument("input", nargs="+", metavar="INPUT", help="TIFF, PNG or JPEG; several of equal size train together")
     verb.add_argument("-o", "--output", required=True, metavar="RUN", help="the run folder")
+    verb.add_argument("--channels", choices=("together", "separate"), default="together", help="one model for all, or one for each")
     verb.add_argument("--resume", action="store_true", help="go on with a training that was interrupted")
+    verb.add_argument(
+        "--save-every", type=_seconds, default=10.0, metavar="SECONDS", help="between two states to resume from (default: 10)"
+    )
     _add_training(verb)
     _add_optics(verb)
     _add_report(verb)
@@ -162,6 +167,10 @@ def _positive(text):
 
 def _odd(text):
     return _number(text, int, lambda n: n >= 1 and n % 2 == 1, "an odd number of pixels")
+
+
+def _seconds(text):
+    return _number(text, float, lambda value: 0 <= value < math.inf, "a number of seconds")
 
 
 def _length(text):

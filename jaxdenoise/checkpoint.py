@@ -3,7 +3,8 @@
     RUN/config.json      version, settings, and what the caller adds (seed, inputs, ...); readable, compared strictly when read
     RUN/history.csv      one row an epoch
     RUN/weights/         orbax: the best, averaged and last parameters, PSF, background, mean and standard deviation
-    RUN/epoch-NNNNN/     orbax: the state to resume from; only while the training is unfinished
+    RUN/epoch-NNNNN/     orbax: the last two states to resume from; only while the training is unfinished
+    RUN/.lock            while a process trains
 
 Everything appears by rename. Reading executes nothing: JSON, CSV and arrays only.
 """
@@ -13,8 +14,12 @@ import json
 import os
 import re
 import shutil
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import filelock
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +29,7 @@ from jaxdenoise.config import ConfigError, TrainConfig
 from jaxdenoise.problem import Scale
 
 FORMAT = 1  # of the folder; raised when an older reader would misread it
+_KEPT = 2  # states to resume from, in case that the last one cannot be read
 
 
 class CheckpointError(ValueError):
@@ -87,14 +93,20 @@ def load(path, *, weights=None):
         "psf": jax.ShapeDtypeStruct(tuple(header["psf_shape"]), jnp.float32),
         "scale": {name: scalar for name in Scale._fields},
     }
-    arrays = _load_arrays(path / "weights", abstract)
+    arrays = _load_arrays(_weights(path), abstract)
     scale = Scale(**arrays.pop("scale"))
     return training.Denoiser(**arrays, scale=scale, history=read_history(path), config=config)
 
 
 def has_model(path):
     """Whether the folder holds a finished model."""
-    return (Path(path) / "weights").is_dir()
+    return _weights(path).is_dir()
+
+
+def _weights(path):
+    """Where the weights are: moved aside, if a save was killed between its two renames."""
+    folder, aside = Path(path) / "weights", Path(path) / ".weights.old"
+    return aside if aside.is_dir() and not folder.is_dir() else folder
 
 
 def clear(path):
@@ -102,35 +114,100 @@ def clear(path):
     path = Path(path)
     for folder in [path / "weights", *(folder for _, folder in _unfinished(path))]:
         shutil.rmtree(folder, ignore_errors=True)
+    _remove_leftovers(path)
     for name in ("config.json", "history.csv"):
         (path / name).unlink(missing_ok=True)
 
 
-def save_snapshot(path, snapshot):
-    """Write the state to resume from after an epoch; the previous one goes only when this one is whole."""
+@contextmanager
+def locked(path):
+    """Keep a run folder for this process, until it ends or the context does. The folder is made if missing, and goes again if unused.
+
+    Raises:
+        CheckpointError: another process holds it, or it cannot be written.
+    """
     path = Path(path)
-    epoch = len(snapshot.history)
+    fresh, lock = not path.exists(), filelock.FileLock(path / ".lock")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise CheckpointError(f"{path}: another process is training into this folder; wait for it or choose another one") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({_one_line(error)})") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows keeps files that are open
+            (path / ".lock").unlink()  # before the release: who waits for it then sees that it is gone
+        lock.release()
+        if fresh and not any(path.iterdir()):
+            path.rmdir()
+
+
+class Saver:
+    """Writes states to resume from in the background, while the training goes on. A context manager: leaving it waits for the last one.
+
+    Args:
+        path: the run folder.
+    """
+
+    def __init__(self, path):
+        self._path, self._pool, self._pending = path, ThreadPoolExecutor(1), None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._pool.shutdown()
+
+    def save(self, snapshot):
+        """Begin to write a `training.Snapshot`, whose arrays may change afterwards; first wait for the one before.
+
+        Raises:
+            CheckpointError: the one before could not be written.
+        """
+        self.wait()
+        arrays = snapshot._replace(history=())  # whose numbers must stay numbers
+        copied = jax.tree.map(np.array, arrays)._replace(history=snapshot.history)
+        self._pending = self._pool.submit(save_snapshot, self._path, copied)
+
+    def wait(self):
+        """Until what was begun is written; raises as `save`."""
+        if self._pending is not None:
+            self._pending.result()
+
+
+def save_snapshot(path, snapshot):
+    """Write the state to resume from after an epoch; older ones go only when this one is whole."""
+    path = Path(path)
     write_history(path, history_columns(snapshot.history))
-    _save_arrays(path / f"epoch-{epoch:05d}", {"state": snapshot.state._asdict(), "best": snapshot.best, "lowest": snapshot.lowest})
-    for number, folder in _unfinished(path):
-        if number != epoch:
-            shutil.rmtree(folder)
+    arrays = {"state": snapshot.state._asdict(), "best": snapshot.best, "lowest": snapshot.lowest}
+    _save_arrays(path / f"epoch-{len(snapshot.history):05d}", arrays)
+    for _, folder in _unfinished(path)[:-_KEPT]:
+        shutil.rmtree(folder)
 
 
 def load_snapshot(path, config):
-    """The `training.Snapshot` of the last epoch that was saved, or None."""
+    """The `training.Snapshot` of the last epoch whose state can be read, or None; a warning for each that cannot."""
     path = Path(path)
     saved = _unfinished(path)
     if not saved:
         return None
-    epoch, folder = saved[-1]
-    abstract = jax.eval_shape(lambda: training.start(jax.random.key(0), config))
-    arrays = _load_arrays(folder, {"state": abstract.state._asdict(), "best": abstract.best, "lowest": abstract.lowest})
     columns = read_history(path)
     history = tuple(dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True))
-    if len(history) < epoch:
-        raise CheckpointError(f"{path / 'history.csv'}: has {len(history)} epochs, the saved state {epoch}; the folder is damaged")
-    return training.Snapshot(training.TrainState(**arrays["state"]), arrays["best"], arrays["lowest"], history[:epoch])
+    abstract = jax.eval_shape(lambda: training.start(jax.random.key(0), config))
+    abstract = {"state": abstract.state._asdict(), "best": abstract.best, "lowest": abstract.lowest}
+    for epoch, folder in reversed(saved):
+        if len(history) < epoch:
+            raise CheckpointError(f"{path / 'history.csv'}: has {len(history)} epochs, the saved state {epoch}; the folder is damaged")
+        try:
+            arrays = _load_arrays(folder, abstract)
+        except CheckpointError as error:
+            warnings.warn(f"{error}; left out", stacklevel=2)
+            continue
+        return training.Snapshot(training.TrainState(**arrays["state"]), arrays["best"], arrays["lowest"], history[:epoch])
+    return None
 
 
 def write_config(path, config, *, psf_shape, notes=None):
@@ -197,19 +274,30 @@ def _unfinished(path):
 def _save_arrays(folder, tree):
     from orbax.checkpoint import v1 as ocp  # late: it takes a second to import
 
-    # Orbax writes beside the target and renames; `overwrite` would delete the old one first, so it is moved aside instead.
+    # Orbax would delete what is there before it writes: so it writes beside it, and two renames make the exchange.
     folder = folder.absolute()
-    old = folder.with_name(folder.name + ".old")
+    new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
     try:
-        shutil.rmtree(old, ignore_errors=True)
+        _remove_leftovers(folder.parent)
+        ocp.save(new, tree)
         if folder.exists():
             folder.rename(old)
-        ocp.save(folder, tree)
-    except OSError as error:
-        if old.exists():
-            old.rename(folder)
+        new.rename(folder)
+    except Exception as error:  # a full disk is an OSError, or whatever tensorstore makes of it
         raise CheckpointError(f"{folder}: cannot be written ({_one_line(error)})") from error
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        _remove_leftovers(folder.parent)
+
+
+def _remove_leftovers(path):
+    """What a save that was killed or failed left beside its target; what it had moved aside goes back."""
+    for old in path.glob(".*.old"):
+        folder = path / old.name[1:-4]
+        if not folder.exists():
+            old.rename(folder)
+    for pattern in (".*.old", ".*.new", ".*.new.orbax-checkpoint-tmp*"):
+        for folder in path.glob(pattern):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _load_arrays(folder, abstract):
@@ -228,9 +316,15 @@ def replace_text(file, text):
     """Write a text file so that it appears whole, by rename."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(file)
+        temporary = file.with_name(f".{file.name}.unfinished")
+        try:
+            with temporary.open("w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())  # else a power cut could leave the new name with nothing in it
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be written ({_one_line(error)})") from error
 

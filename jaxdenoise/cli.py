@@ -48,63 +48,83 @@ def demo(args):
 
 def denoise(args):
     """Noisy files in, denoised and deconvolved files out."""
-    from jaxdenoise import checkpoint, images, prediction, runs
+    from jaxdenoise import images, runs
 
     outputs = [images.output_paths(args.input, args.output, suffix, overwrite=args.overwrite) for suffix in ("denoised", "deconvolved")]
-    report_path = _report_path(args, Path(args.output) / f"{outputs[0][0].stem.removesuffix('_denoised')}_report.html")
     if args.model and args.save_model:
         raise arguments.UsageError("--save-model keeps a new model; it does not go with --model")
+    channels = runs.channels(args, images.open_many(args.input, axes=args.axes))
+    stem = outputs[0][0].stem.removesuffix("denoised")
+    reports = {name: _report_path(args, Path(args.output) / f"{stem}{name}{'_' if name else ''}report.html") for name in channels}
     if args.save_model:
-        runs.refuse_run(args.save_model, overwrite=args.overwrite)
-    files, choice = images.read_many(args.input, axes=args.axes), None
+        for name in channels:
+            runs.refuse_run(Path(args.save_model) / name, overwrite=args.overwrite)
     with _progress(args.quiet) as bars:
-        if args.model:
-            denoiser = checkpoint.load(args.model, weights=args.weights)
-        else:
-            denoiser, choice = runs.train(args, _stack(files), bars, psfs=runs.psfs_asked_for(args, files))
-            _say_choice(choice, bars)
-        if args.save_model:
-            checkpoint.clear(args.save_model)
-            checkpoint.save(args.save_model, denoiser, notes=runs.notes_of(args, files, choice))
+        models = [_model(args, name, own, bars) for name, own in channels.items()]
+        denoisers, files = [denoiser for denoiser, _ in models], zip(*channels.values(), strict=True)
         first = None
-        for file, *targets in zip(files, *outputs, strict=True):
-            on_tile = bars.predicting(Path(targets[0]).name)
-            results = prediction.denoise(denoiser, file.frames, tile_size=args.tile_size, on_tile=on_tile)
+        for parts, *targets in zip(files, *outputs, strict=True):
+            results = runs.denoise_file(args, denoisers, parts, targets, bars)
             first = first or results
-            for target, frames in zip(targets, results, strict=True):
-                dtype = None if args.dtype == "same" else args.dtype
-                images.write(target, frames, file.info, dtype=dtype, overwrite=args.overwrite)
-                bars.say(f"wrote {target}")
-        _write_report(args, report_path, files, denoiser, bars, results=first, sweep=choice)
+        for (name, own), (denoiser, choice), results in zip(channels.items(), models, first, strict=True):
+            _write_report(args, reports[name], own, denoiser, bars, results=results, sweep=choice)
 
 
 def train(args):
     """Training only: noisy files in, a run folder out."""
-    from jaxdenoise import checkpoint, images, runs
+    from jaxdenoise import images, runs
 
     run = Path(args.output)
-    report_path = _report_path(args, run / "report.html", overwrite=args.resume or args.overwrite)
-    files = images.read_many(args.input, axes=args.axes)
-    stack, notes = _stack(files), runs.notes_of(args, files)
-    resume = None
-    if args.resume:
-        if checkpoint.has_model(run):
+    runs.refuse_run(run, overwrite=args.overwrite or args.resume)
+    channels = runs.channels(args, images.open_many(args.input, axes=args.axes))
+    reports = {name: _report_path(args, run / name / "report.html", overwrite=args.resume or args.overwrite) for name in channels}
+    for name in channels:
+        runs.refuse_run(run / name, overwrite=args.overwrite or args.resume)
+    with _progress(args.quiet) as bars:
+        for name, files in channels.items():
+            _train_into(args, run / name, files, reports[name], bars)
+
+
+def _train_into(args, run, files, report_path, bars):
+    """Train on the files, or go on with it; the run folder, and the report unless its path is None."""
+    from jaxdenoise import checkpoint, runs
+
+    with checkpoint.locked(run):
+        if args.resume and checkpoint.has_model(run):
             print(f"{run}: the training is complete; nothing to resume")
             return
-        resume = runs.resumable(args, run, notes)
-    else:
-        runs.refuse_run(run, overwrite=args.overwrite)
-    with _progress(args.quiet) as bars:
-        psfs = runs.psfs_asked_for(args, files)
-        denoiser, choice = runs.train(args, stack, bars, psfs=psfs, run=run, notes=notes, resume=resume)
+        stack = _stack(args, files, bars)
+        notes = runs.notes_of(args, stack)
+        resume = runs.resumable(args, run, notes) if args.resume else None
+        denoiser, choice = runs.train(args, stack, bars, psfs=runs.psfs_asked_for(args, files), run=run, notes=notes, resume=resume)
         _say_choice(choice, bars)
-        checkpoint.save(run, denoiser, notes=runs.notes_of(args, files, choice))
+        checkpoint.save(run, denoiser, notes=runs.notes_of(args, stack, choice))
         bars.say(f"wrote {run}")
         _write_report(args, report_path, files, denoiser, bars, sweep=choice)
 
 
+def _model(args, name, files, bars):
+    """A model for the files of a channel, loaded or trained, and `runs.table` of a choice."""
+    from jaxdenoise import checkpoint, runs
+
+    if args.model:
+        own = Path(args.model) / name
+        return checkpoint.load(own if own.is_dir() else args.model, weights=args.weights), None
+    stack = _stack(args, files, bars)
+    denoiser, choice = runs.train(args, stack, bars, psfs=runs.psfs_asked_for(args, files))
+    _say_choice(choice, bars)
+    if args.save_model:
+        run = Path(args.save_model) / name
+        with checkpoint.locked(run):
+            checkpoint.clear(run)
+            checkpoint.save(run, denoiser, notes=runs.notes_of(args, stack, choice))
+    return denoiser, choice
+
+
 def sweep(args):
     """One model a PSF and seed, the table of their scores, the choice."""
+    import numpy as np
+
     from jaxdenoise import checkpoint, comparison, images, prediction, report, runs
 
     folder, psfs = Path(args.output), runs.psfs_of(args.psf, several=True)
@@ -114,7 +134,7 @@ def sweep(args):
     if file.exists() and not args.overwrite:
         raise arguments.UsageError(f"{file}: the file exists; say --overwrite to replace it, or -o for another folder")
     report_path = _report_path(args, folder / "report.html")
-    files = images.read_many(args.input, axes=args.axes)
+    files = images.open_many(args.input, axes=args.axes)
     reference = comparison.read_reference(args.reference, axes=args.axes) if args.reference else None
 
     def judge(stacks):
@@ -122,9 +142,10 @@ def sweep(args):
             named = zip(args.input, stacks, strict=True)
             return comparison.mean([comparison.compare(reference, frames, name=path) for path, frames in named])["psnr"]
 
-    noisy_psnr = judge([noisy.frames for noisy in files])  # before the training, which a wrong reference should not cost
-    with _progress(args.quiet) as bars:
-        found = runs.sweep(args, _stack(files), bars, psfs=psfs)
+    noisy_psnr = judge(np.asarray(noisy.frames) for noisy in files)  # before the training, which a wrong reference should not cost
+    with checkpoint.locked(folder), _progress(args.quiet) as bars:
+        stack = _stack(args, files, bars)
+        found = runs.sweep(args, stack, bars, psfs=psfs)
         result = runs.table(found.models, list(psfs), found.chosen) | {"noisy_psnr": noisy_psnr}
         for model, row in zip(found.models, result["candidates"], strict=True):
             if model.epochs < found.denoiser.config.epochs:  # dropped on the way
@@ -132,7 +153,7 @@ def sweep(args):
             label = f"{row['psf']:g}" if isinstance(row["psf"], float) else Path(row["psf"]).stem
             run = folder / f"psf-{label}-seed-{model.seed}"
             checkpoint.clear(run)
-            checkpoint.save(run, model.denoiser, notes=runs.notes_of(args, files, None) | {"psf": row["psf"]})
+            checkpoint.save(run, model.denoiser, notes=runs.notes_of(args, stack) | {"psf": row["psf"]})
             row["run"] = str(run)
             row["psnr"] = judge(prediction.denoise(model.denoiser, noisy.frames).denoised for noisy in files)
         checkpoint.replace_text(file, json.dumps(result, indent=2) + "\n")
@@ -189,7 +210,7 @@ def info(args):
     from jaxdenoise import images
 
     facts = _versions()
-    files = [{"file": path, **images.read(path, axes=args.axes or None).info.describe()} for path in args.input]
+    files = [{"file": path, **images.open_image(path, axes=args.axes or None).info.describe()} for path in args.input]
     if args.json:
         print(json.dumps({**facts, "files": files}))
         return
@@ -279,10 +300,17 @@ def _write_report(args, path, files, denoiser, bars, **options):
         bars.say(f"wrote {path}")
 
 
-def _stack(files):
-    import numpy as np
+def _stack(args, files, bars):
+    """What is trained on."""
+    from jaxdenoise import sampling
 
-    return np.concatenate([file.frames for file in files])
+    sources = [file.frames for file in files]
+    stack, pixels = sampling.training_stack(sources, seed=args.seed), sum(source.size for source in sources)
+    if stack.size < pixels:
+        bars.say(
+            f"learning from {len(stack)} random places of {stack.shape[1]} x {stack.shape[2]} pixels, {stack.size / pixels:.1%} of all"
+        )
+    return stack
 
 
 def _say_choice(choice, bars):

@@ -21,6 +21,13 @@ _RESOLUTION_UNITS = {2: "inch", 3: "cm", 4: "mm", 5: "um"}  # the values of TIFF
 _IMAGEJ_TAGS = ("Info", "Labels", "Ranges", "LUTs", "Plot", "ROI", "Overlays", "Properties")
 
 
+class ImageError(ValueError):
+    """An error that a user can cause: one line with what was given, what was expected and what to do."""
+
+    def __init__(self, message):
+        super().__init__(" ".join(str(message).splitlines()))
+
+
 @dataclass(frozen=True)
 class ImageInfo:
     """What a file says about its pixels, so that a result can be written back like the original.
@@ -95,6 +102,22 @@ class ImageInfo:
         if self.resolution_unit == 2 and self.resolution[0] == 72:
             return None  # 72 dots an inch is a screen's default, not a measurement; ImageJ ignores it too
         return _MICROMETRES.get(_RESOLUTION_UNITS.get(self.resolution_unit))
+
+
+def checked_axes(path, found, shape, given=None):
+    """The axes of an image: those that a user gave, or those that were found in the file, if they make sense; else an ImageError."""
+    if math.prod(shape) == 0:
+        raise ImageError(f"{path}: the image is empty, shape {tuple(shape)}; export it again")
+    if given is None and "S" in found:
+        hint = (found if "C" in found else found.replace("S", "C")).translate(str.maketrans("IQ", "TT"))
+        advice = f"say --axes {hint} to treat each channel as an image of its own, or save it as grey"
+        raise ImageError(f"{path}: is RGB (axes {found}, shape {tuple(shape)}), expected grey levels; {advice}")
+    axes = given or found
+    if len(axes) != len(shape):
+        raise ImageError(f"{path}: axes {axes} do not fit the file's shape {tuple(shape)} ({found}); give one letter each")
+    if axes.count("Y") != 1 or axes.count("X") != 1:
+        raise ImageError(f"{path}: axes {axes}, shape {tuple(shape)}, lack Y or X; say --axes with both, such as YX")
+    return axes
 
 
 def info_of_series(tif, axes):

@@ -5,6 +5,8 @@ computed from the same values whether the image is cut into tiles or not, and th
 """
 
 import dataclasses
+import itertools
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdenoise import patches
+from jaxdenoise.hotpixels import replace_hot_pixels
 from jaxdenoise.problem import checked_stack
 from jaxdenoise.psf import check_psf_fits, convolve, trimmed
 from jaxdenoise.training import network_output
@@ -33,8 +36,8 @@ class Denoised(NamedTuple):
 
 
 def halo(network, psf):
-    """Overlap of the tiles in pixels on each side: receptive field plus PSF radius, up to the network's multiple."""
-    reach = network.radius + max(psf.shape) // 2
+    """Overlap of the tiles in pixels on each side: the radii of hot pixels, network and PSF, up to the network's multiple."""
+    reach = 1 + network.radius + max(psf.shape) // 2
     return -(-reach // network.multiple) * network.multiple
 
 
@@ -56,22 +59,68 @@ def denoise(denoiser, stack, *, tile_size=None, on_tile=None):
     """
     shape = np.shape(stack)
     frames = checked_stack(stack)
+    results = Denoised(np.empty_like(frames), np.empty_like(frames))
+    for place, tile in tiles(denoiser, frames, tile_size=tile_size, on_tile=on_tile):
+        for result, values in zip(results, tile, strict=True):
+            result[place] = values
+    return Denoised(*(result.reshape(shape) for result in results))
+
+
+def tiles(denoiser, frames, *, tile_size=None, on_tile=None):
+    """`denoise` piece by piece, for images larger than the memory: a generator of (place, `Denoised` of that place).
+
+    A device that runs out of memory gets smaller tiles, with a warning; the result is the same.
+
+    Args:
+        denoiser: `training.Denoiser`.
+        frames: (N, H, W) array, or what reads like one (`frames.Frames`): ``frames[n, rows, columns]`` is an array of finite grey levels.
+        tile_size: as in `denoise`.
+        on_tile: as in `denoise`; counts in tiles of the size that it began with.
+
+    Yields:
+        The place of a tile, (n, rows, columns) with two slices, and its NumPy arrays (h, w).
+
+    Raises:
+        ValueError: as `denoise`.
+    """
     check_psf_fits(denoiser.psf.shape, frames.shape[1:])
     denoiser = dataclasses.replace(denoiser, psf=trimmed(denoiser.psf))  # a narrower overlap of the tiles
-    margin = halo(denoiser.config.network, denoiser.psf)
     core = core_size(frames.shape[1:], tile_size, denoiser.config.network, denoiser.psf)
     corners = [(y, x) for y in range(0, frames.shape[1], core) for x in range(0, frames.shape[2], core)]
-    results = Denoised(np.empty_like(frames), np.empty_like(frames))
-    for n, frame in enumerate(frames):
-        for i, (y, x) in enumerate(corners):
-            rows, columns = _reflected(y, core, margin, frame.shape[0]), _reflected(x, core, margin, frame.shape[1])
-            tile = _denoise_tile(denoiser, frame[np.ix_(rows, columns)], (y, x), frame.shape)
-            for result, values in zip(results, tile, strict=True):
-                target = result[n, y : y + core, x : x + core]
-                target[...] = np.asarray(values)[: target.shape[0], : target.shape[1]]
-            if on_tile is not None:
-                on_tile(n * len(corners) + i + 1, len(frames) * len(corners))
-    return Denoised(*(result.reshape(shape) for result in results))
+    size = core
+    for done, (n, (y, x)) in enumerate(itertools.product(range(frames.shape[0]), corners), 1):
+        whole = False
+        while not whole:
+            try:
+                tops, lefts = (range(a, min(a + core, length), size) for a, length in zip((y, x), frames.shape[1:], strict=True))
+                for top, left in itertools.product(tops, lefts):
+                    yield _denoise_place(denoiser, frames, n, (top, left), size)
+                whole = True
+            except jax.errors.JaxRuntimeError as error:  # the core begins anew
+                size = _smaller(error, size, denoiser.config.network.multiple)
+        if on_tile is not None:
+            on_tile(done, frames.shape[0] * len(corners))
+
+
+def _denoise_place(denoiser, frames, n, corner, core):
+    """A place of one frame whose first pixel is ``corner``, and both results for it, (core, core) or less at the frame's end."""
+    margin, size = halo(denoiser.config.network, denoiser.psf), frames.shape[1:]
+    rows, columns = (_reflected(start, core, margin, length) for start, length in zip(corner, size, strict=True))
+    (top, bottom), (left, right) = ((span.min(), span.max() + 1) for span in (rows, columns))
+    tile = frames[n, top:bottom, left:right][np.ix_(rows - top, columns - left)]
+    place = tuple(slice(start, min(start + core, length)) for start, length in zip(corner, size, strict=True))
+    height, width = (span.stop - span.start for span in place)
+    results = _denoise_tile(denoiser, tile, corner, size)
+    return (n, *place), Denoised(*(np.asarray(values)[:height, :width] for values in results))
+
+
+def _smaller(error, size, multiple):
+    """Half the size of a tile that the device had no memory for; any other error is raised again."""
+    if "RESOURCE_EXHAUSTED" not in str(error) or size <= multiple:
+        raise error
+    smaller = max(size // 2 // multiple * multiple, multiple)
+    warnings.warn(f"the device has no memory for tiles of {size} pixels; going on with {smaller}", stacklevel=3)
+    return smaller
 
 
 def denoise_image(denoiser, image):
@@ -126,7 +175,7 @@ def _reflect(index, size):
 
 def _denoise_tile(denoiser, tile, corner, size):
     """Both results for the core of a square tile whose core's corner lies at ``corner`` of an image of ``size``."""
-    tile = tile - denoiser.scale.background
+    tile = _without_hot_pixels(tile - denoiser.scale.background, denoiser.scale.std)
     total = 0
     # One program for all symmetries, called in turn: eight at once would take eight times the memory.
     for symmetry in _symmetries(denoiser.config.symmetries):
@@ -137,6 +186,11 @@ def _denoise_tile(denoiser, tile, corner, size):
 
 def _symmetries(count):
     return {1: (0,), 2: (0, 3), 4: (0, 1, 2, 3), 8: range(patches.SYMMETRIES)}[count]
+
+
+@jax.jit
+def _without_hot_pixels(tile, std):
+    return replace_hot_pixels(tile, std=std, background=0)
 
 
 @partial(jax.jit, static_argnames="config")

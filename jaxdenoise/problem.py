@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdenoise import blindspot, patches
+from jaxdenoise.hotpixels import replaced
 from jaxdenoise.psf import check_psf_fits, normalized_psf
 
 
@@ -51,7 +52,7 @@ def prepare(key, stack, *, psf, config, masks=1):
     Returns:
         `Problem`, and the config with its patch size made to fit the frames.
     """
-    stack = checked_stack(stack)
+    stack = replaced(checked_stack(stack))
     psf = _square(normalized_psf(psf))
     config = _fit_patch(config, stack.shape[1:], psf.shape)
     background = estimate_background(stack) if config.background == "auto" else config.background
@@ -82,9 +83,13 @@ def checked_stack(stack):
 
 def estimate_background(stack):
     """The grey level of no light: the lowest mean of a 5x5 window in the stack (N, H, W), never above the darkest signal. NumPy."""
-    sums = np.pad(stack.astype(np.float64).cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
     side_y, side_x = min(5, stack.shape[1]), min(5, stack.shape[2])
-    windows = sums[:, side_y:, side_x:] - sums[:, :-side_y, side_x:] - sums[:, side_y:, :-side_x] + sums[:, :-side_y, :-side_x]
+    return min(_lowest_window(frame, side_y, side_x) for frame in stack)
+
+
+def _lowest_window(frame, side_y, side_x):
+    sums = np.pad(frame.cumsum(axis=0, dtype=np.float64).cumsum(axis=1), ((1, 0), (1, 0)))
+    windows = sums[side_y:, side_x:] - sums[:-side_y, side_x:] - sums[side_y:, :-side_x] + sums[:-side_y, :-side_x]
     return float(windows.min()) / (side_y * side_x)
 
 

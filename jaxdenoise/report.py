@@ -44,7 +44,8 @@ def write_for(path, image, denoiser, *, results=None, truth=None, **options):
         **options: of `write_html`: title, settings, sweep, commands.
     """
     shown = _shown(image.frames.shape)
-    noisy = image.frames[shown]
+    frames, rows, columns = shown
+    noisy = np.stack([image.frames[n, rows, columns] for n in frames])
     denoised, deconvolved = (np.asarray(result)[shown] for result in results) if results else prediction.denoise(denoiser, noisy)
     if truth is not None:
         truth = truth[shown if len(truth) > 1 else (slice(None), *shown[1:])]

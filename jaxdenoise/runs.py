@@ -2,22 +2,22 @@
 
 import dataclasses
 import hashlib
+import math
 import signal
 import sys
 import time
-from contextlib import contextmanager
+import warnings
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from jaxdenoise import checkpoint, images, optics, prediction, sweeps, training
+from jaxdenoise import checkpoint, convolution, images, optics, prediction, sampling, sweeps, training
 from jaxdenoise.arguments import UsageError
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.problem import prepare
 from jaxdenoise.psf import gaussian_psf, normalized_psf, trimmed
-
-_SAVE_EVERY = 10  # seconds between two states to resume from
 
 
 def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
@@ -45,8 +45,8 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
         prepare(key, stack, psf=widest, config=config)
         checkpoint.clear(run)
         checkpoint.write_config(run, config, psf_shape=widest.shape, notes=notes)
-    with _interruptible() as interrupted:
-        after_epoch = _keeper(run, interrupted, epochs=config.epochs)
+    with _interruptible() as interrupted, checkpoint.Saver(run) as saver:
+        after_epoch = _keeper(run, saver, interrupted, every=getattr(args, "save_every", 0))
         if len(arrays) == 1:
             on_epoch = bars.training(config, done=len(snapshot.history) if snapshot else 0)
             steps = {"resume": snapshot, "on_epoch": lambda snapshot: (on_epoch(snapshot), after_epoch(snapshot))}
@@ -69,6 +69,64 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
         options = {"config": config, "halving": sweeps.HALVING, "resume": chosen}
         found = sweeps.sweep(key, stack, psfs=arrays, on_epoch=after_any_epoch, on_stage=on_stage, **options)
     return found.denoiser, rows
+
+
+def channels(args, files):
+    """The files once for each model that the flag --channels asks for: dict of name to list of `images.ImageFile`.
+
+    One model for all frames is named "", those of the channels "channel-0" and so on, each with the channel's own frames.
+    """
+    if args.channels == "together":
+        return {"": files}
+    numbers = [_numbers_by_channel(path, file.info) for path, file in zip(args.input, files, strict=True)]
+    if len({len(own) for own in numbers}) > 1:
+        raise UsageError("--channels separate: the files differ in their number of channels; run them one by one")
+    return {
+        f"channel-{channel}": [file._replace(frames=file.frames.choose(own[channel])) for file, own in zip(files, numbers, strict=True)]
+        for channel in range(len(numbers[0]))
+    }
+
+
+def _numbers_by_channel(path, info):
+    others = [(axis, size) for axis, size in zip(info.axes, info.shape, strict=True) if axis not in "YX"]
+    names = "".join(axis for axis, _ in others)
+    if "C" not in names:
+        raise UsageError(f"{path}: --channels separate needs a C axis, the file's axes are {info.axes}; name them with --axes")
+    numbers = np.arange(math.prod(size for _, size in others)).reshape([size for _, size in others])
+    return [own.ravel().tolist() for own in np.moveaxis(numbers, names.index("C"), 0)]
+
+
+def denoise_file(args, denoisers, parts, targets, bars):
+    """Denoise a file tile by tile into two others, `targets`, which appear when they are whole.
+
+    Args:
+        args: the parsed command line.
+        denoisers: list of `training.Denoiser`, one a part.
+        parts: list of `images.ImageFile`, the frames of the file that each of them denoises.
+        targets: paths of the denoised and the deconvolved images.
+        bars: `progress.Bars` or `progress.Silence`.
+
+    Returns:
+        List of the parts' `prediction.Denoised`, or of None where they are too large to be kept.
+    """
+    dtype = None if args.dtype == "same" else args.dtype
+    kept = [_empty(part.frames.shape) if part.frames.size <= sampling.PIXELS else None for part in parts]
+    with ExitStack() as opened:
+        stores = [opened.enter_context(images.create(path, parts[0].info, dtype=dtype, overwrite=args.overwrite)) for path in targets]
+        on_tile = bars.predicting(Path(targets[0]).name)
+        for denoiser, part, own in zip(denoisers, parts, kept, strict=True):
+            for (n, *place), results in prediction.tiles(denoiser, part.frames, tile_size=args.tile_size, on_tile=on_tile):
+                for store, values in zip(stores, results, strict=True):
+                    store[part.frames.numbers[n], *place] = values
+                for array, values in zip(own or (), results, strict=bool(own)):
+                    array[n, *place] = values
+    for path in targets:
+        bars.say(f"wrote {path}")
+    return kept
+
+
+def _empty(shape):
+    return prediction.Denoised(*(np.empty(shape, np.float32) for _ in prediction.Denoised._fields))
 
 
 def sweep(args, stack, bars, *, psfs):
@@ -157,33 +215,39 @@ def psfs_asked_for(args, files):
     return {" ".join(f"{value:.3f}" for value in sigmas): np.asarray(gaussian_psf(tuple(sigmas.tolist())))}
 
 
-def notes_of(args, files, choice=None):
-    """What config.json keeps beside the settings: seed, PSF as it was named, inputs, a digest of their pixels, `table` of a choice."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.frames.tobytes())
+def notes_of(args, stack, choice=None):
+    """What config.json keeps beside the settings: seed, PSF as named, inputs, digest of the pixels, precision, `table` of a choice."""
     optics = {name: getattr(args, name, None) for name in ("na", "emission", "excitation", "pinhole", "pixel_size")}
     return {
         "seed": args.seed,
         "psf": args.psf or "1.0" if optics["na"] is None else optics,
-        "pixels_sha256": digest.hexdigest(),
+        "pixels_sha256": hashlib.sha256(stack.tobytes()).hexdigest(),
+        "precision": convolution.resolve(config_of(args).precision),
         "inputs": list(map(str, args.input)),
         **({} if choice is None else {"choice": choice}),
     }
 
 
 def resumable(args, run, notes):
-    """(Snapshot, the choice's table or None) to go on from; None if no epoch was saved. UsageError unless inputs and flags are the same."""
+    """(Snapshot, the choice's table or None) to go on from; None, with a warning, if no epoch was saved.
+
+    UsageError unless inputs and flags are the same.
+    """
+    if not (Path(run) / "config.json").exists():
+        warnings.warn(f"{run}: holds no run yet; starting from the first epoch", stacklevel=2)
+        return None
     config, header = checkpoint.read_config(run)
-    if config != config_of(args):
-        changed = [name for name, value in config_of(args).to_dict().items() if value != config.to_dict()[name]]
+    before, now = config.to_dict(), config_of(args).to_dict()
+    changed = [name for name in now if name != "precision" and before[name] != now[name]]
+    if changed:
         raise UsageError(f"{run}: was trained with another {', '.join(changed)}; resume with the same flags")
     for name, value in notes.items():
         if name != "inputs" and header["notes"].get(name) != value:
-            raise UsageError(f"{run}: was trained with another {name}; resume with the same inputs and flags")
+            hint = f" ({header['notes'].get(name)}, here it is {value})" if name == "precision" else ""
+            raise UsageError(f"{run}: was trained with another {name}{hint}; resume with the same inputs and flags")
     snapshot = checkpoint.load_snapshot(run, config)
     if snapshot is None:
-        print(f"jaxdenoise: warning: {run}: no epoch was saved yet; starting from the first", file=sys.stderr)
+        warnings.warn(f"{run}: no epoch was saved yet; starting from the first", stacklevel=2)
         return None
     return snapshot, header["notes"].get("choice")
 
@@ -221,17 +285,18 @@ def _name_in(psfs, value):
     return next(name for name in psfs if _value(name) == value)
 
 
-def _keeper(run, interrupted, *, epochs):
-    """What happens after an epoch: now and then the state is saved, and a Ctrl-C is heeded."""
+def _keeper(run, saver, interrupted, *, every):
+    """What happens after an epoch: every few seconds the state is saved, and a Ctrl-C is heeded."""
     saved_at = time.monotonic()
 
     def after_epoch(snapshot, *, worth_keeping=True):
         nonlocal saved_at
         keep = run is not None and worth_keeping
-        if keep and (interrupted() or time.monotonic() - saved_at > _SAVE_EVERY):
-            checkpoint.save_snapshot(run, snapshot)
+        if keep and (interrupted() or time.monotonic() - saved_at >= every):
+            saver.save(snapshot)
             saved_at = time.monotonic()
         if interrupted():
+            saver.wait()
             raise KeyboardInterrupt(*([f"go on with --resume -o {run}"] if keep else []))
 
     return after_epoch

@@ -6,6 +6,7 @@ The step runs on the device with the data resident there; only an epoch's summar
 
 import dataclasses
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
@@ -98,7 +99,7 @@ def batch_losses(params, batch, scale, psf, config):
     return jax.vmap(loss)(batch.noisy, batch.scored, deconvolved, denoised)
 
 
-def train_step(key, state, problem, rate_scale, *, config):
+def train_step(key, state, problem, rate_scale, *, config, parts=1):
     """One optimiser step on one random batch. Pure; `jax.jit` it with ``config`` static and ``state`` donated.
 
     Args:
@@ -107,12 +108,14 @@ def train_step(key, state, problem, rate_scale, *, config):
         problem: `Problem`.
         rate_scale: scalar factor on the scheduled learning rate.
         config: `TrainConfig`, static.
+        parts: into how many the batch is cut, if it can be, which are computed one after the other, for less memory; static.
 
     Returns:
         The next `TrainState`, and `losses.LossTerms` of scalars, means over the batch.
     """
     batch = draw_batch(key, state.step, problem, config)
-    gradients, terms = batch_gradients(state.params, batch, problem, config)
+    found = _in_parts(lambda part: batch_gradients(state.params, part, problem, config), batch, parts)
+    gradients, terms = jax.tree.map(lambda values: values.mean(axis=0), found)
     return apply_gradients(state, gradients, rate_scale, config), terms
 
 
@@ -133,8 +136,20 @@ def batch_gradients(params, batch, problem, config):
     return jax.grad(loss, has_aux=True)(params)
 
 
-def validation_losses(key, params, problem, *, config):
-    """Masked squared error over variance on each of the validation patches that ``key`` draws: (V,) float32."""
+def _in_parts(function, batch, parts):
+    """What a function gives for each of some equal parts of a batch, at most ``parts``, stacked."""
+    size = len(batch.noisy)
+    parts = next(count for count in range(min(parts, size), 0, -1) if size % count == 0)
+    if parts == 1:  # no loop: XLA's fast convolutions on CPU work at the top level of a program only
+        return jax.tree.map(lambda leaf: leaf[None], function(batch))
+    return jax.lax.map(function, jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch))
+
+
+def validation_losses(key, params, problem, *, config, parts=1):
+    """Masked squared error over variance on each of the validation patches that ``key`` draws: (V,) float32.
+
+    Arguments as of `train_step`.
+    """
     batch = patches.validation_batch(
         key,
         problem.validation,
@@ -142,7 +157,7 @@ def validation_losses(key, params, problem, *, config):
         batch_size=config.validation_patches,
         **_patch_options(config),
     )
-    return batch_losses(params, batch, problem.scale, problem.psf, config).data
+    return _in_parts(lambda part: batch_losses(params, part, problem.scale, problem.psf, config).data, batch, parts).reshape(-1)
 
 
 def is_chosen(losses, lowest, *, paired):
@@ -183,8 +198,9 @@ def fit(key, stack, *, psf, config=None, resume=None, on_epoch=None):
     config = config or TrainConfig()
     problem, config = prepare(key, stack, psf=psf, config=config)
     snapshot = resume or start(key, config)
+    parts = 1
     while len(snapshot.history) < config.epochs:
-        snapshot = run_epoch(key, snapshot, problem, config)
+        snapshot, parts = _run_epoch_in_memory(key, snapshot, problem, config, parts)
         if on_epoch is not None:
             on_epoch(snapshot)
     return denoiser_of(snapshot, problem, config)
@@ -213,21 +229,21 @@ def _init(key, config):
     return unet.init(key, config)
 
 
-def take_steps(key, state, problem, rate_scale, *, config, steps):
-    """Several `train_step`s; the `LossTerms` have a leading axis of steps, but for a single step. Pure; ``config`` and ``steps`` static."""
+def take_steps(key, state, problem, rate_scale, *, config, steps, parts=1):
+    """Several `train_step`s; the `LossTerms` have a leading axis of steps, but for a single step. Pure; the keyword arguments static."""
 
     def step(state, _):
-        return train_step(key, state, problem, rate_scale, config=config)
+        return train_step(key, state, problem, rate_scale, config=config, parts=parts)
 
     if steps == 1:  # without a loop: XLA's fast convolutions on CPU work at the top level of a program only
         return step(state, None)
     return jax.lax.scan(step, state, length=steps)
 
 
-_take_steps = jax.jit(take_steps, static_argnames=("config", "steps"), donate_argnames="state")
+_take_steps = jax.jit(take_steps, static_argnames=("config", "steps", "parts"), donate_argnames="state")
 _draw_batch = jax.jit(draw_batch, static_argnames="config")
 _apply_gradients = jax.jit(apply_gradients, static_argnames="config", donate_argnames="state")
-_validation_losses = jax.jit(validation_losses, static_argnames="config")
+_validation_losses = jax.jit(validation_losses, static_argnames=("config", "parts"))
 
 
 @partial(jax.jit, static_argnames="config", donate_argnames="total")
@@ -274,17 +290,37 @@ def rate_scale(history, config):
     return plateau_factor([row["validation_loss"] for row in history], config.patience) if config.schedule == "plateau" else 1.0
 
 
-def run_epoch(key, snapshot, problem, config):
-    """Train and validate for one epoch: `Snapshot` to `Snapshot`, whose state is used up. Host side."""
+def _run_epoch_in_memory(key, snapshot, problem, config, parts):
+    """`run_epoch` with so many ``parts`` of a batch, or more if the device has no memory for them; and how many it took."""
+    if jax.default_backend() == "cpu":  # where patches are computed one by one
+        return run_epoch(key, snapshot, problem, config), 1
+    while True:
+        used_up = snapshot._replace(state=jax.tree.map(jnp.copy, snapshot.state))
+        try:
+            return run_epoch(key, used_up, problem, config, parts=parts), parts
+        except jax.errors.JaxRuntimeError as error:
+            parts = _more_parts(error, parts, config)
+
+
+def _more_parts(error, parts, config):
+    """Twice as many parts of a batch as the device had no memory for; any other error is raised again."""
+    if "RESOURCE_EXHAUSTED" not in str(error) or parts >= max(config.batch_size, config.validation_patches):
+        raise error
+    warnings.warn(f"the device has no memory for a batch in {parts} parts; going on with {2 * parts}, the result is the same", stacklevel=3)
+    return 2 * parts
+
+
+def run_epoch(key, snapshot, problem, config, *, parts=1):
+    """Train and validate for one epoch: `Snapshot` to `Snapshot`, whose state is used up. Host side; ``parts`` as in `train_step`."""
     state, terms, steps, scale = snapshot.state, [], steps_at_once(config), rate_scale(snapshot.history, config)
     by_patches = jax.default_backend() == "cpu" and config.batch_size > 1
     for _ in range(config.steps_per_epoch // steps):
         if by_patches:
             state, term = _step_by_patches(key, state, problem, scale, config)
         else:
-            state, term = _take_steps(key, state, problem, scale, config=config, steps=steps)
+            state, term = _take_steps(key, state, problem, scale, config=config, steps=steps, parts=parts)
         terms.append(term)
-    losses = _validation_losses(validation_key(key, len(snapshot.history), config), state.averaged, problem, config=config)
+    losses = _validation_losses(validation_key(key, len(snapshot.history), config), state.averaged, problem, config=config, parts=parts)
     return conclude_epoch(snapshot, state, terms, losses, config)
 
 

@@ -2,6 +2,9 @@ import contextlib
 import dataclasses
 import json
 import pickle
+import subprocess
+import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +64,7 @@ def test_saving_over_a_model_must_be_asked_for(trained, run):
     changed = dataclasses.replace(trained[0], psf=np.asarray(gaussian_psf(0.5)))
     checkpoint.save(run, changed, overwrite=True)
     assert_same(checkpoint.load(run).psf, changed.psf)
-    assert not list(run.glob("*.old"))
+    assert {path.name for path in run.iterdir()} == {"config.json", "history.csv", "weights"}
 
 
 def test_resuming_from_disk_is_bit_identical(trained, scene, tiny_config, tmp_path):
@@ -69,13 +72,97 @@ def test_resuming_from_disk_is_bit_identical(trained, scene, tiny_config, tmp_pa
     checkpoint.write_config(tmp_path, tiny_config, psf_shape=PSF.shape)
     for snapshot in snapshots[:3]:
         checkpoint.save_snapshot(tmp_path, snapshot)
-    assert [path.name for path in tmp_path.glob("epoch-*")] == ["epoch-00003"]
+    assert sorted(path.name for path in tmp_path.glob("epoch-*")) == ["epoch-00002", "epoch-00003"]
     restored = checkpoint.load_snapshot(tmp_path, tiny_config)
     assert restored.history == snapshots[2].history
     resumed = training.fit(KEY, scene.noisy, psf=PSF, config=tiny_config, resume=restored)
     assert_same(resumed, whole)
     checkpoint.save(tmp_path, resumed)
     assert not list(tmp_path.glob("epoch-*"))
+
+
+def test_a_state_that_cannot_be_read_is_left_out(trained, tiny_config, tmp_path):
+    snapshots = trained[1]
+    for snapshot in snapshots[:3]:
+        checkpoint.save_snapshot(tmp_path, snapshot)
+    for file in (tmp_path / "epoch-00003").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.warns(UserWarning, match="epoch-00003: cannot be read"):
+        restored = checkpoint.load_snapshot(tmp_path, tiny_config)
+    assert restored.history == snapshots[1].history
+    assert_same(restored.best, snapshots[1].best)
+
+
+@pytest.mark.parametrize("before", [".weights.new", ".weights.new.orbax-checkpoint-tmp-7"])
+def test_what_a_killed_save_left_is_removed(trained, run, before):
+    (run / before).mkdir()
+    checkpoint.save(run, trained[0], overwrite=True)
+    assert {path.name for path in run.iterdir()} == {"config.json", "history.csv", "weights"}
+
+
+def test_a_save_killed_between_its_renames_loses_nothing(trained, run):
+    (run / "weights").rename(run / ".weights.old")
+    assert_same(checkpoint.load(run).best, trained[0].best)
+    with pytest.raises(CheckpointError, match="holds a model already"):
+        checkpoint.save(run, trained[0])
+    checkpoint.save(run, trained[0], overwrite=True)
+    assert {path.name for path in run.iterdir()} == {"config.json", "history.csv", "weights"}
+
+
+def test_states_are_saved_in_the_background(trained, tiny_config, tmp_path, monkeypatch):
+    started, go_on, save = threading.Event(), threading.Event(), checkpoint.save_snapshot
+
+    def slow(path, snapshot):
+        started.set()
+        assert go_on.wait(30)
+        save(path, snapshot)
+
+    monkeypatch.setattr(checkpoint, "save_snapshot", slow)
+    snapshot = jax.tree.map(np.array, trained[1][0]._replace(history=()))._replace(history=trained[1][0].history)
+    with checkpoint.Saver(tmp_path) as saver:
+        saver.save(snapshot)
+        assert started.wait(30)
+        first = jax.tree.leaves(snapshot.best)[0]
+        first += 1  # what is saved is a copy
+        go_on.set()
+    assert_same(checkpoint.load_snapshot(tmp_path, tiny_config).best, trained[1][0].best)
+
+
+def test_a_state_that_could_not_be_saved_is_told(trained, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with checkpoint.Saver(tmp_path / "file") as saver:
+        saver.save(trained[1][0])
+        with pytest.raises(CheckpointError, match="cannot be written"):
+            saver.save(trained[1][1])
+
+
+def test_one_process_at_a_time(tmp_path):
+    run = tmp_path / "run"
+    other = "import sys; from jaxdenoise import checkpoint\nwith checkpoint.locked(sys.argv[1]): pass"
+    with checkpoint.locked(run):
+        told = subprocess.run([sys.executable, "-c", other, run], capture_output=True, text=True)
+        (run / "mine.txt").write_text("keep")
+    assert "another process is training into this folder" in told.stderr
+    assert (run / "mine.txt").exists()
+    with checkpoint.locked(tmp_path / "unused"):
+        pass
+    assert not (tmp_path / "unused").exists()
+
+
+def test_a_full_disk_leaves_the_earlier_state(trained, tiny_config, tmp_path):
+    resource = pytest.importorskip("resource")
+    snapshots = trained[1]
+    checkpoint.save_snapshot(tmp_path, snapshots[0])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # no file may be longer: writing fails as on a full disk
+    try:
+        with pytest.raises(CheckpointError, match="cannot be written"):
+            checkpoint.save_snapshot(tmp_path, snapshots[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert_same(checkpoint.load_snapshot(tmp_path, tiny_config).best, snapshots[0].best)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_an_unfinished_run_says_how_to_go_on(trained, tiny_config, tmp_path):

@@ -14,7 +14,7 @@ import tifffile
 from skimage.metrics import peak_signal_noise_ratio
 
 import jaxdenoise as jd
-from jaxdenoise import checkpoint, cli, demo, progress
+from jaxdenoise import checkpoint, cli, demo, progress, sampling
 from jaxdenoise.metadata import ImageInfo
 
 SMALL = ["--epochs", "1", "--filters", "2", "--patch-size", "16", "--batch-size", "1", "--symmetries", "1", "--no-report"]
@@ -131,6 +131,46 @@ def test_interrupt_and_resume_give_the_uninterrupted_model(images, capsys, monke
     assert run(capsys, "train", "second.tif", *words[2:], "-o", "run", "--resume")[0] == 2
     assert run(capsys, *words, "-o", "run", "--resume")[0] == 0
     jax.tree.map(np.testing.assert_array_equal, jd.load("run"), jd.load("whole"))
+
+
+def test_resuming_what_never_began_begins(images, capsys):
+    code, _, err = run(capsys, "train", "noisy.tif", "-o", "run", "--resume", *SMALL)
+    assert code == 0
+    assert err.splitlines()[0] == "jaxdenoise: warning: run: holds no run yet; starting from the first epoch"
+    assert checkpoint.has_model("run")
+
+
+def test_channels_apart(images, capsys):
+    noisy = tifffile.imread("noisy.tif")[:2]
+    both = np.stack([noisy, np.clip(1000 + 7 * noisy.astype(int), 0, 65535).astype(np.uint16)], axis=1)
+    tifffile.imwrite("both.tif", both, imagej=True, metadata={"axes": "TCYX"})
+    tifffile.imwrite("first.tif", noisy, imagej=True, metadata={"axes": "TYX"})
+    small = [*WITH_REPORT, "--channels", "separate"]
+    assert run(capsys, "denoise", "both.tif", "-o", "out", "--save-model", "run", *small)[0] == 0
+    assert run(capsys, "denoise", "first.tif", "-o", "alone", *SMALL)[0] == 0
+    result = jd.read("out/both_denoised.tif")
+    assert result.info == jd.read("both.tif").info
+    np.testing.assert_array_equal(result.frames[::2], jd.read("alone/first_denoised.tif").frames)
+    assert abs(result.frames[1::2].mean() / both[:, 1].mean() - 1) < 0.1
+    assert sorted(path.name for path in Path("out").glob("*.html")) == [f"both_channel-{n}_report.html" for n in (0, 1)]
+    assert run(capsys, "denoise", "both.tif", "-o", "again", "--model", "run", "--channels", "separate", "--no-report")[0] == 0
+    np.testing.assert_array_equal(jd.read("again/both_denoised.tif").frames, result.frames)
+    assert run(capsys, "train", "both.tif", "-o", "trained", *SMALL, "--channels", "separate")[0] == 0
+    jax.tree.map(np.testing.assert_array_equal, jd.load("trained/channel-1"), jd.load("run/channel-1"))
+    code, _, err = run(capsys, "denoise", "first.tif", "-o", "none", *SMALL, "--channels", "separate")
+    assert code == 2
+    assert "needs a C axis" in err
+
+
+def test_large_files_are_learned_from_in_part(images, capsys, monkeypatch):
+    whole = run(capsys, "train", "noisy.tif", "-o", "whole", *SMALL)
+    monkeypatch.setattr(sampling, "PIXELS", 48 * 56 * 2)
+    monkeypatch.setattr(sampling.training_stack, "__kwdefaults__", {"pixels": 48 * 56 * 2})
+    code, _, err = run(capsys, "denoise", "noisy.tif", "-o", "out", *WITH_REPORT)
+    assert (whole[0], code) == (0, 0)
+    assert "learning from 2 random places of 48 x 56 pixels, 66.7% of all" in err
+    assert jd.read("out/noisy_denoised.tif").frames.shape == (3, 48, 56)
+    assert Path("out/noisy_report.html").exists()
 
 
 def test_auto_interrupted_and_resumed_gives_the_uninterrupted_model(images, capsys, monkeypatch):
@@ -438,7 +478,6 @@ WRONG = {
     "train into a run": "train noisy.tif -o run_of_another",
     "train on NaN": "train nan.tif -o out",
     "train on a constant": "train constant.tif -o out",
-    "resume nothing": "train noisy.tif -o out --resume",
     "resume another version": "train noisy.tif -o run_of_another --resume",
     "sweep with a PSF twice": "sweep noisy.tif -o out --psf 1,0.5,1",
     "sweep with a word": "sweep noisy.tif -o out --psf 1,wide",

@@ -78,6 +78,38 @@ def test_tiles_with_too_little_overlap_would_show(make_denoiser, monkeypatch):
     assert np.abs(tiled.deconvolved - whole.deconvolved).max() > 1e-3
 
 
+def test_pieces_are_the_whole(make_denoiser):
+    denoiser, stack = make_denoiser(), noisy((2, 130, 90))
+    whole = prediction.denoise(denoiser, stack, tile_size=120)
+    seen = np.zeros(stack.shape, int)
+    for place, tile in prediction.tiles(denoiser, stack, tile_size=120):
+        seen[place] += 1
+        for got, expected in zip(tile, whole, strict=True):
+            np.testing.assert_array_equal(got, expected[place])
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("memory", [8, 40, 63])
+def test_a_device_without_memory_gets_smaller_tiles(make_denoiser, monkeypatch, memory):
+    denoiser, stack = make_denoiser(), noisy((2, 130, 90))
+    whole = prediction.denoise(denoiser, stack)
+    limit, deconvolve = memory + 2 * prediction.halo(denoiser.config.network, denoiser.psf), prediction._deconvolve
+
+    def with_little_memory(params, tile, *args, **options):
+        if tile.shape[0] > limit:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
+        return deconvolve(params, tile, *args, **options)
+
+    monkeypatch.setattr(prediction, "_deconvolve", with_little_memory)
+    with pytest.warns(UserWarning, match="no memory for tiles"):
+        result = prediction.denoise(denoiser, stack)
+    for got, expected in zip(result, whole, strict=True):
+        assert_equal_to_rounding(got, expected)
+    limit = 0
+    with pytest.raises(jax.errors.JaxRuntimeError), pytest.warns(UserWarning, match="no memory"):
+        prediction.denoise(denoiser, stack)
+
+
 def test_one_program_for_all_tiles(make_denoiser):
     denoiser = make_denoiser(filters=3)
     before = prediction._deconvolve._cache_size()

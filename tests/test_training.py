@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -187,6 +188,39 @@ def test_the_cosine_rises_and_falls_to_zero():
     assert rates[0] < rates.max()
     assert rates[-1] < 0.01 * config.learning_rate
     assert np.all(np.diff(rates[2:]) < 0)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4, 100])
+def test_a_batch_in_parts_is_the_batch(scene, tiny_config, parts):
+    config = change(tiny_config, precision="float32")
+    problem, config = prepare(KEY, scene.noisy, psf=PSF, config=config)
+    step = jax.jit(training.train_step, static_argnames=("config", "parts"))
+    whole, in_parts = (step(KEY, training.start(KEY, config).state, problem, 1.0, config=config, parts=n) for n in (1, parts))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6), in_parts, whole)
+    losses = [training.validation_losses(KEY, whole[0].params, problem, config=config, parts=n) for n in (1, parts)]
+    assert losses[1].shape == (config.validation_patches,)
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_a_device_without_memory_gets_smaller_batches(scene, tiny_config, monkeypatch):
+    """As on an accelerator, where a whole epoch is one program whose state is used up."""
+    config = change(tiny_config, precision="float32", epochs=2)
+    whole = training.fit(KEY, scene.noisy, psf=PSF, config=config)
+    take_steps = training._take_steps
+
+    def with_little_memory(key, state, problem, rate_scale, *, config, steps, parts):
+        if config.batch_size / parts > 1:
+            jax.tree.map(lambda leaf: leaf.delete(), state)
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
+        return take_steps(key, state, problem, rate_scale, config=config, steps=steps, parts=parts)
+
+    monkeypatch.setattr(training, "_take_steps", with_little_memory)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    with pytest.warns(UserWarning, match="going on with 4") as told:
+        found = training.fit(KEY, scene.noisy, psf=PSF, config=config)
+    assert len(told) == 2
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-2, atol=1e-3), found.last, whole.last)
+    np.testing.assert_allclose(found.history["validation_loss"], whole.history["validation_loss"], rtol=1e-3)
 
 
 def test_every_published_row_reaches_the_step(scene):
