@@ -14,8 +14,9 @@ import numpy as np
 import tifffile
 
 _MICROMETRES = {"nm": 1e-3, "um": 1.0, "\u00b5m": 1.0, "\u03bcm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0}
-_MICROMETRES |= {"mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0, "in": 25400.0}
+_MICROMETRES |= {"mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0, "in": 25400.0, "pm": 1e-6, "\u00c5": 1e-4}
 _SECONDS = {"ms": 1e-3, "msec": 1e-3, "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "min": 60.0, "h": 3600.0}
+_SECONDS |= {"ns": 1e-9, "\u00b5s": 1e-6, "d": 86400.0}
 _RESOLUTION_UNITS = {2: "inch", 3: "cm", 4: "mm", 5: "um"}  # the values of TIFF tag 296; 1 is "none"
 # What ImageJ keeps in a tag of its own; the rest of its metadata is lines of text in the image description.
 _IMAGEJ_TAGS = ("Info", "Labels", "Ranges", "LUTs", "Plot", "ROI", "Overlays", "Properties")
@@ -36,10 +37,10 @@ class ImageInfo:
         axes: One letter an axis, in the file's order, such as "TZYX"; Y and X are among them.
         shape: The file's shape, in the order of `axes`.
         dtype: The file's dtype, in native byte order.
-        kind: "imagej", "ome" or "plain".
+        kind: "imagej", "ome", "omezarr" or "plain".
         resolution: The TIFF tags XResolution and YResolution: pixels per unit, (x, y).
         resolution_unit: The TIFF tag ResolutionUnit: 1 none, 2 inch, 3 cm.
-        metadata: By kind: ImageJ's dictionary, the OME attributes that are kept, or tifffile's JSON.
+        metadata: By kind: ImageJ's dictionary, the OME attributes that are kept (of an OME-Zarr too), or tifffile's JSON.
         display: What `tifffile.imwrite` needs to keep a palette or an inverted grey scale; empty for plain grey.
     """
 
@@ -66,7 +67,7 @@ class ImageInfo:
         """Distance between z planes in micrometres, or None where the file does not say."""
         if "PhysicalSizeZ" in self.metadata:
             return self._ome_length("PhysicalSizeZ")
-        spacing, unit = _number(self.metadata.get("spacing")), self._unit_um()
+        spacing, unit = number(self.metadata.get("spacing")), self._unit_um()
         return None if spacing is None or unit is None else abs(spacing) * unit  # ImageJ allows -z
 
     @property
@@ -76,7 +77,7 @@ class ImageInfo:
             value, unit = self.metadata["TimeIncrement"], self.metadata.get("TimeIncrementUnit", "s")
         else:
             value, unit = self.metadata.get("finterval"), self.metadata.get("tunit", "s")
-        value, unit = _number(value), _SECONDS.get(unit)
+        value, unit = number(value), _SECONDS.get(unit)
         return None if not value or unit is None else value * unit
 
     def describe(self):
@@ -92,7 +93,7 @@ class ImageInfo:
         }
 
     def _ome_length(self, key):
-        value = _number(self.metadata.get(key))
+        value = number(self.metadata.get(key))
         unit = _MICROMETRES.get(self.metadata.get(f"{key}Unit", "um"))
         return None if value is None or unit is None else value * unit
 
@@ -188,7 +189,7 @@ def _output_kind(info, dtype):
     if info.kind == "imagej" and dtype.name in ("uint8", "uint16", "int16", "float32"):
         ordered = info.axes == "".join(axis for axis in "TZCYX" if axis in info.axes)
         return "imagej" if ordered and info.shape[-1] > 1 else "plain"  # tifffile drops a width of 1 here
-    if info.kind == "ome" and dtype.name not in ("int64", "uint64", "float16"):
+    if info.kind in ("ome", "omezarr") and dtype.name not in ("int64", "uint64", "float16"):
         return "ome" if info.axes.endswith("YX") and set(info.axes) <= set("TZCYX") else "plain"
     return "plain"
 
@@ -215,7 +216,7 @@ def _to_ome(info, dtype):
 
 
 def _to_plain(info, dtype):
-    return {key: value for key, value in info.metadata.items() if _is_json(value)}
+    return {key: value for key, value in info.metadata.items() if _is_json(value) and key != "zarr_format"}
 
 
 def _is_json(value):
@@ -225,9 +226,10 @@ def _is_json(value):
         return False
 
 
-def _number(value):
+def number(value):
+    """A finite float, or None of what is none."""
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        result = float(value)
+    except (TypeError, ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return result if math.isfinite(result) else None
