@@ -27,12 +27,13 @@ def parser():
     _add_common(verb, json_too=True)
 
     verb = _verb(verbs, "denoise", "train on noisy images and denoise them; or use a model that is there")
-    verb.add_argument("input", nargs="+", metavar="INPUT", help="TIFF, PNG or JPEG; several of equal size train together")
+    verb.add_argument("input", nargs="+", metavar="INPUT", help="TIFF, OME-Zarr, PNG or JPEG; several of equal size train together")
     verb.add_argument("-o", "--output", required=True, metavar="DIR", help="where <stem>_denoised.tif and <stem>_deconvolved.tif go")
     verb.add_argument("--model", metavar="RUN", help="a run folder: denoise with it instead of training")
     verb.add_argument("--save-model", metavar="RUN", help="keep the trained model in this folder")
     verb.add_argument("--channels", choices=("together", "separate"), default="together", help="one model for all, or one for each")
     verb.add_argument("--dtype", choices=("same", "float32"), default="same", help="of the files written (default: the input's)")
+    _add_format(verb)
     verb.add_argument("--tile-size", type=_positive, metavar="PIXELS", help="side of a tile with its overlap: bounds the memory")
     _add_training(verb)
     _add_optics(verb)
@@ -40,7 +41,7 @@ def parser():
     _add_common(verb)
 
     verb = _verb(verbs, "train", "train on noisy images and keep the model")
-    verb.add_argument("input", nargs="+", metavar="INPUT", help="TIFF, PNG or JPEG; several of equal size train together")
+    verb.add_argument("input", nargs="+", metavar="INPUT", help="TIFF, OME-Zarr, PNG or JPEG; several of equal size train together")
     verb.add_argument("-o", "--output", required=True, metavar="RUN", help="the run folder")
     verb.add_argument("--channels", choices=("together", "separate"), default="together", help="one model for all, or one for each")
     verb.add_argument("--resume", action="store_true", help="go on with a training that was interrupted")
@@ -53,7 +54,7 @@ def parser():
     _add_common(verb)
 
     verb = _verb(verbs, "sweep", "train one model a PSF and choose among them without ground truth")
-    verb.add_argument("input", nargs="+", metavar="INPUT", help="TIFF, PNG or JPEG; several of equal size train together")
+    verb.add_argument("input", nargs="+", metavar="INPUT", help="TIFF, OME-Zarr, PNG or JPEG; several of equal size train together")
     verb.add_argument("-o", "--output", required=True, metavar="DIR", help="where the models, sweep.json and report.html go")
     verb.add_argument("--seeds", type=_positive, default=1, metavar="N", help="models for each PSF (default: 1)")
     verb.add_argument("--halving", action="store_true", help="drop the worse half early, as --psf auto does: a third of the time")
@@ -74,8 +75,9 @@ def parser():
     _add_json(verb)
 
     verb = _verb(verbs, "filter", "a classical filter; its width is found from the noisy image if it is not given")
-    verb.add_argument("input", nargs="+", metavar="INPUT", help="TIFF, PNG or JPEG")
+    verb.add_argument("input", nargs="+", metavar="INPUT", help="TIFF, OME-Zarr, PNG or JPEG")
     verb.add_argument("-o", "--output", required=True, metavar="DIR", help="where <stem>_<filter>.tif goes")
+    _add_format(verb)
     verb.add_argument("--filter", choices=FILTERS, default="gaussian", help="box3d averages over Z, Y and X (default: gaussian)")
     verb.add_argument("--sigma", type=_sigma, metavar="S|auto", help="of the Gaussian in pixels (default: auto); y,x or z,y,x: one an axis")
     verb.add_argument("--size", type=_size, metavar="K|auto", help="odd window in pixels (default: auto); y,x or z,y,x: one an axis")
@@ -143,6 +145,10 @@ def _add_common(verb, *, json_too=False):
     verb.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
     if json_too:
         _add_json(verb)
+
+
+def _add_format(verb):
+    verb.add_argument("--format", choices=("same", "tiff", "zarr"), default="same", help="of what is written (default: the input's)")
 
 
 def _add_report(verb):

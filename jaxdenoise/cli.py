@@ -50,11 +50,12 @@ def denoise(args):
     """Noisy files in, denoised and deconvolved files out."""
     from jaxdenoise import images, runs
 
-    outputs = [images.output_paths(args.input, args.output, suffix, overwrite=args.overwrite) for suffix in ("denoised", "deconvolved")]
+    options = {"form": args.format, "overwrite": args.overwrite}
+    outputs = [images.output_paths(args.input, args.output, suffix, **options) for suffix in ("denoised", "deconvolved")]
     if args.model and args.save_model:
         raise arguments.UsageError("--save-model keeps a new model; it does not go with --model")
     channels = runs.channels(args, images.open_many(args.input, axes=args.axes))
-    stem = outputs[0][0].stem.removesuffix("denoised")
+    stem = outputs[0][0].name.rsplit("denoised", 1)[0]
     reports = {name: _report_path(args, Path(args.output) / f"{stem}{name}{'_' if name else ''}report.html") for name in channels}
     if args.save_model:
         for name in channels:
@@ -171,7 +172,7 @@ def filter_files(args):
     """Files in, classically filtered files out."""
     from jaxdenoise import filtering, images
 
-    targets = images.output_paths(args.input, args.output, args.filter, overwrite=args.overwrite)
+    targets = images.output_paths(args.input, args.output, args.filter, form=args.format, overwrite=args.overwrite)
     dtype = None if args.dtype == "same" else args.dtype
     rows = []
     with _progress(args.quiet) as bars:

@@ -1,6 +1,6 @@
 """Image files in and out, whatever their format: as frames ``(N, H, W)`` in float32, read at once or piece by piece, and back.
 
-`tiff` knows the format that it is named after, `frames` how axes fold, `metadata` what files say about their pixels.
+`tiff` and `omezarr` know the formats that they are named after, `frames` how axes fold, `metadata` what files say about their pixels.
 NumPy on the host; JAX is never imported here.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import imagecodecs
 import numpy as np
 
-from jaxdenoise import tiff
+from jaxdenoise import omezarr, tiff
 from jaxdenoise.frames import Frames, Target, unreadable
 from jaxdenoise.metadata import ImageError, ImageInfo, checked_axes
 
@@ -28,7 +28,7 @@ class ImageFile(NamedTuple):
 
 
 def read(path, *, axes=None):
-    """Read a TIFF, PNG or JPEG file.
+    """Read a TIFF, OME-Zarr, PNG or JPEG file.
 
     All axes other than Y and X fold into N, in the file's order. Of several series the first is read, with a warning.
 
@@ -51,17 +51,8 @@ def open_image(path, *, axes=None):
     """As `read`, but the pixels stay in the file: `frames` is a `frames.Frames`, which reads (and checks) what is asked of it."""
     path = Path(path)
     axes = None if axes is None else _checked_letters(path, axes)
-    if os.path.isdir(path):
-        raise ImageError(f"{path}: is a directory; give image files, such as {path}/*.tif")
-    if not os.path.exists(path):
-        raise ImageError(f"{path}: no such file; check the name")
-    if path.suffix.lower() not in SUFFIXES:
-        raise ImageError(f"{path}: unknown extension {path.suffix!r}; convert it to one of {', '.join(SUFFIXES)}")
     try:
-        if path.stat().st_size == 0:
-            raise ImageError(f"{path}: the file is empty (0 bytes); copy or export it again")
-        reader = tiff.open_image if path.suffix.lower() in tiff.SUFFIXES else _open_picture
-        array, info = reader(path, axes=axes)
+        array, info = _opener(path)(path, axes=axes)
     except ImageError:
         raise
     except Exception as error:  # decoders raise all sorts on bad files, from struct.error to MemoryError
@@ -97,21 +88,21 @@ def open_many(paths, *, axes=None):
 
 
 def write(path, frames, info, *, dtype=None, overwrite=False):
-    """Write frames as a TIFF like the file that `info` describes.
+    """Write frames as a TIFF or an OME-Zarr like the file that `info` describes.
 
     ImageJ and OME files stay such where the format can hold the result; else a plain TIFF keeps axes and calibration.
     Integers are rounded half to even; values out of range saturate, with one warning that counts them. The file
     appears by rename.
 
     Args:
-        path: The output, named .tif (or .tiff, .btf, .tf8); missing parent directories are made.
+        path: The output, named .tif (or .tiff, .btf, .tf8), or .zarr; missing parent directories are made.
         frames: (N, H, W) real, in grey levels; N, H and W as `read` gave them.
         info: What `read` returned with the original.
         dtype: The dtype to store, such as "float32"; None means the original's.
         overwrite: Whether an existing file may be replaced.
 
     Raises:
-        ImageError: The file exists, cannot be written or is not named as a TIFF; or `frames` has another shape or
+        ImageError: The file exists, cannot be written or is of another name; or `frames` has another shape or
             holds NaN or infinity; or `dtype` is not numeric.
     """
     frames = np.asarray(frames)
@@ -126,14 +117,16 @@ def write(path, frames, info, *, dtype=None, overwrite=False):
 def create(path, info, *, dtype=None, overwrite=False):
     """As `write`, piece by piece: a context manager whose `frames.Target` takes parts of frames. The file appears when it ends well."""
     path, dtype = Path(path), np.dtype(info.dtype if dtype is None else dtype)
-    _check_output(path, overwrite)
-    if path.suffix.lower() not in tiff.SUFFIXES:
-        raise ImageError(f"{path}: results are TIFF files; name it {path.stem}.tif")
+    zarr = path.suffix.lower() == ".zarr"
+    if not zarr:
+        _check_output(path, overwrite)
+    if not zarr and path.suffix.lower() not in tiff.SUFFIXES:
+        raise ImageError(f"{path}: results are TIFF or OME-Zarr files; name it {path.stem}.tif")
     if dtype.kind not in "iuf":
         raise ImageError(f"{path}: cannot be stored as {dtype}; use an integer or float dtype, such as float32")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tiff.create(path, info, dtype) as array:
+        with omezarr.create(path, info, info.shape, dtype, overwrite=overwrite) if zarr else tiff.create(path, info, dtype) as array:
             target = Target(path, array, info.axes, info.shape)
             yield target
     except OSError as error:
@@ -144,17 +137,18 @@ def create(path, info, *, dtype=None, overwrite=False):
         warnings.warn(message, stacklevel=3)
 
 
-def output_paths(inputs, directory, suffix, *, overwrite=False):
+def output_paths(inputs, directory, suffix, *, form="same", overwrite=False):
     """Name one output an input, and check all of them before the work starts.
 
     Args:
         inputs: The input files.
         directory: Where the outputs go; it need not exist.
         suffix: What is added to the name.
+        form: "tiff", "zarr", or "same": OME-Zarr for such inputs, else TIFF.
         overwrite: Whether existing files may be replaced; an input never is.
 
     Returns:
-        list[Path]: ``<directory>/<stem>_<suffix>.tif``, the stem without ".tif" and without ".ome.tif".
+        list[Path]: ``<directory>/<stem>_<suffix>.tif`` or ``.ome.zarr``, the stem without ".tif" and without ".ome.tif".
 
     Raises:
         ImageError: Two inputs share an output, an output exists or is one of the inputs, or `directory` is a file.
@@ -167,14 +161,31 @@ def output_paths(inputs, directory, suffix, *, overwrite=False):
     for source in inputs:
         stem = Path(source).stem
         stem = stem[:-4] if stem.lower().endswith(".ome") else stem
-        path = directory / f"{stem}_{suffix}.tif"
+        zarr = form == "zarr" or (form == "same" and omezarr.is_omezarr(source))
+        path = directory / f"{stem}_{suffix}{'.ome.zarr' if zarr else '.tif'}"
         if path in owners:
             raise ImageError(f"{owners[path]} and {source} would both become {path}; use two output directories")
         if path.resolve() in sources:
             raise ImageError(f"{path}: this output is itself an input; give another output directory")
-        _check_output(path, overwrite)
+        if not (zarr and overwrite and omezarr.is_omezarr(path)):
+            _check_output(path, overwrite)
         owners[path] = source
     return list(owners)
+
+
+def _opener(path):
+    """What opens a file of this name."""
+    if os.path.lexists(path) and omezarr.is_omezarr(path):
+        return omezarr.open_image
+    if os.path.isdir(path):
+        raise ImageError(f"{path}: is a directory; give image files, such as {path}/*.tif")
+    if not os.path.exists(path):
+        raise ImageError(f"{path}: no such file; check the name")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ImageError(f"{path}: unknown extension {path.suffix!r}; convert it to one of {', '.join(SUFFIXES)}")
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path}: the file is empty (0 bytes); copy or export it again")
+    return tiff.open_image if path.suffix.lower() in tiff.SUFFIXES else _open_picture
 
 
 def _open_picture(path, *, axes):

@@ -86,7 +86,7 @@ def create(path, info, shape, dtype, *, zarr_format=None, overwrite=False):
     order = _checked_order(path, info, dtype)
     _check_output(path, overwrite)
     target = Path(os.path.realpath(path))  # a link stays a link
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.unfinished")  # of a killed process too, then
     try:
         with _errors(path, *_WRITTEN):
             shutil.rmtree(temporary, ignore_errors=True)

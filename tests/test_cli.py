@@ -162,6 +162,33 @@ def test_channels_apart(images, capsys):
     assert "needs a C axis" in err
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_omezarr_in_and_out(images, capsys, zarr_format):
+    noisy = jd.read("noisy.tif")
+    info = ImageInfo("TYX", noisy.info.shape, noisy.info.dtype, "omezarr", metadata={"zarr_format": zarr_format, "PhysicalSizeX": "0.1"})
+    jd.write("noisy.ome.zarr", noisy.frames, info)
+    assert run(capsys, "denoise", "noisy.tif", "-o", "tiff", *SMALL)[0] == 0
+    assert run(capsys, "denoise", "noisy.ome.zarr", "-o", "zarr", *WITH_REPORT)[0] == 0
+    assert sorted(path.name for path in Path("zarr").iterdir()) == [
+        "noisy_deconvolved.ome.zarr",
+        "noisy_denoised.ome.zarr",
+        "noisy_report.html",
+    ]
+    assert (Path("zarr/noisy_denoised.ome.zarr/zarr.json").exists()) == (zarr_format == 3)
+    result = jd.read("zarr/noisy_denoised.ome.zarr")
+    np.testing.assert_array_equal(result.frames, jd.read("tiff/noisy_denoised.tif").frames)
+    assert float(result.info.metadata["PhysicalSizeX"]) == 0.1
+    assert run(capsys, "denoise", "noisy.ome.zarr", "-o", "zarr", *SMALL)[0] == 2
+    assert run(capsys, "denoise", "noisy.ome.zarr", "-o", "zarr", *SMALL, "--overwrite")[0] == 0
+    assert run(capsys, "filter", "noisy.ome.zarr", "-o", "filtered", "--format", "tiff", "--sigma", "1")[0] == 0
+    assert run(capsys, "filter", "noisy.tif", "-o", "filtered", "--format", "zarr", "--sigma", "1")[0] == 0
+    first, second = (jd.read(path) for path in ("filtered/noisy_gaussian.tif", "filtered/noisy_gaussian.ome.zarr"))
+    np.testing.assert_array_equal(first.frames, second.frames)
+    assert second.info.pixel_size_um == (0.1, 0.1)
+    out = run(capsys, "info", "noisy.ome.zarr", "--json")[1]
+    assert json.loads(out)["files"][0]["format"] == "omezarr"
+
+
 def test_large_files_are_learned_from_in_part(images, capsys, monkeypatch):
     whole = run(capsys, "train", "noisy.tif", "-o", "whole", *SMALL)
     monkeypatch.setattr(sampling, "PIXELS", 48 * 56 * 2)

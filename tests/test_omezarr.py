@@ -680,7 +680,7 @@ def test_interrupt_leaves_nothing(tmp_path):
     """
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "a.zarr"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline() == b"0\n"
-    assert [p.suffix for p in tmp_path.iterdir()] == [".tmp"]
+    assert [p.suffix for p in tmp_path.iterdir()] == [".unfinished"]
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
