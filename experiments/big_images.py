@@ -35,7 +35,7 @@ def write_image(path, side):
             for left in range(0, side, PIECE):
                 rows, columns = (slice(start, min(start + PIECE, side)) for start in (top, left))
                 piece = clean[: rows.stop - top, : columns.stop - left]
-                target[0, rows, columns] = piece + 4 * np.sqrt(piece) * rng.standard_normal(piece.shape)
+                target[0, rows, columns] = piece + 2 * np.sqrt(piece) * rng.standard_normal(piece.shape)
 
 
 def measured(noisy, folder):

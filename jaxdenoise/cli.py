@@ -54,7 +54,10 @@ def denoise(args):
     outputs = [images.output_paths(args.input, args.output, suffix, **options) for suffix in ("denoised", "deconvolved")]
     if args.model and args.save_model:
         raise arguments.UsageError("--save-model keeps a new model; it does not go with --model")
-    channels = runs.channels(args, images.open_many(args.input, axes=args.axes))
+    files = images.open_many(args.input, axes=args.axes)
+    stored = (file.frames.size * (4 if args.dtype == "float32" else file.info.dtype.itemsize) for file in files)
+    images.check_space(args.output, 2 * sum(stored))
+    channels = runs.channels(args, files)
     stem = outputs[0][0].name.rsplit("denoised", 1)[0]
     reports = {name: _report_path(args, Path(args.output) / f"{stem}{name}{'_' if name else ''}report.html") for name in channels}
     if args.save_model:

@@ -4,10 +4,13 @@ NumPy on the host; JAX is never imported here.
 """
 
 import math
+import warnings
 
 import numpy as np
 
 from jaxdenoise.metadata import ImageError
+
+_EXACT = 2**24  # up to which float32 holds every whole number
 
 
 class Frames:
@@ -65,6 +68,8 @@ class Frames:
         bad = np.count_nonzero(~np.isfinite(data)) if data.dtype.kind == "f" else 0
         if bad:
             raise ImageError(f"{self._path}: {bad} pixels are NaN or infinite, expected finite values; replace them first")
+        if data.dtype.kind in "iu" and data.dtype.itemsize > 2 and data.size and max(data.max(), -int(data.min())) > _EXACT:
+            warnings.warn(f"{self._path}: whole numbers beyond {_EXACT:,} are rounded to the 24 bits of float32", stacklevel=2)
         with np.errstate(over="ignore"):
             frames = np.ascontiguousarray(np.moveaxis(data, _yx(self._axes), (-2, -1)), dtype=np.float32)
         bad = np.count_nonzero(np.isinf(frames)) if data.dtype.itemsize > 4 else 0

@@ -5,6 +5,7 @@ NumPy on the host; JAX is never imported here.
 """
 
 import os
+import shutil
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -156,6 +157,9 @@ def output_paths(inputs, directory, suffix, *, form="same", overwrite=False):
     inputs, directory = list(inputs), Path(directory)
     if directory.exists() and not directory.is_dir():
         raise ImageError(f"{directory}: is a file, expected a directory for the results; name another one")
+    existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
+        raise ImageError(f"{directory}: cannot be written (no permission in {existing}); name another directory")
     sources = {Path(path).resolve() for path in inputs}
     owners = {}
     for source in inputs:
@@ -171,6 +175,14 @@ def output_paths(inputs, directory, suffix, *, form="same", overwrite=False):
             _check_output(path, overwrite)
         owners[path] = source
     return list(owners)
+
+
+def check_space(directory, size):
+    """ImageError unless the disk of a directory, which need not exist yet, has so many bytes left: known before hours of work."""
+    directory = Path(directory).absolute()
+    free = shutil.disk_usage(next(parent for parent in (directory, *directory.parents) if parent.exists())).free
+    if free < size:
+        raise ImageError(f"{directory}: the results take {size / 1e9:.3g} GB, the disk has {free / 1e9:.3g} GB left; make room for them")
 
 
 def _opener(path):

@@ -86,3 +86,9 @@ def test_a_damaged_part_is_one_line():
 
     with pytest.raises(ImageError, match=r"a.tif: cannot be read \(RuntimeError: bad chunk\)"):
         Frames("a.tif", Damaged(), "YX")[0, *EVERYTHING]
+
+
+def test_whole_numbers_that_float32_cannot_hold():
+    with pytest.warns(UserWarning, match="beyond 16,777,216 are rounded"):
+        Frames("a.tif", np.array([[0, 2**24 + 1]], np.uint32), "YX")[0, *EVERYTHING]
+    np.testing.assert_array_equal(Frames("a.tif", np.array([[0, 2**24]], np.uint32), "YX")[0, *EVERYTHING], [[0, 2**24]])

@@ -600,3 +600,31 @@ def test_real_files(tmp_path, path):
         assert before.info.axes == "TZYX"
         assert before.info.pixel_size_um == (pytest.approx(0.202), pytest.approx(0.202))
         assert before.info.z_spacing == 1.0
+
+
+def test_a_disk_that_is_too_small(tmp_path, monkeypatch):
+    images.check_space(tmp_path / "not" / "yet", 1)
+    fails("take 1e[+]09 GB, the disk has .* GB left", images.check_space, tmp_path / "not" / "yet", 10**18)
+
+
+def test_a_directory_that_is_not_ours(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    fails("cannot be written", images.output_paths, ["a.tif"], tmp_path / "out" / "deep", "denoised")
+    monkeypatch.setattr("os.access", lambda path, mode: True)
+    assert images.output_paths(["a.tif"], tmp_path / "out", "denoised") == [tmp_path / "out" / "a_denoised.tif"]
+
+
+def test_ome_metadata_are_valid(tmp_path):
+    ome_types = pytest.importorskip("ome_types")
+    names = ["DAPI", "GFP \u03bc"]
+    metadata = {"axes": "TCZYX", "Channel": {"Name": names}, "PhysicalSizeX": 0.2, "PhysicalSizeY": 0.3, "PhysicalSizeZ": 1.5}
+    metadata |= {"PhysicalSizeXUnit": "\u00b5m", "PhysicalSizeYUnit": "\u00b5m", "PhysicalSizeZUnit": "\u00b5m", "TimeIncrement": 2.5}
+    stack = noise((3, 2, 4, 9, 8))
+    tifffile.imwrite(tmp_path / "a.ome.tif", stack, ome=True, metadata=metadata, photometric="minisblack")
+    image = images.read(tmp_path / "a.ome.tif")
+    images.write(tmp_path / "b.ome.tif", image.frames, image.info)
+    pixels = ome_types.from_tiff(tmp_path / "b.ome.tif", validate=True).images[0].pixels
+    assert [channel.name for channel in pixels.channels] == names
+    assert (pixels.physical_size_x, pixels.physical_size_y, pixels.physical_size_z) == (0.2, 0.3, 1.5)
+    assert (pixels.size_t, pixels.size_c, pixels.size_z, pixels.size_y, pixels.size_x) == stack.shape
+    assert pixels.time_increment == 2.5
