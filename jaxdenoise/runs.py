@@ -13,11 +13,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxdenoise import checkpoint, convolution, images, optics, prediction, sampling, sweeps, training
+from jaxdenoise import checkpoint, convolution, images, optics, prediction, sweeps, training
 from jaxdenoise.arguments import UsageError
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.problem import prepare
 from jaxdenoise.psf import gaussian_psf, normalized_psf, trimmed
+
+_KEPT = 2**23  # pixels of a file whose results are kept for the report, which denoises its examples again of a larger one
 
 
 def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
@@ -107,10 +109,10 @@ def denoise_file(args, denoisers, parts, targets, bars):
         bars: `progress.Bars` or `progress.Silence`.
 
     Returns:
-        List of the parts' `prediction.Denoised`, or of None where they are too large to be kept.
+        List of the parts' `prediction.Denoised` for a report, or of None where there is none, or they are too large to be kept.
     """
     dtype = None if args.dtype == "same" else args.dtype
-    kept = [_empty(part.frames.shape) if part.frames.size <= sampling.PIXELS else None for part in parts]
+    kept = [_empty(part.frames.shape) if args.report and part.frames.size <= _KEPT else None for part in parts]
     with ExitStack() as opened:
         stores = [opened.enter_context(images.create(path, parts[0].info, dtype=dtype, overwrite=args.overwrite)) for path in targets]
         on_tile = bars.predicting(Path(targets[0]).name)

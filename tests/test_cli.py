@@ -14,7 +14,7 @@ import tifffile
 from skimage.metrics import peak_signal_noise_ratio
 
 import jaxdenoise as jd
-from jaxdenoise import checkpoint, cli, demo, progress, sampling
+from jaxdenoise import checkpoint, cli, demo, progress, runs, sampling
 from jaxdenoise.metadata import ImageInfo
 
 SMALL = ["--epochs", "1", "--filters", "2", "--patch-size", "16", "--batch-size", "1", "--symmetries", "1", "--no-report"]
@@ -191,7 +191,7 @@ def test_omezarr_in_and_out(images, capsys, zarr_format):
 
 def test_large_files_are_learned_from_in_part(images, capsys, monkeypatch):
     whole = run(capsys, "train", "noisy.tif", "-o", "whole", *SMALL)
-    monkeypatch.setattr(sampling, "PIXELS", 48 * 56 * 2)
+    monkeypatch.setattr(runs, "_KEPT", 0)
     monkeypatch.setattr(sampling.training_stack, "__kwdefaults__", {"pixels": 48 * 56 * 2})
     code, _, err = run(capsys, "denoise", "noisy.tif", "-o", "out", *WITH_REPORT)
     assert (whole[0], code) == (0, 0)
