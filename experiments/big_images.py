@@ -38,9 +38,10 @@ def write_image(path, side):
                 target[0, rows, columns] = piece + 2 * np.sqrt(piece) * rng.standard_normal(piece.shape)
 
 
-def measured(noisy, folder):
+def measured(noisy, folder, filters):
     """Seconds and peak memory in MB of the command line."""
-    command = [sys.executable, "-m", "jaxdenoise", "denoise", str(noisy), "-o", str(folder), *OPTIONS]
+    options = [*OPTIONS, *(["--filters", str(filters)] if filters else [])]
+    command = [sys.executable, "-m", "jaxdenoise", "denoise", str(noisy), "-o", str(folder), *options]
     began = time.monotonic()
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)
@@ -53,6 +54,7 @@ def main():
     """Parse, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sides", default="4096,8192", help="pixels, several with commas between")
+    parser.add_argument("--filters", type=int, help="of the network's first level, fewer for less time (default: the preset's)")
     parser.add_argument("-o", "--output", type=Path, default=Path("big_images.json"))
     args = parser.parse_args()
     rows = []
@@ -60,7 +62,7 @@ def main():
         noisy = Path(folder) / "noisy.tif"
         for side in (512, 512, *map(int, args.sides.split(","))):  # the first one fills the compilation cache
             write_image(noisy, side)
-            seconds, peak = measured(noisy, folder)
+            seconds, peak = measured(noisy, folder, args.filters)
             rows.append({"side": side, "seconds": round(seconds, 1), "peak_mb": round(peak)})
             single = rows[min(1, len(rows) - 1)]["seconds"]
             rate = f"{side**2 / 1e6 / (seconds - single):.2f}" if side > 512 else "-"
