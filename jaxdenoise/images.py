@@ -203,7 +203,8 @@ def _opener(path):
 def _open_picture(path, *, axes):
     content = path.read_bytes()
     if content.startswith(b"\x89PNG"):
-        data = imagecodecs.png_decode(content)
+        with tiff.library_errors():  # libpng warns of interlaced files, which are in order
+            data = imagecodecs.png_decode(content)
     elif content.startswith(b"\xff\xd8"):
         # JPEG decoders make up what a file cut short lacks, so look for the end marker (FFD9) after the last start of
         # scan (FFDA): an embedded thumbnail has an end marker of its own, but before it.

@@ -74,7 +74,7 @@ def checked_stack(stack):
         raise ValueError(f"expected a stack (N, H, W) or an image (H, W) with at least one pixel, got shape {stack.shape}")
     if np.iscomplexobj(stack):
         raise ValueError("the images are complex; give their magnitude")
-    stack = stack.astype(np.float32)
+    stack = stack.astype(np.float32, copy=False)
     bad = stack.size - np.count_nonzero(np.isfinite(stack))
     if bad:
         raise ValueError(f"{bad} pixels are NaN or infinite; replace them first")

@@ -7,7 +7,9 @@ import os
 import warnings
 import weakref
 from contextlib import contextmanager
+from struct import error as StructError
 from struct import unpack
+from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -15,6 +17,7 @@ import tifffile
 from jaxdenoise.metadata import ImageError, checked_axes, info_of_series, tiff_options
 
 SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
+_MOST_PLANES = 2**22  # of an OME file; tifffile takes seconds to list more, or all memory
 _JPEG = {6, 7, 34892, 33007}  # compressions whose segments need tables from the page
 
 
@@ -32,10 +35,13 @@ def open_image(path, *, axes=None):
     Raises:
         ImageError: the file is cut short, empty, RGB (without `axes`) or not numeric, or `axes` does not fit. A damaged file raises others.
     """
-    with _complaints() as complaints:
+    with library_errors() as complaints:
         tif = tifffile.TiffFile(path)
         array = None
         try:
+            if tif.pages:
+                _check_directories(path, tif)
+                _check_planes(path, tif)
             if not tif.series:
                 raise ImageError(f"{path}: the TIFF holds no images; export it again")
             series = tif.series[0]
@@ -109,7 +115,7 @@ class _Pages:
 
     def __getitem__(self, index):
         ranges = [range(*part.indices(length)) for part, length in zip(index, self.shape, strict=True)]
-        with _complaints():
+        with library_errors():
             if tuple(map(len, ranges)) == self.shape:
                 return self._series.asarray()  # on several threads
             *leading, rows, columns = ranges
@@ -148,13 +154,45 @@ def _decode(page, rows, columns):
     return result
 
 
-def _check_complete(path, tif, series):
-    """Tifffile fills missing data with zeros and drops missing pages; a result made of them would be silently wrong."""
+def _check_directories(path, tif):
+    """Tifffile follows directories that point back to an earlier one for ever."""
+    offset, seen = tif.pages.first.offset, set()
+    while offset not in seen:
+        seen.add(offset)
+        try:
+            offset = _next_directory(tif, offset)
+        except StructError:  # beyond the end of the file
+            return
+        if offset == 0:
+            return
+    raise ImageError(f"{path}: the file is damaged, its pages point back to themselves; copy or export it again")
+
+
+def _next_directory(tif, offset):
+    """Where the directory of the next page starts, given that of a page; 0 after the last."""
     form, file = tif.tiff, tif.filehandle
-    file.seek(tif.pages[-1].offset)
+    file.seek(offset)
     tags = unpack(form.tagnoformat, file.read(form.tagnosize))[0]
     file.seek(tags * form.tagsize, os.SEEK_CUR)
-    next_page = unpack(form.offsetformat, file.read(form.offsetsize))[0]
+    return unpack(form.offsetformat, file.read(form.offsetsize))[0]
+
+
+def _check_planes(path, tif):
+    """Tifffile makes a list of all planes that the XML of an OME file promises, however many."""
+    try:
+        xml = ElementTree.fromstring(tif.ome_metadata or "<none/>")
+    except ElementTree.ParseError:  # tifffile goes without it
+        return
+    area = tif.pages.first.imagelength * tif.pages.first.imagewidth
+    counts = [math.prod(int(pixels.get(f"Size{axis}", 1)) for axis in "XYZCT") // max(area, 1) for pixels in xml.findall(".//{*}Pixels")]
+    counts += [int(data.get(name, 0)) for data in xml.findall(".//{*}TiffData") for name in ("PlaneCount", "NumPlanes")]
+    if max(counts, default=0) > _MOST_PLANES:
+        raise ImageError(f"{path}: its OME metadata promise {max(counts)} planes, which the file cannot hold; export it again")
+
+
+def _check_complete(path, tif, series):
+    """Tifffile fills missing data with zeros and drops missing pages; a result made of them would be silently wrong."""
+    file, next_page = tif.filehandle, _next_directory(tif, tif.pages[-1].offset)
     plane = series.keyframe.imagelength * series.keyframe.imagewidth
     promised = plane * tif.imagej_metadata.get("images", 1) if tif.is_imagej and series.kind != "imagej" else 0
     end = series.dataoffset + series.nbytes if series.dataoffset else 0
@@ -170,8 +208,8 @@ def _is_whole(page):
 
 
 @contextmanager
-def _complaints():
-    """Keep tifffile's log off the terminal; yields the list that collects its error messages."""
+def library_errors():
+    """Keep the logs of tifffile and imagecodecs off the terminal; yields the list that collects their error messages."""
     messages = []
 
     def collect(record):
@@ -179,9 +217,11 @@ def _complaints():
             messages.append(record.getMessage())
         return False
 
-    logger = logging.getLogger("tifffile")
-    logger.addFilter(collect)
+    loggers = [logging.getLogger(name) for name in ("tifffile", "imagecodecs")]
+    for logger in loggers:
+        logger.addFilter(collect)
     try:
         yield messages
     finally:
-        logger.removeFilter(collect)
+        for logger in loggers:
+            logger.removeFilter(collect)
