@@ -7,8 +7,8 @@ FMD, stack protocol, as in benchmark_real.py. Ours is a new training for each po
 compiling is included, averaging over symmetries too, with its own seconds. The rivals train on for the whole budget (seconds) and are
 judged on the way: the last 30 % of the frames validate, the rate halves when ten validations brought nothing, as published. The clock of a
 rival stands still while it is judged. Where other work shares the machine, --patches-a-second counts a rival's patches instead, at the rate
-that speed_vs_pytorch.py measured alone (validation is free then). Every curve is kept in the folder as soon as it is there; a run that is
-started again goes on with the next.
+that speed_vs_pytorch.py measured alone (validation is free then). Every point is kept in the folder as soon as it is there; a run that is
+started again goes on with the next curve.
 """
 
 import argparse
@@ -68,12 +68,6 @@ def rival(noisy, truth, name, budget, rate=None):
             next_look = 1.2 * spent
 
 
-def shown(row, kind, name):
-    """The row, printed as one of a table."""
-    print(f"| {kind} | {name} | {row['epochs']} | {row['seconds']:.0f} | {row['psnr']:.2f} |", flush=True)
-    return row
-
-
 def save_chart(path, curves):
     """PSNR against seconds, one panel a type."""
     from matplotlib.figure import Figure
@@ -107,8 +101,11 @@ def main():
             if args.only not in file.name and not file.exists():
                 continue
             if not file.exists():
-                rows = ours(*stacks[kind]) if name == "ours" else rival(*stacks[kind], name, args.budget, args.patches_a_second)
-                file.write_text(json.dumps([shown(row, kind, name) for row in rows]))
+                rows = []
+                for row in ours(*stacks[kind]) if name == "ours" else rival(*stacks[kind], name, args.budget, args.patches_a_second):
+                    rows.append(row)
+                    file.write_text(json.dumps(rows))
+                    print(f"| {kind} | {name} | {row['epochs']} | {row['seconds']:.0f} | {row['psnr']:.2f} |", flush=True)
             curves.setdefault(kind, {})[name] = json.loads(file.read_text())
     save_chart(args.output / "quality_vs_seconds.png", curves)
 
