@@ -669,8 +669,9 @@ def test_write_leaves_nothing_half_written(tmp_path, error):
 def test_interrupt_leaves_nothing(tmp_path):
     """Ctrl-C in a process of its own, in the middle of tensorstore's writing."""
     code = """if True:
-        import numpy as np, sys
+        import numpy as np, signal, sys
         from jaxdenoise import omezarr
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell turns off for what it runs in the background
         from jaxdenoise.metadata import ImageInfo
         data = np.random.default_rng(0).integers(0, 60000, (8, 512, 512)).astype("uint16")
         with omezarr.create(sys.argv[1], ImageInfo("TYX", (8000, 512, 512), data.dtype), (8000, 512, 512), data.dtype) as pixels:
