@@ -1,6 +1,6 @@
 """Image files in and out, whatever their format: as frames ``(N, H, W)`` in float32, read at once or piece by piece, and back.
 
-`tiff` and `omezarr` know the formats that they are named after, `frames` how axes fold, `metadata` what files say about their pixels.
+`tiff`, `omezarr` and `vendors` know formats, `frames` how axes fold, `metadata` what files say about their pixels.
 NumPy on the host; JAX is never imported here.
 """
 
@@ -14,11 +14,11 @@ from typing import NamedTuple
 import imagecodecs
 import numpy as np
 
-from jaxdenoise import omezarr, tiff
+from jaxdenoise import omezarr, tiff, vendors
 from jaxdenoise.frames import Frames, Target, unreadable
 from jaxdenoise.metadata import ImageError, ImageInfo, checked_axes
 
-SUFFIXES = (*tiff.SUFFIXES, ".png", ".jpg", ".jpeg")
+SUFFIXES = (*tiff.SUFFIXES, ".png", ".jpg", ".jpeg", *vendors.SUFFIXES)
 
 
 class ImageFile(NamedTuple):
@@ -29,7 +29,7 @@ class ImageFile(NamedTuple):
 
 
 def read(path, *, axes=None):
-    """Read a TIFF, OME-Zarr, PNG or JPEG file.
+    """Read a TIFF, OME-Zarr, PNG or JPEG file; with the extra `vendors` a CZI, LIF or ND2 file.
 
     All axes other than Y and X fold into N, in the file's order. Of several series the first is read, with a warning.
 
@@ -197,6 +197,8 @@ def _opener(path):
         raise ImageError(f"{path}: unknown extension {path.suffix!r}; convert it to one of {', '.join(SUFFIXES)}")
     if path.stat().st_size == 0:
         raise ImageError(f"{path}: the file is empty (0 bytes); copy or export it again")
+    if path.suffix.lower() in vendors.SUFFIXES:
+        return vendors.open_image
     return tiff.open_image if path.suffix.lower() in tiff.SUFFIXES else _open_picture
 
 

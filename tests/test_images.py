@@ -431,7 +431,7 @@ def bad_files(folder):
         "text.jpg": (b"hello", "neither PNG nor JPEG"),
         "head.png": (b"\x89PNG\r\n\x1a\nIEND\xaeB`\x82", "cannot be read"),
         "zero.png": (b"", "0 bytes"),
-        "a.czi": (b"x", "unknown extension.*tif.*png.*jpg"),
+        "a.oib": (b"x", "unknown extension.*tif.*png.*jpg"),
         "name": (b"x", "unknown extension"),
         "new\nline.tif": (b"x", "cannot be read"),
     }
