@@ -168,11 +168,11 @@ def _add_json(verb):
 
 
 def _positive(text):
-    return _number(text, int, lambda n: n >= 1, "a whole number, at least 1")
+    return _number(text, int, lambda n: 1 <= n < 2**31, "a whole number from 1 to 2^31 - 1")
 
 
 def _odd(text):
-    return _number(text, int, lambda n: n >= 1 and n % 2 == 1, "an odd number of pixels")
+    return _number(text, int, lambda n: 1 <= n < 2**31 and n % 2 == 1, "an odd number of pixels")
 
 
 def _seconds(text):

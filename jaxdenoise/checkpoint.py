@@ -10,10 +10,12 @@ Everything appears by rename. Reading executes nothing: JSON, CSV and arrays onl
 """
 
 import csv
+import hashlib
 import json
 import os
 import re
 import shutil
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -30,6 +32,8 @@ from jaxdenoise.problem import Scale
 
 FORMAT = 1  # of the folder; raised when an older reader would misread it
 _KEPT = 2  # states to resume from, in case that the last one cannot be read
+_COLUMNS = ("epoch", "learning_rate", "train_loss", "data_loss", "positivity_loss", "validation_loss", "chosen")  # of history.csv
+_SUMS = "SHA256SUMS"  # among the arrays, of their files: orbax keeps no checksum of the numbers themselves
 
 
 class CheckpointError(ValueError):
@@ -95,6 +99,8 @@ def load(path, *, weights=None):
     }
     arrays = _load_arrays(_weights(path), abstract)
     scale = Scale(**arrays.pop("scale"))
+    if not 0 < scale.std < np.inf:
+        raise CheckpointError(f"{path / 'weights'}: the standard deviation of the images cannot be {scale.std:g}; train again")
     return training.Denoiser(**arrays, scale=scale, history=read_history(path), config=config)
 
 
@@ -232,13 +238,17 @@ def read_config(path):
         if header["format"] != FORMAT:
             raise CheckpointError(f"{file}: is of format {header['format']}, this version reads {FORMAT}")
         psf_shape = header["psf_shape"]
-        if len(psf_shape) != 2 or not all(isinstance(n, int) and n % 2 == 1 and 0 < n < 2**15 for n in psf_shape):
+        if len(psf_shape) != 2 or not all(type(n) is int and n % 2 == 1 and 0 < n < 2**15 for n in psf_shape):
             raise CheckpointError(f"{file}: psf_shape cannot be {psf_shape}")
+        if not isinstance(header["notes"], dict):
+            raise CheckpointError(f"{file}: notes cannot be {header['notes']}")
         return TrainConfig.from_dict(header["config"]), header
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {_one_line(error)})") from error
+    except CheckpointError:
+        raise
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {_one_line(error)})") from error
 
 
 def history_columns(rows):
@@ -262,6 +272,8 @@ def read_history(path):
         values = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {_one_line(error)})") from error
+    if names and (not rows or not set(_COLUMNS) <= set(names)):
+        raise CheckpointError(f"{file}: cannot be read (it lacks epochs, or one of the columns {', '.join(_COLUMNS)})")
     return dict(zip(names, values.T, strict=True))
 
 
@@ -280,6 +292,7 @@ def _save_arrays(folder, tree):
     try:
         _remove_leftovers(folder.parent)
         ocp.save(new, tree)
+        replace_text(new / _SUMS, "".join(_sums(new)))
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
@@ -295,8 +308,11 @@ def _remove_leftovers(path):
         folder = path / old.name[1:-4]
         if not folder.exists():
             old.rename(folder)
-    for pattern in (".*.old", ".*.new", ".*.new.orbax-checkpoint-tmp*"):
-        for folder in path.glob(pattern):
+    for wait in (0, 0.1, 0.5):  # after an error orbax's threads may still be writing
+        left = [folder for pattern in (".*.old", ".*.new", ".*.new.orbax-checkpoint-tmp*") for folder in path.glob(pattern)]
+        if left:
+            time.sleep(wait)
+        for folder in left:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -307,9 +323,27 @@ def _load_arrays(folder, abstract):
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), abstract)
     try:
-        return ocp.load(folder.absolute(), abstract)
+        # What is wrong is found before orbax reads the numbers: when that fails, its threads write on the terminal for pages.
+        if (folder / _SUMS).is_file() and not set((folder / _SUMS).read_text().splitlines(keepends=True)) <= set(_sums(folder)):
+            raise ValueError("files are damaged or missing, says SHA256SUMS; copy the folder again")
+        if _shapes(ocp.metadata(folder.absolute()).metadata) != _shapes(abstract):
+            raise ValueError("the arrays do not fit config.json")
+        arrays = ocp.load(folder.absolute(), abstract)
+        if any(jnp.isnan(leaf).any() for leaf in jax.tree.leaves(arrays)):
+            raise ValueError("the arrays hold NaN; train again")
+        return arrays
     except Exception as error:  # orbax raises many kinds for a damaged folder
         raise CheckpointError(f"{folder}: cannot be read ({type(error).__name__}: {_one_line(error)})") from error
+
+
+def _sums(folder):
+    """A line for each file of the arrays, as ``sha256sum -c`` reads it."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != _SUMS)
+    return [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}\n" for file in files]
+
+
+def _shapes(tree):
+    return sorted((tuple(leaf.shape), str(leaf.dtype)) for leaf in jax.tree.leaves(tree))
 
 
 def replace_text(file, text):

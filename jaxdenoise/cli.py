@@ -25,6 +25,11 @@ def main(argv=None):
     except (ValueError, OSError) as error:
         print(f"jaxdenoise: error: {_one_line(error)}", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # which is how JAX says it
+            raise
+        print(f"jaxdenoise: error: out of memory ({_one_line(error)[:200]}); give less at a time, or smaller sizes", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as interrupt:
         print(f"jaxdenoise: interrupted{f'; {interrupt}' if interrupt.args else ''}", file=sys.stderr)
         return 130
@@ -133,8 +138,7 @@ def sweep(args):
 
     folder, psfs = Path(args.output), runs.psfs_of(args.psf, several=True)
     file = folder / "sweep.json"
-    if folder.is_file():
-        raise arguments.UsageError(f"{folder}: is a file, expected a directory for the results; name another one")
+    images.check_directory(folder)
     if file.exists() and not args.overwrite:
         raise arguments.UsageError(f"{file}: the file exists; say --overwrite to replace it, or -o for another folder")
     report_path = _report_path(args, folder / "report.html")
@@ -184,7 +188,10 @@ def filter_files(args):
             options = {"sigma": args.sigma, "size": args.size, "mode": args.mode, "dtype": dtype}
             frames, parameter, found = filtering.apply(args.filter, image, **options)
             images.write(target, frames, image.info, dtype=dtype, overwrite=args.overwrite)
-            chosen = {} if found is None else {"noise_std": math.sqrt(found.noise_variance), "noise_correlation": float(found.correlation)}
+            chosen = {}
+            if found is not None:  # the variance is an estimate, and may be below 0 where structure is all there is
+                noise_std = math.sqrt(max(float(found.noise_variance), 0))
+                chosen = {"noise_std": noise_std, "noise_correlation": float(found.correlation)}
             rows.append({"file": path, "output": str(target), "filter": args.filter, **parameter, **chosen})
             width = ", ".join(f"{name} {value}" for name, value in parameter.items())
             bars.say(f"wrote {target} ({width}{', found from the image' if found else ''})")

@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
-import sys
+
+_MOST_CHANNELS = 2**13  # of the last level, and
+_MOST_PATCHES = 2**14  # at a time: far beyond any use, and the memory of any machine
 
 
 class ConfigError(ValueError):
@@ -46,7 +48,8 @@ class UNetConfig:
     def __post_init__(self):
         _check_types(self)
         _check(self, "depth", 1 <= self.depth <= 8, "from 1 to 8")
-        _check(self, "filters", self.filters >= 1, "at least 1")
+        most = _MOST_CHANNELS // self.multiple
+        _check(self, "filters", 1 <= self.filters <= most, f"from 1 to {most} in a network of depth {self.depth}")
         _check(self, "skip", self.skip in ("add", "concat"), "'add' or 'concat'")
 
     @property
@@ -134,6 +137,9 @@ class TrainConfig:
         )
         for name in ("batch_size", "epochs", "steps_per_epoch", "patience", "radius", "validation_patches"):
             _check(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("batch_size", "validation_patches"):
+            _check(self, name, getattr(self, name) <= _MOST_PATCHES, f"at most {_MOST_PATCHES}")
+        _check(self, "epochs", self.epochs * self.steps_per_epoch < 2**31, f"fewer than 2^31 steps (of {self.steps_per_epoch} each)")
         for name in ("output_scale", "learning_rate"):
             _check(self, name, 0 < getattr(self, name) < math.inf, "positive")
         for name in ("positivity", "variation"):
@@ -146,7 +152,7 @@ class TrainConfig:
         _check(self, "weights", self.weights in ("best", "averaged", "last"), "'best', 'averaged' or 'last'")
         _check(self, "precision", self.precision in PRECISIONS, "'auto', 'float32' or 'bfloat16'")
         _check(self, "symmetries", self.symmetries in (1, 2, 4, 8), "1, 2, 4 or 8")
-        level = self.background != "auto" and not isinstance(self.background, str) and abs(self.background) <= sys.float_info.max
+        level = self.background != "auto" and not isinstance(self.background, str) and abs(self.background) < 2.0**127  # float32
         _check(self, "background", self.background == "auto" or level, "'auto' or a grey level")
 
     @classmethod

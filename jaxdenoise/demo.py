@@ -37,8 +37,7 @@ def run(directory, *, seed, overwrite, bars, settings=None):
         Dict for JSON: "methods" (name to mean psnr and ssim over the frames), "training_seconds", "frames", "shape".
     """
     directory = Path(directory)
-    if directory.exists() and not directory.is_dir():
-        raise images.ImageError(f"{directory}: is a file, expected a directory for the results; name another one with -o")
+    images.check_directory(directory)
     names = ("noisy", "ground_truth", "denoised", "deconvolved")
     targets = {name: directory / f"{name}.tif" for name in names} | {"picture": directory / "comparison.png"}
     targets |= {"report": directory / "report.html"} if settings else {}

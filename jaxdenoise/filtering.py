@@ -62,6 +62,7 @@ def apply(name, image, *, sigma=None, size=None, mode="reflect", dtype=None):
         sigma, size = ("auto", None) if name == "gaussian" else (None, "auto")
     deep = name == "box3d" or any(isinstance(value, tuple) and len(value) == 3 for value in (sigma, size))
     axes = 3 if deep else 2
+    _check_windows(image, sigma, size)
     stacks, restore = _volumes(image) if deep else (image.frames[:, None], lambda stacks: stacks[:, 0])
     small = image.info.dtype.kind in "iu" and image.info.dtype.itemsize <= 2
     stacks = stacks.astype(image.info.dtype) if small else stacks
@@ -96,6 +97,15 @@ def _check(name, sigma, size):
     for what, value in (("--sigma", sigma), ("--size", size)):
         if isinstance(value, tuple) and len(value) == 2 and name == "box3d":
             raise FilterError(f"box3d works on Z, Y and X; give {what} one number or three")
+
+
+def _check_windows(image, sigma, size):
+    """Far wider windows than the image change nothing, and fill the memory."""
+    longest = max(image.frames.shape[1:])
+    for what, value, most in (("--sigma", sigma, longest), ("--size", size, 2 * longest + 1)):
+        widest = max(value) if isinstance(value, tuple) else value
+        if widest not in (None, "auto") and widest > most:
+            raise FilterError(f"{what} {widest} is too wide for an image of {longest} pixels; give at most {most}")
 
 
 def _volumes(image):

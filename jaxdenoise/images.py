@@ -7,7 +7,7 @@ NumPy on the host; JAX is never imported here.
 import os
 import shutil
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -125,6 +125,7 @@ def create(path, info, *, dtype=None, overwrite=False):
         raise ImageError(f"{path}: results are TIFF or OME-Zarr files; name it {path.stem}.tif")
     if dtype.kind not in "iuf":
         raise ImageError(f"{path}: cannot be stored as {dtype}; use an integer or float dtype, such as float32")
+    made = not path.parent.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with omezarr.create(path, info, info.shape, dtype, overwrite=overwrite) if zarr else tiff.create(path, info, dtype) as array:
@@ -133,6 +134,10 @@ def create(path, info, *, dtype=None, overwrite=False):
     except OSError as error:
         reason = error.strerror or error
         raise ImageError(f"{path}: cannot be written ({reason}); check free space and permissions") from error
+    finally:
+        if made:
+            with suppress(OSError):  # it holds the result
+                path.parent.rmdir()
     if target.outside:
         message = f"{path}: {target.outside} of {np.prod(info.shape)} pixels were outside the range of {dtype} and saturated"
         warnings.warn(message, stacklevel=3)
@@ -152,15 +157,11 @@ def output_paths(inputs, directory, suffix, *, form="same", overwrite=False):
         list[Path]: ``<directory>/<stem>_<suffix>.tif`` or ``.ome.zarr``, the stem without ".tif" and without ".ome.tif".
 
     Raises:
-        ImageError: Two inputs share an output, an output exists or is one of the inputs, or `directory` is a file.
+        ImageError: Two inputs share an output, an output exists or is one of the inputs, or as `check_directory`.
     """
     inputs, directory = list(inputs), Path(directory)
-    if directory.exists() and not directory.is_dir():
-        raise ImageError(f"{directory}: is a file, expected a directory for the results; name another one")
-    existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
-    if not os.access(existing, os.W_OK):
-        raise ImageError(f"{directory}: cannot be written (no permission in {existing}); name another directory")
-    sources = {Path(path).resolve() for path in inputs}
+    check_directory(directory)
+    sources = {os.path.realpath(path) for path in inputs}
     owners = {}
     for source in inputs:
         stem = Path(source).stem
@@ -169,12 +170,30 @@ def output_paths(inputs, directory, suffix, *, form="same", overwrite=False):
         path = directory / f"{stem}_{suffix}{'.ome.zarr' if zarr else '.tif'}"
         if path in owners:
             raise ImageError(f"{owners[path]} and {source} would both become {path}; use two output directories")
-        if path.resolve() in sources:
+        if os.path.realpath(path) in sources:
             raise ImageError(f"{path}: this output is itself an input; give another output directory")
         if not (zarr and overwrite and omezarr.is_omezarr(path)):
             _check_output(path, overwrite)
         owners[path] = source
     return list(owners)
+
+
+def check_directory(directory):
+    """Raise an ImageError unless files can be written into a directory, which need not exist: better now than after a training."""
+    whole = Path(directory).absolute()
+    for nearest in (whole, *whole.parents):
+        try:
+            nearest.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise ImageError(f"{directory}: cannot be written ({error.strerror}); name another directory") from error
+        break
+    named = directory if nearest == whole else nearest
+    if not nearest.is_dir():
+        raise ImageError(f"{named}: is a file or a broken link, expected a directory for the results; name another one")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ImageError(f"{named}: nothing may be written there; check its permissions or name another directory")
 
 
 def check_space(directory, size):

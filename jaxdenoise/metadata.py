@@ -199,6 +199,8 @@ def _to_imagej(info, dtype):
     for key, value in info.metadata.items():
         if key in _IMAGEJ_TAGS:
             metadata[key] = value
+        elif not key.isascii():  # of a damaged file: ImageJ's own are
+            continue
         elif isinstance(value, str):
             metadata[key] = "".join(c if " " <= c <= "~" else f"\\u{ord(c):04X}" for c in value)
         elif isinstance(value, int | float):

@@ -20,6 +20,7 @@ from jaxdenoise.problem import prepare
 from jaxdenoise.psf import gaussian_psf, normalized_psf, trimmed
 
 _KEPT = 2**23  # pixels of a file whose results are kept for the report, which denoises its examples again of a larger one
+_WIDEST = 200  # sigma of a Gaussian PSF in pixels
 
 
 def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
@@ -201,7 +202,7 @@ def psfs_asked_for(args, files):
         files: list of `images.Image`, whose pixel size counts if --pixel-size does not say it.
     """
     if args.na is None:
-        return psfs_of(args.psf or "1.0")
+        return psfs_of("1.0" if args.psf is None else args.psf)
     if args.psf is not None:
         raise UsageError("--psf and --na both say what the PSF is: leave one of them out")
     size = args.pixel_size or files[0].info.pixel_size_um
@@ -214,7 +215,7 @@ def psfs_asked_for(args, files):
     else:
         sigma = optics.confocal_sigma(args.na, args.excitation, args.emission, pixel_size=size, pinhole=args.pinhole)
     sigmas = np.broadcast_to(sigma, 2)
-    return {" ".join(f"{value:.3f}" for value in sigmas): np.asarray(gaussian_psf(tuple(sigmas.tolist())))}
+    return {" ".join(f"{value:.3f}" for value in sigmas): _gaussian(*sigmas.tolist())}
 
 
 def notes_of(args, stack, choice=None):
@@ -247,18 +248,19 @@ def resumable(args, run, notes):
         if name != "inputs" and header["notes"].get(name) != value:
             hint = f" ({header['notes'].get(name)}, here it is {value})" if name == "precision" else ""
             raise UsageError(f"{run}: was trained with another {name}{hint}; resume with the same inputs and flags")
-    snapshot = checkpoint.load_snapshot(run, config)
+    snapshot, choice = checkpoint.load_snapshot(run, config), header["notes"].get("choice")
     if snapshot is None:
         warnings.warn(f"{run}: no epoch was saved yet; starting from the first", stacklevel=2)
         return None
-    return snapshot, header["notes"].get("choice")
+    if args.psf == "auto" and not (isinstance(choice, dict) and choice.get("chosen") in sweeps.SIGMAS):
+        raise UsageError(f"{run}: its config.json does not say which PSF was chosen; train anew with --overwrite")
+    return snapshot, choice
 
 
 def refuse_run(run, *, overwrite):
-    """UsageError if the folder holds a run that is not to be overwritten, or is a file."""
+    """UsageError if the folder holds a run that is not to be overwritten; ImageError if nothing can be written there."""
     run = Path(run)
-    if run.is_file():
-        raise UsageError(f"{run}: is a file, a run folder was expected")
+    images.check_directory(run)
     if (run / "config.json").exists() and not overwrite:
         raise UsageError(f"{run}: holds a run already; --resume goes on with it, --overwrite replaces it")
 
@@ -273,7 +275,13 @@ def _psf(name):
         if len(frames) != 1:
             raise UsageError(f"{name}: a PSF is one 2-D image, this file holds {len(frames)}") from None
         return normalized_psf(frames[0])
-    return np.asarray(gaussian_psf(sigma))
+    return _gaussian(sigma, sigma)
+
+
+def _gaussian(*sigmas):
+    if max(sigmas) > _WIDEST:  # said before its pixels fill the memory
+        raise UsageError(f"a PSF of sigma {max(sigmas):g} pixels is too wide, expected at most {_WIDEST}; check the units")
+    return np.asarray(gaussian_psf(sigmas))
 
 
 def _value(name):

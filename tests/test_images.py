@@ -609,7 +609,7 @@ def test_a_disk_that_is_too_small(tmp_path, monkeypatch):
 
 def test_a_directory_that_is_not_ours(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
-    fails("cannot be written", images.output_paths, ["a.tif"], tmp_path / "out" / "deep", "denoised")
+    fails("nothing may be written there", images.output_paths, ["a.tif"], tmp_path / "out" / "deep", "denoised")
     monkeypatch.setattr("os.access", lambda path, mode: True)
     assert images.output_paths(["a.tif"], tmp_path / "out", "denoised") == [tmp_path / "out" / "a_denoised.tif"]
 
@@ -628,3 +628,9 @@ def test_ome_metadata_are_valid(tmp_path):
     assert (pixels.physical_size_x, pixels.physical_size_y, pixels.physical_size_z) == (0.2, 0.3, 1.5)
     assert (pixels.size_t, pixels.size_c, pixels.size_z, pixels.size_y, pixels.size_x) == stack.shape
     assert pixels.time_increment == 2.5
+
+
+def test_saturation_is_counted(tmp_path):
+    info = ImageInfo("YX", (4, 4), np.dtype(np.uint8))
+    with pytest.warns(UserWarning, match="16 of 16 pixels"):
+        images.write(tmp_path / "x.tif", np.full((1, 4, 4), 300.0), info)
