@@ -29,7 +29,7 @@ import tifffile
 from jaxdenoise import cli, images
 from jaxdenoise.images import ImageError
 
-MUTATIONS = int(os.environ.get("FUZZ", 150))  # of each format
+MUTATIONS = int(os.environ.get("FUZZ", 100))  # of each format
 SECONDS = 10  # for one file
 MEMORY = 8 * 2**30  # address space of a child, in bytes
 GROWTH = 2**20  # what a file of some kB may add to the memory of a child, in kB
