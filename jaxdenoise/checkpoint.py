@@ -2,7 +2,7 @@
 
     RUN/config.json      version, settings, and what the caller adds (seed, inputs, ...); readable, compared strictly when read
     RUN/history.csv      one row an epoch
-    RUN/weights/         orbax: the best, averaged and last parameters, PSF, background, mean and standard deviation
+    RUN/weights/         orbax: the best, averaged and last parameters, PSF, background, mean and standard deviation; SHA256SUMS
     RUN/epoch-NNNNN/     orbax: the last two states to resume from; only while the training is unfinished
     RUN/.lock            while a process trains
 
@@ -15,7 +15,6 @@ import json
 import os
 import re
 import shutil
-import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -308,12 +307,9 @@ def _remove_leftovers(path):
         folder = path / old.name[1:-4]
         if not folder.exists():
             old.rename(folder)
-    for wait in (0, 0.1, 0.5):  # after an error orbax's threads may still be writing
-        left = [folder for pattern in (".*.old", ".*.new", ".*.new.orbax-checkpoint-tmp*") for folder in path.glob(pattern)]
-        if left:
-            time.sleep(wait)
-        for folder in left:
-            shutil.rmtree(folder, ignore_errors=True)
+    for pattern in (".*.old", ".*.new", ".*.new.orbax-checkpoint-tmp*"):
+        for folder in path.glob(pattern):
+            shutil.rmtree(folder, ignore_errors=True)  # after an error orbax's threads may still be writing: the next save removes that
 
 
 def _load_arrays(folder, abstract):
@@ -329,7 +325,7 @@ def _load_arrays(folder, abstract):
         if _shapes(ocp.metadata(folder.absolute()).metadata) != _shapes(abstract):
             raise ValueError("the arrays do not fit config.json")
         arrays = ocp.load(folder.absolute(), abstract)
-        if any(jnp.isnan(leaf).any() for leaf in jax.tree.leaves(arrays)):
+        if any(np.isnan(leaf).any() for leaf in jax.tree.leaves(arrays)):  # by NumPy, which compiles nothing
             raise ValueError("the arrays hold NaN; train again")
         return arrays
     except Exception as error:  # orbax raises many kinds for a damaged folder

@@ -139,7 +139,7 @@ class TrainConfig:
             _check(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("batch_size", "validation_patches"):
             _check(self, name, getattr(self, name) <= _MOST_PATCHES, f"at most {_MOST_PATCHES}")
-        _check(self, "epochs", self.epochs * self.steps_per_epoch < 2**31, f"fewer than 2^31 steps (of {self.steps_per_epoch} each)")
+        _check(self, "epochs", self.epochs * self.steps_per_epoch < 2**31, f"fewer than 2^31 steps in all, {self.steps_per_epoch} each")
         for name in ("output_scale", "learning_rate"):
             _check(self, name, 0 < getattr(self, name) < math.inf, "positive")
         for name in ("positivity", "variation"):

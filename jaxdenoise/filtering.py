@@ -75,6 +75,8 @@ def apply(name, image, *, sigma=None, size=None, mode="reflect", dtype=None):
         candidates = SIZES[1:] if name == "wiener" else SIZES[:4] if deep else SIZES
         found = calibration.calibrate(lambda x, side: function(x, (side,) * axes), _sample(stacks), candidates)
         size = found.best
+    if found is not None and not np.isfinite(found.noise_variance):
+        raise FilterError("the grey levels are too large to find a width; divide the image by a power of ten, or give --sigma or --size")
     if found is not None and found.correlation > calibration.CORRELATED:
         warnings.warn(
             f"the noise is correlated between neighbouring pixels (lag-1 autocorrelation {found.correlation:.2f}), which 'auto' takes for "

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxdenoise import patches
 from jaxdenoise.hotpixels import replace_hot_pixels
-from jaxdenoise.problem import checked_stack
+from jaxdenoise.problem import check_levels, checked_stack
 from jaxdenoise.psf import check_psf_fits, convolve, trimmed
 from jaxdenoise.training import network_output
 
@@ -108,6 +108,7 @@ def _denoise_place(denoiser, frames, n, corner, core):
     rows, columns = (_reflected(start, core, margin, length) for start, length in zip(corner, size, strict=True))
     (top, bottom), (left, right) = ((span.min(), span.max() + 1) for span in (rows, columns))
     tile = frames[n, top:bottom, left:right][np.ix_(rows - top, columns - left)]
+    check_levels(tile)
     place = tuple(slice(start, min(start + core, length)) for start, length in zip(corner, size, strict=True))
     height, width = (span.stop - span.start for span in place)
     results = _denoise_tile(denoiser, tile, corner, size)

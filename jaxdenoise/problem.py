@@ -11,6 +11,8 @@ from jaxdenoise import blindspot, patches
 from jaxdenoise.hotpixels import replaced
 from jaxdenoise.psf import check_psf_fits, normalized_psf
 
+_LARGEST = 1e18  # grey levels, whose square float32 holds
+
 
 class Scale(NamedTuple):
     """How grey levels relate to what the network sees: x = (grey - background - mean) / std. Scalars, in grey levels."""
@@ -60,6 +62,8 @@ def prepare(key, stack, *, psf, config, masks=1):
     mean, std = float(frames.mean(dtype=np.float64)), float(frames.std(dtype=np.float64))
     if not std > 0:
         raise ValueError(f"the images are constant (every pixel is {stack.flat[0]:g}): there is nothing to learn")
+    if std < 1 / _LARGEST:
+        raise ValueError(f"the pixels' standard deviation of {std:.3g} is too small for the squares of float32; multiply the images")
     scale = Scale(*(jnp.float32(v) for v in (background, mean, std)))
     training, validation, held_out = _hold_out(key, jnp.asarray(frames), config, masks)
     return Problem(training, held_out, validation, scale, jnp.asarray(psf)), config
@@ -78,7 +82,15 @@ def checked_stack(stack):
     bad = stack.size - np.count_nonzero(np.isfinite(stack))
     if bad:
         raise ValueError(f"{bad} pixels are NaN or infinite; replace them first")
+    check_levels(stack)
     return stack
+
+
+def check_levels(array):
+    """ValueError if grey levels are too large for the squares of float32."""
+    largest = max(-float(array.min()), float(array.max()))
+    if largest > _LARGEST:
+        raise ValueError(f"pixels of up to {largest:.3g} are too large for the squares of float32; divide the images by a power of ten")
 
 
 def estimate_background(stack):

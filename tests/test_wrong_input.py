@@ -60,7 +60,7 @@ class Shell:
             self.process.wait()
 
     def _start(self):
-        environment = os.environ | {"PYTHONPATH": str(Path(images.__file__).parents[1])}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         words = [sys.executable, __file__, str(self.folder)]
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
 
@@ -165,11 +165,17 @@ def make_files():
     write("pixel.tif", noise[:1, :1])
     write("row.tif", noise[:1])
     write("other_size.tif", noise)
+    write("large.tif", noise * 1e30)
+    write("small.tif", noise * 1e-42)
     write("two.tif", noisy[:2])
-    write("flat.tif", noise)
     write("saturated.tif", np.full((64, 64), 65535, np.uint16))
     write("even_psf.tif", np.ones((4, 4), np.float32))
     write("large_psf.tif", np.ones((101, 101), np.float32))
+    write("checks.tif", (50 * ((x + y) % 2)).astype(np.uint8))  # the estimate of its noise's variance is below 0
+    write("smooth.tif", sum(np.roll(noise, shift, axis=1) for shift in range(3)))
+    with tifffile.TiffWriter("series.tif") as tif:
+        for data in (noisy[0], noisy[0, ::2]):
+            tif.write(data, photometric="minisblack")
     write("stack_psf.tif", np.ones((3, 5, 5), np.float32))
     write("zero_psf.tif", np.zeros((5, 5), np.float32))
     write("negative_psf.tif", -np.ones((5, 5), np.float32))
@@ -248,6 +254,9 @@ WRONG = {
     # what is no file for this purpose
     "denoise a constant": "denoise constant.tif -o out",
     "denoise zeros": "denoise zero.tif -o out",
+    "denoise grey levels too large": "denoise large.tif -o out",
+    "denoise grey levels too large with a model": "denoise large.tif -o out --model good",
+    "denoise grey levels too small": "denoise small.tif -o out",
     "denoise an image too small": "denoise tiny.tif -o out --psf none",
     "denoise a pixel": "denoise pixel.tif -o out --psf none",
     "denoise a row": "denoise row.tif -o out --psf none",
@@ -255,6 +264,7 @@ WRONG = {
     "denoise one name twice": "denoise noisy.tif folder/../noisy.tif -o out",
     "denoise a file into itself": "denoise full/noisy_denoised.tif -o full --overwrite",
     "train on a constant": "train constant.tif -o out",
+    "train on grey levels too large": "train large.tif -o out",
     "train on a pixel": "train pixel.tif -o out --psf none",
     "train on unequal sizes": "train noisy.tif other_size.tif -o out",
     "sweep a constant": "sweep constant.tif -o out",
@@ -268,6 +278,8 @@ WRONG = {
     "psf of a pixel": "psf pixel.tif -o out.tif",
     "psf of a row": "psf row.tif -o out.tif",
     "psf of saturated beads": "psf saturated.tif -o out.tif",
+    "filter grey levels too large": "filter large.tif -o out",
+    "filter grey levels too large with a box": "filter large.tif -o out --filter box",
     "filter a tiny image": "filter tiny4.tif -o out",
     "filter a pixel": "filter pixel.tif -o out",
     "filter a row": "filter row.tif -o out",
@@ -475,6 +487,11 @@ def a_denoiser(make_denoiser, **changes):
 def make_runs(make_denoiser):
     """The run folders "good", and "unfinished" after its first epoch of the command line in `UNFINISHED`."""
     checkpoint.save("good", a_denoiser(make_denoiser))
+    for name in ("crowded", "older"):
+        shutil.copytree("good", name)
+    for name in ("notes.txt", ".hidden", "weights/notes.txt", "weights/state/d/notes"):
+        Path("crowded", name).write_text("mine")
+    Path("older/weights/SHA256SUMS").unlink()
     args = arguments.parser().parse_args(f"train noisy.tif -o unfinished {SMALL}".split())
     config, stack = runs.config_of(args), images.read(args.input[0]).frames
     psf = runs.psfs_of("1.0")["1.0"]
@@ -663,14 +680,13 @@ def shell(tmp_path_factory, make_denoiser):
 
 
 def tree():
-    """All there is in the current directory, with its contents."""
-
-    def content(path):
-        if path.is_symlink():
-            return os.readlink(path)
-        return path.read_bytes() if path.is_file() and os.access(path, os.R_OK) else None
-
-    return {str(path): (path.lstat().st_mode, content(path)) for path in Path().rglob("*")}
+    """All there is in the current directory, and when each file was last changed, which no program can set."""
+    found = {}
+    for folder, folders, files in os.walk("."):
+        found |= {os.path.join(folder, name): os.lstat(os.path.join(folder, name)).st_mode for name in folders}
+        stats = {os.path.join(folder, name): os.lstat(os.path.join(folder, name)) for name in files}
+        found |= {path: (stat.st_mode, stat.st_size, stat.st_ino, stat.st_ctime_ns) for path, stat in stats.items()}
+    return found
 
 
 def refused(shell, words):
@@ -744,6 +760,34 @@ def test_models_of_wrong_numbers(shell, copy, make_denoiser, change):
     denoiser = a_denoiser(make_denoiser)
     checkpoint.save(copy("good"), a_denoiser(make_denoiser, **change(denoiser)), overwrite=True)
     refused(shell, ["denoise", "noisy.tif", "-o", "out", "--model", "run"])
+
+
+ACCEPTED = {  # code 0: with a warning that says so, or with none
+    "several series": ("filter series.tif -o out --filter median --size 3", "1 of 2 image series were left out"),
+    "correlated noise": ("filter smooth.tif -o out", "the noise is correlated"),
+    "structure without noise": ("filter checks.tif -o out", None),
+    "a constant": ("filter constant.tif -o out", None),
+    "a pixel": ("filter pixel.tif -o out --sigma 1", None),
+    "a window wider than the image": ("filter noisy.tif -o out --filter median --size 3,99", None),
+    "grey levels that are large": ("filter large.tif -o out --filter median --size 3", None),
+    "a constant to evaluate": ("evaluate constant.tif --reference other_size.tif --json", None),
+    "a run with other files in it": ("denoise noisy.tif -o out --model crowded --no-report --dtype float32", None),
+    "a run without checksums": ("denoise noisy.tif -o out --model older --no-report --dtype float32", None),
+    "a training that is complete": ("train noisy.tif -o good --resume", None),
+}
+
+
+@pytest.mark.parametrize(("words", "warning"), ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_what_is_not_wrong(shell, words, warning):
+    before = tree()
+    quiet = [] if words.startswith("evaluate") else ["--quiet"]
+    code, _, err, seconds = shell([*words.split(), *quiet])
+    after = tree()
+    shutil.rmtree("out", ignore_errors=True)
+    assert code == 0, err
+    assert re.fullmatch(rf"jaxdenoise: warning: .*{warning}.*\n" if warning else "", err), err
+    assert {path: content for path, content in after.items() if path.split("/")[1] != "out"} == before
+    assert seconds < SECONDS
 
 
 if __name__ == "__main__":
