@@ -16,7 +16,7 @@ from jaxdenoise.config import PRESETS, ConfigError, TrainConfig, UNetConfig
 whole = st.integers(1, 10**6)
 positive = st.floats(min_value=0, exclude_min=True, max_value=1e300)
 weight = st.floats(min_value=0, max_value=1e300)
-networks = st.builds(UNetConfig, depth=st.integers(1, 8), filters=whole, skip=st.sampled_from(["add", "concat"]))
+networks = st.builds(UNetConfig, depth=st.integers(1, 8), filters=st.integers(1, 64), skip=st.sampled_from(["add", "concat"]))
 
 
 @st.composite
@@ -26,9 +26,9 @@ def configs(draw):
         network=network,
         patch_size=network.multiple * draw(st.integers(-(-8 // network.multiple), 50)),
         output_scale=draw(positive),
-        batch_size=draw(whole),
-        epochs=draw(whole),
-        steps_per_epoch=draw(whole),
+        batch_size=draw(st.integers(1, 2**14)),
+        epochs=draw(st.integers(1, 2**15)),
+        steps_per_epoch=draw(st.integers(1, 2**15)),
         learning_rate=draw(positive),
         schedule=draw(st.sampled_from(["cosine", "plateau"])),
         patience=draw(whole),
@@ -39,9 +39,9 @@ def configs(draw):
         averaging=draw(st.floats(0, 1, exclude_max=True)),
         validation=draw(st.sampled_from(["auto", "frames", "pixels"])),
         validation_fraction=draw(st.floats(0, 1, exclude_min=True, exclude_max=True)),
-        validation_patches=draw(whole),
+        validation_patches=draw(st.integers(1, 2**14)),
         validation_redraw=draw(st.booleans()),
-        background=draw(st.one_of(st.just("auto"), st.integers(-(10**9), 10**9), st.floats(allow_nan=False, allow_infinity=False))),
+        background=draw(st.one_of(st.just("auto"), st.integers(-(10**9), 10**9), st.floats(-1e38, 1e38))),
         weights=draw(st.sampled_from(["best", "averaged", "last"])),
         symmetries=draw(st.sampled_from([1, 2, 4, 8])),
     )
@@ -193,12 +193,12 @@ def test_json_may_write_a_whole_number_where_a_fraction_is_meant():
 
 
 RANGES = [  # field, the first and last that are allowed, what lies just outside
-    ("batch_size", [1, 999], [0, -1]),
-    ("epochs", [1, 999], [0, -1]),
+    ("batch_size", [1, 2**14], [0, -1, 2**14 + 1, 10**30]),
+    ("epochs", [1, 999, (2**31 - 1) // 100], [0, -1, 2**31 // 100 + 1, 10**30]),
     ("steps_per_epoch", [1, 999], [0, -1]),
     ("patience", [1, 999], [0, -1]),
     ("radius", [1, 99], [0, -1]),
-    ("validation_patches", [1, 999], [0, -1]),
+    ("validation_patches", [1, 2**14], [0, -1, 2**14 + 1, 10**30]),
     ("patch_size", [8, 12, 64, 100], [0, -4, 4, 9, 10, 62, 101]),
     ("output_scale", [1e-9, 1e9], [0.0, -1.0, float("inf"), float("nan")]),
     ("learning_rate", [1e-9, 1e9], [0.0, -1.0, float("inf"), float("nan")]),
@@ -211,7 +211,7 @@ RANGES = [  # field, the first and last that are allowed, what lies just outside
     ("validation", ["auto", "frames", "pixels"], ["none", ""]),
     ("weights", ["best", "averaged", "last"], ["first", ""]),
     ("symmetries", [1, 2, 4, 8], [0, 3, 5, 16]),
-    ("background", ["auto", 0, -3.5, 520], ["dark", float("nan"), float("inf")]),
+    ("background", ["auto", 0, -3.5, 520, 1e38], ["dark", float("nan"), float("inf"), 1e39, 10**400]),
 ]
 
 
@@ -227,7 +227,7 @@ def test_ranges(field, inside, outside):
 
 @pytest.mark.parametrize(
     ("field", "inside", "outside"),
-    [("depth", [1, 8], [0, 9, -1]), ("filters", [1, 512], [0, -1]), ("skip", ["add", "concat"], ["sum", ""])],
+    [("depth", [1, 8], [0, 9, -1]), ("filters", [1, 2048], [0, -1, 2049, 10**30]), ("skip", ["add", "concat"], ["sum", ""])],
 )
 def test_ranges_of_the_network(field, inside, outside):
     for value in inside:

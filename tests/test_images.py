@@ -1,10 +1,13 @@
 """The image files: what is read is written back like the original, and bad files end in one clear line."""
 
+import re
 import subprocess
 import sys
 import warnings
+import zlib
 from fractions import Fraction
 from pathlib import Path
+from struct import calcsize, pack
 
 import cv2
 import numpy as np
@@ -164,6 +167,13 @@ def test_imagej_one_header_for_all_planes(tmp_path):
     with tifffile.TiffFile(tmp_path / "a.tif") as tif:
         assert len(tif.pages) == 1
     np.testing.assert_array_equal(images.read(tmp_path / "a.tif").frames, data)
+
+
+def test_imagej_names_that_are_not_ascii_are_left_out(tmp_path):
+    """A damaged file may hold some."""
+    info = ImageInfo("TYX", (3, 9, 8), np.dtype("uint8"), "imagej", metadata={"sp\u00ff": 1, "unit": "\u00b5m"})
+    images.write(tmp_path / "a.tif", noise((3, 9, 8), "uint8"), info)
+    assert images.read(tmp_path / "a.tif").info.metadata["unit"] == "\u00b5m"
 
 
 OME = [("YX", (9, 8)), ("TCZYX", (2, 3, 4, 9, 8)), ("CYX", (3, 9, 8)), ("ZCYX", (3, 2, 9, 8)), ("ZYX", (5, 9, 3))]
@@ -518,6 +528,48 @@ def test_damaged_bytes_never_escape_as_other_errors(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(("bigtiff", "layout"), [(False, "<I"), (True, "<Q")])
+@pytest.mark.parametrize("pages", [1, 3, 150])
+def test_pages_that_point_back(tmp_path, pages, bigtiff, layout):
+    tifffile.imwrite(tmp_path / "a.tif", noise((pages, 9, 8)), photometric="minisblack", metadata=None, bigtiff=bigtiff)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        offsets, end = [page.offset for page in tif.pages], tif.pages.next_page_offset
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    for target in (offsets[0], offsets[-1]):
+        content[end : end + calcsize(layout)] = pack(layout, target)
+        (tmp_path / "a.tif").write_bytes(content)
+        fails("point back", images.read, tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("name", ["SizeZ", "SizeY", "PlaneCount"])
+def test_ome_metadata_that_promise_too_much(tmp_path, name):
+    tifffile.imwrite(tmp_path / "a.ome.tif", noise((3, 9, 8)), photometric="minisblack", metadata={"axes": "ZYX"})
+    xml, found = re.subn(rf'{name}="\d"', f'{name}="2000000000"', tifffile.tiffcomment(tmp_path / "a.ome.tif"))
+    assert found == 1
+    tifffile.imwrite(tmp_path / "a.tif", noise((3, 9, 8)), photometric="minisblack", metadata=None, description=xml)
+    fails("OME metadata promise", images.read, tmp_path / "a.tif")
+
+
+def interlaced_png(data):
+    """An 8-bit PNG of the seven passes of Adam7, written out by hand."""
+
+    def chunk(kind, content):
+        return pack(">I", len(content)) + kind + content + pack(">I", zlib.crc32(kind + content))
+
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    rows = [b"\0" + row.tobytes() for y, x, dy, dx in passes for row in data[y::dy, x::dx] if row.size]
+    head = pack(">IIBBBBB", data.shape[1], data.shape[0], 8, 0, 0, 0, 1)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"".join(rows))) + chunk(b"IEND", b"")
+
+
+def test_libpng_says_nothing_itself(tmp_path, caplog):
+    """It warns of interlaced files, which are in order."""
+    data = noise((9, 8), "uint8")
+    (tmp_path / "a.png").write_bytes(interlaced_png(data))
+    np.testing.assert_array_equal(images.read(tmp_path / "a.png").frames[0], data)
+    assert not caplog.records
+
+
 def test_sparse_file_is_an_error(tmp_path):
     tiles = iter([b"\x81\0\x81\0", b""] * 8)
     tifffile.imwrite(tmp_path / "a.tif", tiles, shape=(64, 64), dtype="uint8", tile=(16, 16), compression="packbits")
@@ -577,6 +629,10 @@ def test_output_paths(tmp_path):
     inputs = [tmp_path / "a.tif", tmp_path / "a_denoised.tif"]
     fails("itself an input", images.output_paths, inputs, tmp_path, "denoised", overwrite=True)
     fails("is a file", images.output_paths, inputs, expected[1], "denoised")
+    fails("c_denoised.tif.*is a file", images.output_paths, inputs, expected[1] / "new" / "er", "denoised")
+    (tmp_path / "link").symlink_to("nowhere")
+    fails("broken link", images.output_paths, inputs, tmp_path / "link", "denoised")
+    fails("cannot be written.*too long", images.output_paths, inputs, tmp_path / ("x" * 300) / "new", "denoised")
 
 
 def test_the_module_does_not_import_jax():
