@@ -51,6 +51,9 @@ def parts(config, problem):
     }
     if count > 1:
         rows["a step, patch by patch"] = whole(lambda state: training._step_by_patches(KEY, state, problem, 1.0, config)), count
+    elif (steps := training.steps_at_once(config)) > 1:
+        scan = whole(lambda state: training._take_steps(KEY, state, problem, 1.0, config=config, steps=steps))
+        rows["a step, of a loop over several"] = scan, steps
     return rows
 
 
@@ -65,7 +68,7 @@ def profile(config):
             rivals[name, precision], counts[name] = (function, None), count
     times = times_in_turn(rivals, 9)
     medians = {key: 1e3 * statistics.median(seconds) / counts[key[0]] for key, seconds in times.items()}
-    return {name: {p: round(medians[name, p], 2) for p in ("float32", "bfloat16")} for name in counts}
+    return {name: {p: round(medians[name, p], 2) for p in ("float32", "bfloat16") if (name, p) in medians} for name in counts}
 
 
 def main():
@@ -80,7 +83,7 @@ def main():
     for preset, rows in results.items():
         print(f"| {preset}: ms a patch | float32 | bfloat16 |\n|---|---|---|")
         for name, row in rows.items():
-            print(f"| {name} | {row['float32']:g} | {row['bfloat16']:g} |")
+            print(f"| {name} | {row.get('float32', '-')} | {row['bfloat16']} |")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 On accelerators XLA's own convolution does either. On CPU it knows float32 only, and finds the gradient of a kernel at a quarter of the
 speed of the rest; matrix products in bfloat16 with sums in float32 run there on the matrix units (AMX) of CPUs that have them, several
 times as fast as float32. So on CPU a 3x3 convolution in bfloat16 is three copies of the image, shifted along the rows and side by side,
-times the kernel's three rows at once, of which three results are added, shifted along the columns; its gradients likewise.
+times the kernel's three rows at once, of which three results are added, shifted along the columns; its gradients likewise. Products also
+keep their speed in compiled loops, where XLA's convolutions on CPU lose it, and a loop keeps its memory from one round to the next.
 """
 
 from functools import cache
@@ -12,7 +13,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-_FEWEST = 8  # channels for which products pay
+_FEWEST = 8  # channels for which products in bfloat16 pay
 
 
 def resolve(precision):
@@ -22,21 +23,27 @@ def resolve(precision):
     return "bfloat16" if jax.default_backend() != "cpu" or _has_amx() else "float32"
 
 
+def fast_in_loops(precision):
+    """Whether the network keeps its speed inside `jax.lax.scan` and the like on the default device; ``precision`` as in `resolve`."""
+    return jax.default_backend() != "cpu" or resolve(precision) == "bfloat16"
+
+
 def conv3x3(x, kernel, *, precision):
     """3x3 convolution (as in networks: correlation), zeros outside the image.
 
     Args:
         x: (N, H, W, C) float array.
         kernel: (3, 3, C, D) float array.
-        precision: "float32" leaves both as they are; "bfloat16" rounds them, and the gradient that comes back, to bfloat16.
+        precision: "float32" leaves both as they are; "bfloat16" rounds them, and the gradient that comes back, to bfloat16 (on CPU not
+            when there are fewer than 8 channels, where it would save nothing).
 
     Returns:
         (N, H, W, D), the dtype of x.
     """
-    if precision == "float32" or x.shape[-1] < _FEWEST:
+    if precision == "float32":
         return _convolve(x, kernel)
     if jax.default_backend() == "cpu":
-        return _conv3x3_by_products(x, kernel)
+        return _conv3x3_by_products(x, kernel) if x.shape[-1] >= _FEWEST else _conv3x3_of_few(x, kernel)
     return _convolve(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)).astype(x.dtype)
 
 
@@ -51,6 +58,14 @@ def matmul(x, matrix, *, precision):
 
 def _convolve(x, kernel):
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _conv3x3_of_few(x, kernel):
+    """One product in float32, for few channels: all nine neighbours side by side."""
+    n, h, w, c = x.shape
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    neighbours = jnp.stack([padded[:, row : row + h, column : column + w] for row in range(3) for column in range(3)], axis=3)
+    return neighbours.reshape(n, h, w, 9 * c) @ kernel.reshape(9 * c, -1)
 
 
 @jax.custom_vjp

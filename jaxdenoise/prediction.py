@@ -1,7 +1,7 @@
 """Prediction: whole images of any size through one compiled tile shape.
 
 A tile overlaps its neighbours by the receptive field and the PSF's radius, and starts on the grid of the pooled levels; so each pixel is
-computed from the same values whether the image is cut into tiles or not, and there are no seams.
+computed from the same values whether the image is cut into tiles or not, and there are no seams, beyond the rounding of the precision.
 """
 
 import dataclasses
@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import patches
+from jaxdenoise import convolution, patches
 from jaxdenoise.hotpixels import replace_hot_pixels
 from jaxdenoise.problem import check_levels, checked_stack
 from jaxdenoise.psf import check_psf_fits, convolve, trimmed
 from jaxdenoise.training import network_output
 
 _TILE = 512  # pixels of the result a side, by default
+_RUNS = 8  # of the network in one call of the device
 
 
 class Denoised(NamedTuple):
@@ -42,7 +43,7 @@ def halo(network, psf):
 
 
 def denoise(denoiser, stack, *, tile_size=None, on_tile=None):
-    """Denoise images with a trained model. Host side: NumPy in and out, one tile on the device at a time.
+    """Denoise images with a trained model. Host side: NumPy in and out, a few tiles on the device at a time, one after the other.
 
     Args:
         denoiser: `training.Denoiser`.
@@ -86,33 +87,57 @@ def tiles(denoiser, frames, *, tile_size=None, on_tile=None):
     check_psf_fits(denoiser.psf.shape, frames.shape[1:])
     denoiser = dataclasses.replace(denoiser, psf=trimmed(denoiser.psf))  # a narrower overlap of the tiles
     core = core_size(frames.shape[1:], tile_size, denoiser.config.network, denoiser.psf)
-    corners = [(y, x) for y in range(0, frames.shape[1], core) for x in range(0, frames.shape[2], core)]
-    size = core
-    for done, (n, (y, x)) in enumerate(itertools.product(range(frames.shape[0]), corners), 1):
+    at_once = max(1, _RUNS // denoiser.config.symmetries) if convolution.fast_in_loops(denoiser.config.precision) else 1
+    corners = list(itertools.product(*(range(0, length, step) for length, step in zip(frames.shape, (1, core, core), strict=True))))
+    size, numbers = core, itertools.count(1)
+    for group in _batched(corners, at_once):
         whole = False
         while not whole:
             try:
-                tops, lefts = (range(a, min(a + core, length), size) for a, length in zip((y, x), frames.shape[1:], strict=True))
-                for top, left in itertools.product(tops, lefts):
-                    yield _denoise_place(denoiser, frames, n, (top, left), size)
+                for some in _batched(_cut(group, core, size, frames.shape), at_once):
+                    yield from _denoise_places(denoiser, frames, some, size, at_once)
                 whole = True
-            except jax.errors.JaxRuntimeError as error:  # the core begins anew
+            except jax.errors.JaxRuntimeError as error:  # the group begins anew
                 size = _smaller(error, size, denoiser.config.network.multiple)
-        if on_tile is not None:
-            on_tile(done, frames.shape[0] * len(corners))
+        for done in itertools.islice(numbers, len(group)):
+            if on_tile is not None:
+                on_tile(done, len(corners))
 
 
-def _denoise_place(denoiser, frames, n, corner, core):
-    """A place of one frame whose first pixel is ``corner``, and both results for it, (core, core) or less at the frame's end."""
+def _batched(items, size):
+    """`itertools.batched`, which Python 3.11 lacks, of a list."""
+    return (items[first : first + size] for first in range(0, len(items), size))
+
+
+def _cut(corners, core, size, shape):
+    """The corners (n, y, x) of the tiles of ``size`` that cover those of ``core``."""
+    spans = (0,), range(0, core, size), range(0, core, size)
+    cut = (tuple(np.add(corner, steps)) for corner in corners for steps in itertools.product(*spans))
+    return [corner for corner in cut if corner[1] < shape[1] and corner[2] < shape[2]]
+
+
+def _denoise_places(denoiser, frames, corners, core, most):
+    """For each corner (n, y, x), at most ``most``: its place and both results for it, (core, core) or less at the frame's end."""
     margin, size = halo(denoiser.config.network, denoiser.psf), frames.shape[1:]
-    rows, columns = (_reflected(start, core, margin, length) for start, length in zip(corner, size, strict=True))
+    tiles = np.zeros((most, core + 2 * margin, core + 2 * margin), np.float32)
+    for tile, (n, *corner) in zip(tiles, corners, strict=False):
+        tile[:] = _tile(frames, n, corner, core, margin)
+    starts = np.zeros((most, 2), np.int32)
+    starts[: len(corners)] = [corner[1:] for corner in corners]
+    results = [np.asarray(values) for values in _denoise_tiles(denoiser, tiles, starts, len(corners), size)]
+    for index, (n, *corner) in enumerate(corners):
+        place = tuple(slice(start, min(start + core, length)) for start, length in zip(corner, size, strict=True))
+        height, width = (span.stop - span.start for span in place)
+        yield (n, *place), Denoised(*(values[index, :height, :width] for values in results))
+
+
+def _tile(frames, n, corner, core, margin):
+    """The grey levels that a tile needs, reflected at the frame's borders."""
+    rows, columns = (_reflected(start, core, margin, length) for start, length in zip(corner, frames.shape[1:], strict=True))
     (top, bottom), (left, right) = ((span.min(), span.max() + 1) for span in (rows, columns))
     tile = frames[n, top:bottom, left:right][np.ix_(rows - top, columns - left)]
     check_levels(tile)
-    place = tuple(slice(start, min(start + core, length)) for start, length in zip(corner, size, strict=True))
-    height, width = (span.stop - span.start for span in place)
-    results = _denoise_tile(denoiser, tile, corner, size)
-    return (n, *place), Denoised(*(np.asarray(values)[:height, :width] for values in results))
+    return tile
 
 
 def _smaller(error, size, multiple):
@@ -125,7 +150,7 @@ def _smaller(error, size, multiple):
 
 
 def denoise_image(denoiser, image):
-    """Denoise one image (H, W) in one piece. Pure JAX: works under jit, vmap and grad; equals `denoise` to float32 rounding.
+    """Denoise one image (H, W) in one piece. Pure JAX: works under jit, vmap and grad; equals `denoise` to rounding.
 
     Returns:
         `Denoised` of JAX arrays (H, W), float32, in grey levels.
@@ -136,8 +161,8 @@ def denoise_image(denoiser, image):
     margin = halo(network, denoiser.psf)
     core = core_size(image.shape, max(image.shape) + 2 * margin + network.multiple, network, denoiser.psf)
     rows, columns = (_reflected(0, core, margin, size) for size in image.shape)
-    tile = _denoise_tile(denoiser, image[jnp.ix_(rows, columns)], (0, 0), image.shape)
-    return Denoised(*(values[: image.shape[0], : image.shape[1]] for values in tile))
+    results = _denoise_tile(denoiser, image[jnp.ix_(rows, columns)], (0, 0), image.shape)
+    return Denoised(*(values[: image.shape[0], : image.shape[1]] for values in results))
 
 
 def core_size(frame_shape, tile_size, network, psf):
@@ -174,15 +199,48 @@ def _reflect(index, size):
     return abs((index + size - 1) % period - (size - 1))
 
 
+def _denoise_tiles(denoiser, tiles, corners, count, size):
+    """`_denoise_tile` for the first ``count`` of some tiles: (n, core, core) each, of which the others mean nothing."""
+    if convolution.fast_in_loops(denoiser.config.precision):
+        unused = {name: None for name in ("best", "averaged", "last", "history") if name != denoiser.config.weights}
+        return _denoise_in_turn(dataclasses.replace(denoiser, **unused), tiles, corners, count, size)
+    return jax.tree.map(lambda values: values[None], _denoise_tile(denoiser, tiles[0], corners[0], size))
+
+
+@jax.jit
+def _denoise_in_turn(denoiser, tiles, corners, count, size):
+    """`_denoise_tile` in a loop: it keeps its memory from tile to tile, which a call for each would clear anew."""
+
+    def one(index, results):
+        result = _denoise_tile(denoiser, tiles[index], corners[index], size)
+        return jax.tree.map(lambda all, values: all.at[index].set(values), results, result)
+
+    core = tiles.shape[1] - 2 * halo(denoiser.config.network, denoiser.psf)
+    return jax.lax.fori_loop(0, count, one, Denoised(*(jnp.zeros((len(tiles), core, core)) for _ in Denoised._fields)))
+
+
 def _denoise_tile(denoiser, tile, corner, size):
     """Both results for the core of a square tile whose core's corner lies at ``corner`` of an image of ``size``."""
     tile = _without_hot_pixels(tile - denoiser.scale.background, denoiser.scale.std)
-    total = 0
-    # One program for all symmetries, called in turn: eight at once would take eight times the memory.
-    for symmetry in _symmetries(denoiser.config.symmetries):
-        total = total + _deconvolve(denoiser.params, tile, denoiser.scale, symmetry, config=denoiser.config)
+    deconvolved = _deconvolved(denoiser, tile)
     margin = halo(denoiser.config.network, denoiser.psf)
-    return _finish(total / denoiser.config.symmetries, denoiser.psf, denoiser.scale, corner, size, margin=margin)
+    return _finish(deconvolved, denoiser.psf, denoiser.scale, corner, size, margin=margin)
+
+
+def _deconvolved(denoiser, tile):
+    """The mean over the symmetries, which are computed one after the other: eight at once would take eight times the memory."""
+    config, symmetries = denoiser.config, _symmetries(denoiser.config.symmetries)
+
+    def one(total, symmetry):
+        return total + _deconvolve(denoiser.params, tile, denoiser.scale, symmetry, config=config), None
+
+    total = jnp.zeros(tile.shape)
+    if convolution.fast_in_loops(config.precision):
+        total, _ = jax.lax.scan(one, total, jnp.array(symmetries))
+    else:
+        for symmetry in symmetries:
+            total, _ = one(total, symmetry)
+    return total / config.symmetries
 
 
 def _symmetries(count):

@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import blindspot, losses, patches, unet
+from jaxdenoise import blindspot, convolution, losses, patches, unet
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.optimizer import TrainState, apply_gradients, initial_state, learning_rate, plateau_factor
 from jaxdenoise.problem import Scale, prepare
 from jaxdenoise.psf import convolve
 
-_PARTS = 4  # of a batch on CPU, at once if there are as many cores
+_PARTS = 4  # of a batch on CPU, at most: at once if there are as many cores
+_STEPS = 50  # that one call of a CPU takes at most: Ctrl-C waits for its end
 
 
 class Snapshot(NamedTuple):
@@ -138,11 +139,15 @@ def batch_gradients(params, batch, problem, config):
 
 def _in_parts(function, batch, parts):
     """What a function gives for each of some equal parts of a batch, at most ``parts``, stacked."""
-    size = len(batch.noisy)
-    parts = next(count for count in range(min(parts, size), 0, -1) if size % count == 0)
-    if parts == 1:  # no loop: XLA's fast convolutions on CPU work at the top level of a program only
+    parts = _equal_parts(len(batch.noisy), parts)
+    if parts == 1:  # no loop, see `convolution.fast_in_loops`
         return jax.tree.map(lambda leaf: leaf[None], function(batch))
     return jax.lax.map(function, jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch))
+
+
+def _equal_parts(size, most):
+    """Into how many equal parts, at most so many, something can be cut."""
+    return next(count for count in range(min(most, size), 0, -1) if size % count == 0)
 
 
 def validation_losses(key, params, problem, *, config, parts=1):
@@ -235,7 +240,7 @@ def take_steps(key, state, problem, rate_scale, *, config, steps, parts=1):
     def step(state, _):
         return train_step(key, state, problem, rate_scale, config=config, parts=parts)
 
-    if steps == 1:  # without a loop: XLA's fast convolutions on CPU work at the top level of a program only
+    if steps == 1:  # no loop, see `convolution.fast_in_loops`
         return step(state, None)
     return jax.lax.scan(step, state, length=steps)
 
@@ -247,37 +252,47 @@ _validation_losses = jax.jit(validation_losses, static_argnames=("config", "part
 
 
 @partial(jax.jit, static_argnames="config", donate_argnames="total")
-def _add_gradients(total, params, batch, index, problem, config):
-    """Gradients and terms of one patch of a batch, added to what there is."""
-    patch = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, index, 1), batch)
-    found = batch_gradients(params, patch, problem, config)
-    return jax.tree.map(lambda before, value: before + value / config.batch_size, total, found)
+def _add_gradients(total, params, batch, indices, problem, config):
+    """Gradients and terms of some patches of a batch, one after the other, added to what there is."""
+
+    def add(total, index):
+        patch = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, index, 1), batch)
+        found = batch_gradients(params, patch, problem, config)
+        return jax.tree.map(lambda before, value: before + value / config.batch_size, total, found), None
+
+    if len(indices) == 1:  # no loop, see `convolution.fast_in_loops`
+        return add(total, indices[0])[0]
+    return jax.lax.scan(add, total, indices)[0]
 
 
 def _step_by_patches(key, state, problem, rate_scale, config):
-    """`train_step`, to rounding, as programs of one patch: a larger batch leaves the caches of a CPU, and its memory is much.
+    """`train_step`, to rounding, patch by patch: a larger batch leaves the caches of a CPU, and its memory is much.
 
     A few patches are computed at once, because a single one does not keep all cores busy. Each thread adds up its own, in an order that
     does not depend on the number of cores.
     """
     batch = _draw_batch(key, state.step, problem, config=config)
+    parts = _equal_parts(config.batch_size, _PARTS)
+    a_call = config.batch_size // parts if convolution.fast_in_loops(config.precision) else 1
 
     def summed(indices):
         total = jax.tree.map(jnp.zeros_like, state.params), losses.LossTerms(*(jnp.float32(0) for _ in losses.LossTerms._fields))
-        for index in indices:
-            total = _add_gradients(total, state.params, batch, index, problem, config=config)
+        for some in indices.reshape(-1, a_call):
+            total = _add_gradients(total, state.params, batch, some, problem, config=config)
         return jax.block_until_ready(total)
 
-    parts = [range(first, config.batch_size, _PARTS) for first in range(min(_PARTS, config.batch_size))]
-    with ThreadPoolExecutor(min(_PARTS, os.cpu_count() or 1)) as pool:
-        totals = list(pool.map(summed, parts))
+    with ThreadPoolExecutor(min(parts, os.cpu_count() or 1)) as pool:
+        totals = list(pool.map(summed, np.arange(config.batch_size).reshape(parts, -1)))
     gradients, terms = jax.tree.map(lambda *values: sum(values), *totals)
     return _apply_gradients(state, gradients, rate_scale, config=config), terms
 
 
 def steps_at_once(config):
-    """How many steps one call of the device should take: on CPU one, see `take_steps`; else an epoch."""
-    return 1 if jax.default_backend() == "cpu" else config.steps_per_epoch
+    """How many steps one call of the device should take, a divisor of an epoch's."""
+    if jax.default_backend() != "cpu":
+        return config.steps_per_epoch
+    one_by_one = config.batch_size > 1 or not convolution.fast_in_loops(config.precision)
+    return 1 if one_by_one else _equal_parts(config.steps_per_epoch, _STEPS)
 
 
 def validation_key(key, epoch, config):

@@ -47,8 +47,8 @@ def scene():
 def make_denoiser():
     """Denoisers with random weights: no training, but every part of a prediction."""
 
-    def make(*, psf=None, seed=0, background=100.0, std=30.0, **network):
-        config = TrainConfig(network=UNetConfig(**{"filters": 4, **network}), symmetries=1)
+    def make(*, psf=None, seed=0, background=100.0, std=30.0, precision="float32", **network):
+        config = TrainConfig(network=UNetConfig(**{"filters": 4, **network}), symmetries=1, precision=precision)
         params = unet.init(jax.random.key(seed), config.network)
         scale = Scale(*(np.float32(v) for v in (background, 50.0, std)))
         psf = np.asarray(gaussian_psf(1.0) if psf is None else psf)

@@ -66,9 +66,11 @@ def test_float32_is_xlas_convolution():
     np.testing.assert_array_equal(matmul(x, kernel[0, 0], precision="float32"), x @ kernel[0, 0])
 
 
-def test_few_channels_stay_float32():
-    x, kernel = draw(1, 6, 5, 1), draw(3, 3, 1, 4)
-    np.testing.assert_array_equal(conv3x3(x, kernel, precision="bfloat16"), reference(x, kernel))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_few_channels_stay_float32(channels):
+    x, kernel, gradient = draw(2, 6, 5, channels), draw(3, 3, channels, 4), draw(2, 6, 5, 4)
+    ours = results(lambda x, k: conv3x3(x, k, precision="bfloat16"), x, kernel, gradient)
+    assert all(close(one, other) for one, other in zip(ours, results(reference, x, kernel, gradient), strict=True))
 
 
 def test_one_kernel_for_each_of_several_images():
