@@ -4,6 +4,7 @@
     RUN/history.csv      one row an epoch
     RUN/weights/         orbax: the best, averaged and last parameters, PSF, background, mean and standard deviation; SHA256SUMS
     RUN/epoch-NNNNN/     orbax: the last two states to resume from; only while the training is unfinished
+    RUN/candidates/      instead, where several PSFs are tried, see `candidates`
     RUN/.lock            while a process trains
 
 Everything appears by rename. Reading executes nothing: JSON, CSV and arrays only.
@@ -29,6 +30,7 @@ from jaxdenoise import __version__, training
 from jaxdenoise.config import ConfigError, TrainConfig
 from jaxdenoise.problem import Scale
 
+CANDIDATES = "candidates"
 FORMAT = 1  # of the folder; raised when an older reader would misread it
 _KEPT = 2  # states to resume from, in case that the last one cannot be read
 _COLUMNS = ("epoch", "learning_rate", "train_loss", "data_loss", "positivity_loss", "validation_loss", "chosen")  # of history.csv
@@ -64,7 +66,7 @@ def save(path, denoiser, *, notes=None, overwrite=False):
     write_config(path, denoiser.config, psf_shape=denoiser.psf.shape, notes=notes)
     write_history(path, denoiser.history)
     _save_arrays(path / "weights", arrays)
-    for _, folder in _unfinished(path):
+    for folder in _resumable(path):
         shutil.rmtree(folder)
 
 
@@ -117,7 +119,7 @@ def _weights(path):
 def clear(path):
     """Remove what a run wrote into the folder, and nothing else."""
     path = Path(path)
-    for folder in [path / "weights", *(folder for _, folder in _unfinished(path))]:
+    for folder in [path / "weights", *_resumable(path)]:
         shutil.rmtree(folder, ignore_errors=True)
     _remove_leftovers(path)
     for name in ("config.json", "history.csv"):
@@ -139,7 +141,7 @@ def locked(path):
     except filelock.Timeout as error:
         raise CheckpointError(f"{path}: another process is training into this folder; wait for it or choose another one") from error
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({_one_line(error)})") from error
+        raise CheckpointError(f"{path}: cannot be written ({one_line(error)})") from error
     try:
         yield
     finally:
@@ -151,14 +153,10 @@ def locked(path):
 
 
 class Saver:
-    """Writes states to resume from in the background, while the training goes on. A context manager: leaving it waits for the last one.
+    """Writes states to resume from in the background, while the training goes on. A context manager: leaving it waits for the last one."""
 
-    Args:
-        path: the run folder.
-    """
-
-    def __init__(self, path):
-        self._path, self._pool, self._pending = path, ThreadPoolExecutor(1), None
+    def __init__(self):
+        self._pool, self._pending = ThreadPoolExecutor(1), None
 
     def __enter__(self):
         return self
@@ -166,16 +164,18 @@ class Saver:
     def __exit__(self, *error):
         self._pool.shutdown()
 
-    def save(self, snapshot):
-        """Begin to write a `training.Snapshot`, whose arrays may change afterwards; first wait for the one before.
+    def save(self, snapshots):
+        """Begin to write states, whose arrays may change afterwards; first wait for those before.
+
+        Args:
+            snapshots: dict of the folder, as of `save_snapshot`, to the `training.Snapshot`.
 
         Raises:
-            CheckpointError: the one before could not be written.
+            CheckpointError: the ones before could not be written.
         """
         self.wait()
-        arrays = snapshot._replace(history=())  # whose numbers must stay numbers
-        copied = jax.tree.map(np.array, arrays)._replace(history=snapshot.history)
-        self._pending = self._pool.submit(save_snapshot, self._path, copied)
+        copies = {path: _copied(snapshot) for path, snapshot in snapshots.items()}
+        self._pending = self._pool.submit(lambda: [save_snapshot(*pair) for pair in copies.items()])
 
     def wait(self):
         """Until what was begun is written; raises as `save`."""
@@ -183,8 +183,13 @@ class Saver:
             self._pending.result()
 
 
+def _copied(snapshot):
+    arrays = snapshot._replace(history=())  # whose numbers must stay numbers
+    return jax.tree.map(np.array, arrays)._replace(history=snapshot.history)
+
+
 def save_snapshot(path, snapshot):
-    """Write the state to resume from after an epoch; older ones go only when this one is whole."""
+    """Write the state to resume from after an epoch, into a run folder or a `candidate`'s; older ones go when this one is whole."""
     path = Path(path)
     write_history(path, history_columns(snapshot.history))
     arrays = {"state": snapshot.state._asdict(), "best": snapshot.best, "lowest": snapshot.lowest}
@@ -247,7 +252,7 @@ def read_config(path):
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {_one_line(error)})") from error
+        raise CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {one_line(error)})") from error
 
 
 def history_columns(rows):
@@ -270,7 +275,7 @@ def read_history(path):
             names, *rows = csv.reader(lines)
         values = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {_one_line(error)})") from error
+        raise CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {one_line(error)})") from error
     if names and (not rows or not set(_COLUMNS) <= set(names)):
         raise CheckpointError(f"{file}: cannot be read (it lacks epochs, or one of the columns {', '.join(_COLUMNS)})")
     return dict(zip(names, values.T, strict=True))
@@ -280,6 +285,12 @@ def _unfinished(path):
     """(epoch, folder) of each state to resume from, oldest first."""
     folders = (f for f in path.glob("epoch-*") if f.is_dir() and re.fullmatch(r"epoch-\d{5,}", f.name))
     return sorted((int(folder.name[6:]), folder) for folder in folders)
+
+
+def _resumable(path):
+    """Folders of what is there to resume from."""
+    candidates = path / CANDIDATES
+    return [folder for _, folder in _unfinished(path)] + [candidates] * candidates.is_dir()
 
 
 def _save_arrays(folder, tree):
@@ -296,7 +307,7 @@ def _save_arrays(folder, tree):
             folder.rename(old)
         new.rename(folder)
     except Exception as error:  # a full disk is an OSError, or whatever tensorstore makes of it
-        raise CheckpointError(f"{folder}: cannot be written ({_one_line(error)})") from error
+        raise CheckpointError(f"{folder}: cannot be written ({one_line(error)})") from error
     finally:
         _remove_leftovers(folder.parent)
 
@@ -329,7 +340,7 @@ def _load_arrays(folder, abstract):
             raise ValueError("the arrays hold NaN; train again")
         return arrays
     except Exception as error:  # orbax raises many kinds for a damaged folder
-        raise CheckpointError(f"{folder}: cannot be read ({type(error).__name__}: {_one_line(error)})") from error
+        raise CheckpointError(f"{folder}: cannot be read ({type(error).__name__}: {one_line(error)})") from error
 
 
 def _sums(folder):
@@ -356,8 +367,8 @@ def replace_text(file, text):
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise CheckpointError(f"{file}: cannot be written ({_one_line(error)})") from error
+        raise CheckpointError(f"{file}: cannot be written ({one_line(error)})") from error
 
 
-def _one_line(error):
+def one_line(error):
     return " ".join(str(error).split())[:200]

@@ -87,8 +87,9 @@ def tiles(denoiser, frames, *, tile_size=None, on_tile=None):
     check_psf_fits(denoiser.psf.shape, frames.shape[1:])
     denoiser = dataclasses.replace(denoiser, psf=trimmed(denoiser.psf))  # a narrower overlap of the tiles
     core = core_size(frames.shape[1:], tile_size, denoiser.config.network, denoiser.psf)
-    at_once = max(1, _RUNS // denoiser.config.symmetries) if convolution.fast_in_loops(denoiser.config.precision) else 1
     corners = list(itertools.product(*(range(0, length, step) for length, step in zip(frames.shape, (1, core, core), strict=True))))
+    in_turn = len(corners) > 1 and convolution.fast_in_loops(denoiser.config.precision)
+    at_once = max(1, _RUNS // denoiser.config.symmetries) if in_turn else 1
     size, numbers = core, itertools.count(1)
     for group in _batched(corners, at_once):
         whole = False
@@ -112,7 +113,7 @@ def _batched(items, size):
 def _cut(corners, core, size, shape):
     """The corners (n, y, x) of the tiles of ``size`` that cover those of ``core``."""
     spans = (0,), range(0, core, size), range(0, core, size)
-    cut = (tuple(np.add(corner, steps)) for corner in corners for steps in itertools.product(*spans))
+    cut = (np.add(corner, steps).tolist() for corner in corners for steps in itertools.product(*spans))
     return [corner for corner in cut if corner[1] < shape[1] and corner[2] < shape[2]]
 
 
@@ -201,7 +202,7 @@ def _reflect(index, size):
 
 def _denoise_tiles(denoiser, tiles, corners, count, size):
     """`_denoise_tile` for the first ``count`` of some tiles: (n, core, core) each, of which the others mean nothing."""
-    if convolution.fast_in_loops(denoiser.config.precision):
+    if len(tiles) > 1:
         unused = {name: None for name in ("best", "averaged", "last", "history") if name != denoiser.config.weights}
         return _denoise_in_turn(dataclasses.replace(denoiser, **unused), tiles, corners, count, size)
     return jax.tree.map(lambda values: values[None], _denoise_tile(denoiser, tiles[0], corners[0], size))
@@ -229,17 +230,18 @@ def _denoise_tile(denoiser, tile, corner, size):
 
 def _deconvolved(denoiser, tile):
     """The mean over the symmetries, which are computed one after the other: eight at once would take eight times the memory."""
-    config, symmetries = denoiser.config, _symmetries(denoiser.config.symmetries)
+    params, scale, config = denoiser.params, denoiser.scale, denoiser.config
+    if config.symmetries > 1 and convolution.fast_in_loops(config.precision):
+        return _deconvolve_in_turn(params, tile, scale, config=config)
+    return sum(_deconvolve(params, tile, scale, symmetry, config=config) for symmetry in _symmetries(config.symmetries)) / config.symmetries
 
-    def one(total, symmetry):
-        return total + _deconvolve(denoiser.params, tile, denoiser.scale, symmetry, config=config), None
 
-    total = jnp.zeros(tile.shape)
-    if convolution.fast_in_loops(config.precision):
-        total, _ = jax.lax.scan(one, total, jnp.array(symmetries))
-    else:
-        for symmetry in symmetries:
-            total, _ = one(total, symmetry)
+@partial(jax.jit, static_argnames="config")
+def _deconvolve_in_turn(params, tile, scale, *, config):
+    def add(total, symmetry):
+        return total + _deconvolve(params, tile, scale, symmetry, config=config), None
+
+    total, _ = jax.lax.scan(add, jnp.zeros(tile.shape), jnp.array(_symmetries(config.symmetries)))
     return total / config.symmetries
 
 

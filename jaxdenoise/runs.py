@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxdenoise import checkpoint, convolution, images, optics, prediction, sweeps, training
+from jaxdenoise import candidates, checkpoint, convolution, images, optics, prediction, sweeps, training
 from jaxdenoise.arguments import UsageError
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.problem import prepare
@@ -42,35 +42,36 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
     widest = max(arrays, key=len)
     if getattr(args, "tile_size", None) is not None:  # a wrong one must not be noticed after minutes of training
         prediction.core_size(stack.shape[1:], args.tile_size, config.network, trimmed(widest))
-    key, snapshot, rows = jax.random.key(args.seed), *(resume or (None, None))
+    key, resumed, rows = jax.random.key(args.seed), *(resume or (None, None))
     if run is not None and resume is None:
         # The checks that need no training come first, so that bad input neither leaves a folder behind nor costs an earlier run.
         prepare(key, stack, psf=widest, config=config)
         checkpoint.clear(run)
         checkpoint.write_config(run, config, psf_shape=widest.shape, notes=notes)
-    with _interruptible() as interrupted, checkpoint.Saver(run) as saver:
-        after_epoch = _keeper(run, saver, interrupted, every=getattr(args, "save_every", 0))
+    with _interruptible() as interrupted, checkpoint.Saver() as saver:
+        keep = _keeper(run, saver, interrupted, every=getattr(args, "save_every", 0))
         if len(arrays) == 1:
-            on_epoch = bars.training(config, done=len(snapshot.history) if snapshot else 0)
-            steps = {"resume": snapshot, "on_epoch": lambda snapshot: (on_epoch(snapshot), after_epoch(snapshot))}
+            on_epoch = bars.training(config, done=len(resumed.history) if resumed else 0)
+            steps = {"resume": resumed, "on_epoch": lambda snapshot: (on_epoch(snapshot), keep({run: snapshot}))}
             return training.fit(key, stack, psf=arrays[0], config=config, **steps), None
+        done = sum(len(one.snapshot.history) for one in (resumed or {}).values() if one.snapshot)
+        on_epoch = bars.training(config, done=done, total=sweeps.epochs_in_all(sweeps.HALVING, config.epochs, len(arrays)))
+
+        def after_epoch(snapshots):
+            for *_, snapshot in snapshots:
+                on_epoch(snapshot)
+            keep({run and candidates.folder(run, psf): snapshot for psf, _, snapshot in snapshots})
 
         def on_stage(models, kept):
             nonlocal rows
             rows = rows or (table(models, list(psfs), kept[0]) if len(kept) == 1 else None)
-            if run is not None and rows:
-                checkpoint.write_config(run, config, psf_shape=widest.shape, notes=notes | {"choice": rows})
+            if run is not None:
+                candidates.write_scores(run, {model.psf: model for model in models})
+                checkpoint.write_config(run, config, psf_shape=widest.shape, notes=notes | ({"choice": rows} if rows else {}))
 
-        epochs = sweeps.epochs_in_all(sweeps.HALVING, config.epochs, len(arrays))
-        on_epoch = bars.training(config, done=epochs - config.epochs + len(snapshot.history) if snapshot else 0, total=epochs)
-
-        def after_any_epoch(psf, seed, snapshot, left):
-            on_epoch(snapshot)
-            after_epoch(snapshot, worth_keeping=left == 1)
-
-        chosen = resume and (list(psfs).index(_name_in(psfs, rows["chosen"])), snapshot)
-        options = {"config": config, "halving": sweeps.HALVING, "resume": chosen}
-        found = sweeps.sweep(key, stack, psfs=arrays, on_epoch=after_any_epoch, on_stage=on_stage, **options)
+        begun = {(psf, 0): one for psf, one in (resumed or {}).items()}
+        options = {"config": config, "halving": sweeps.HALVING, "resume": begun}
+        found = sweeps.sweep(key, stack, psfs=arrays, on_epoch=after_epoch, on_stage=on_stage, **options)
     return found.denoiser, rows
 
 
@@ -144,7 +145,7 @@ def sweep(args, stack, bars, *, psfs):
         seeds=args.seeds,
         config=config,
         halving=halving,
-        on_epoch=lambda psf, seed, snapshot, left: on_epoch(snapshot),
+        on_epoch=lambda snapshots: [on_epoch(snapshot) for *_, snapshot in snapshots],
     )
 
 
@@ -232,9 +233,10 @@ def notes_of(args, stack, choice=None):
 
 
 def resumable(args, run, notes):
-    """(Snapshot, the choice's table or None) to go on from; None, with a warning, if no epoch was saved.
+    """What to go on from, or None, with a warning, if no epoch was saved. UsageError unless inputs and flags are the same.
 
-    UsageError unless inputs and flags are the same.
+    Returns:
+        (Snapshot, None), or with ``--psf auto`` (dict of the PSF's index to `sweeps.Progress`, `table` of the choice or None).
     """
     if not (Path(run) / "config.json").exists():
         warnings.warn(f"{run}: holds no run yet; starting from the first epoch", stacklevel=2)
@@ -248,13 +250,19 @@ def resumable(args, run, notes):
         if name != "inputs" and header["notes"].get(name) != value:
             hint = f" ({header['notes'].get(name)}, here it is {value})" if name == "precision" else ""
             raise UsageError(f"{run}: was trained with another {name}{hint}; resume with the same inputs and flags")
-    snapshot, choice = checkpoint.load_snapshot(run, config), header["notes"].get("choice")
-    if snapshot is None:
+    choice = header["notes"].get("choice")
+    if args.psf == "auto":
+        resumed = candidates.load(run, config, len(sweeps.SIGMAS))
+        begun = any(one.snapshot for one in resumed.values())
+    else:
+        resumed = checkpoint.load_snapshot(run, config)
+        begun = resumed is not None
+    if not begun:
         warnings.warn(f"{run}: no epoch was saved yet; starting from the first", stacklevel=2)
         return None
-    if args.psf == "auto" and not (isinstance(choice, dict) and choice.get("chosen") in sweeps.SIGMAS):
+    if choice is not None and not (isinstance(choice, dict) and choice.get("chosen") in sweeps.SIGMAS):
         raise UsageError(f"{run}: its config.json does not say which PSF was chosen; train anew with --overwrite")
-    return snapshot, choice
+    return resumed, choice
 
 
 def refuse_run(run, *, overwrite):
@@ -291,25 +299,20 @@ def _value(name):
         return 0.0 if name == "none" else name
 
 
-def _name_in(psfs, value):
-    return next(name for name in psfs if _value(name) == value)
-
-
 def _keeper(run, saver, interrupted, *, every):
-    """What happens after an epoch: every few seconds the state is saved, and a Ctrl-C is heeded."""
+    """What happens after an epoch with the states, by folder: every few seconds they are saved, and a Ctrl-C is heeded."""
     saved_at = time.monotonic()
 
-    def after_epoch(snapshot, *, worth_keeping=True):
+    def keep(snapshots):
         nonlocal saved_at
-        keep = run is not None and worth_keeping
-        if keep and (interrupted() or time.monotonic() - saved_at >= every):
-            saver.save(snapshot)
+        if run is not None and (interrupted() or time.monotonic() - saved_at >= every):
+            saver.save(snapshots)
             saved_at = time.monotonic()
         if interrupted():
             saver.wait()
-            raise KeyboardInterrupt(*([f"go on with --resume -o {run}"] if keep else []))
+            raise KeyboardInterrupt(*([f"go on with --resume -o {run}"] if run is not None else []))
 
-    return after_epoch
+    return keep
 
 
 @contextmanager

@@ -64,6 +64,20 @@ class Model(NamedTuple):
         return self.errors[max(self.errors)]
 
 
+class Progress(NamedTuple):
+    """How far a model of a sweep has come, to go on from.
+
+    Attributes:
+        snapshot: `training.Snapshot`, or None before the first epoch.
+        errors: as of `Model`.
+        seconds: as of `Model`.
+    """
+
+    snapshot: training.Snapshot | None = None
+    errors: dict = {}  # noqa: RUF012 (never changed)
+    seconds: float = 0.0
+
+
 class Sweep(NamedTuple):
     """What `sweep` found.
 
@@ -92,17 +106,20 @@ def sweep(key, stack, *, psfs, seeds=1, config=None, halving=(), together=None, 
         config: `TrainConfig`; default ``TrainConfig()``.
         halving: pairs (share of the epochs, how many PSFs go on), in rising order: all models are scored there, and the PSFs with the
             lowest scores go on, or, if it is one, `scores.choose`'s choice. `HALVING` is a good one; by default all are trained to the end.
-        together: train the models as one vmapped program; default: everywhere but on CPU.
-        resume: (index of a PSF, `training.Snapshot`): go on with that model of the first seed alone, as after a halving that chose it.
-        on_epoch: called after each epoch with (index of the PSF, of the seed, `training.Snapshot`, number of models still in training).
+        together: train the models as one vmapped program, or as several if the device has no memory for it; default: everywhere but on
+            CPU.
+        resume: dict of (index of the PSF, of the seed) to `Progress`, as `on_epoch` and `on_stage` told of it: go on from there.
+        on_epoch: called after each epoch with a list of (index of the PSF, of the seed, `training.Snapshot`) of the models that took it at
+            once. Their states are used up by the next epoch: copy what must outlive the call.
         on_stage: called with (tuple of `Model`, tuple of the indices of the PSFs that go on) after each of these scorings, and at the end.
             Parameters of models that go on are used up by their next epoch.
 
     Returns:
-        `Sweep`; after ``resume`` with that model alone.
+        `Sweep`.
 
     Raises:
-        ValueError: no PSF, no seed, a schedule that is not rising; and what `training.fit` raises.
+        ValueError: no PSF, no seed, a schedule that is not rising, a ``resume`` without the errors of a scoring that it has passed; and
+            what `training.fit` raises.
     """
     if len(psfs) == 0 or seeds < 1:
         raise ValueError(f"sweep: needs at least one PSF and one seed, got {len(psfs)} and {seeds}")
@@ -111,10 +128,12 @@ def sweep(key, stack, *, psfs, seeds=1, config=None, halving=(), together=None, 
     problem, config = prepare(key, stack, psf=psfs[0], config=config, masks=scores.MASKS)
     together = jax.default_backend() != "cpu" if together is None else together
     covering = scores.covering(key, problem, config)
-    running = [_Running(psf, seed, _key(key, seed), config) for psf in range(len(psfs)) for seed in range(seeds)]
-    stages = _stages(halving, config.epochs, len(psfs))
-    if resume is not None:
-        running, stages = [_Running(resume[0], 0, key, config, snapshot=resume[1])], stages[-1:]
+    resume, stages = resume or {}, _stages(halving, config.epochs, len(psfs))
+    running = [
+        _Running(psf, seed, _key(key, seed), config, resume.get((psf, seed), Progress()))
+        for psf in range(len(psfs))
+        for seed in range(seeds)
+    ]
     dropped = []
 
     def models():
@@ -123,14 +142,18 @@ def sweep(key, stack, *, psfs, seeds=1, config=None, halving=(), together=None, 
 
     for until, keep in stages:
         _train(running, problem, psfs, config, until, together, on_epoch)
-        if len({model.psf for model in running}) > 1 or not running[0].errors:  # nothing is left to choose, once one is left
+        passed = any(len(model.snapshot.history) > until for model in running)  # before this call
+        if passed and not all(until in model.errors for model in running):
+            raise ValueError(f"sweep: resume lacks errors of epoch {until}, which it has passed")
+        scored = not running[0].errors or len({model.psf for model in running}) > 1  # nothing is left to choose, once one is left
+        if scored and not all(until in model.errors for model in running):
             _score(running, problem, psfs, covering, config, together)
-        kept = _kept(running, psfs, keep)
-        if on_stage is not None:
+        kept = _kept(running, psfs, keep, until)
+        if on_stage is not None and not passed:
             on_stage(models(), kept)
         dropped += [model for model in running if model.psf not in kept]
         running = [model for model in running if model.psf in kept]
-    (chosen,) = _kept(running, psfs, 1)
+    (chosen,) = _kept(running, psfs, 1, config.epochs)
     best = min((model for model in models() if model.psf == chosen), key=lambda model: model.score)
     return Sweep(models(), chosen, best.denoiser, _warned_correlation(problem.frames))
 
@@ -146,10 +169,10 @@ def epochs_in_all(halving, epochs, count):
 class _Running:
     """A model in training."""
 
-    def __init__(self, psf, seed, key, config, snapshot=None):
+    def __init__(self, psf, seed, key, config, progress):
         self.psf, self.seed, self.key = psf, seed, key
-        self.snapshot = snapshot or training.start(key, config)
-        self.errors, self.seconds = {}, 0.0
+        self.snapshot = progress.snapshot or training.start(key, config)
+        self.errors, self.seconds = dict(progress.errors), progress.seconds
 
     def params(self, config):
         state = self.snapshot.state
@@ -158,20 +181,36 @@ class _Running:
 
 def _train(running, problem, psfs, config, until, together, on_epoch):
     """Train the models until the end of an epoch: all together epoch by epoch, or one model after the other."""
-    groups = [running] if together else [[model] for model in running]
-    for group in groups:
-        while len(group[0].snapshot.history) < until:
-            began = time.monotonic()
-            if len(group) > 1:
+    most, parts = len(running) if together else 1, 1
+    while behind := [model for model in running if len(model.snapshot.history) < until]:
+        least = min(len(model.snapshot.history) for model in behind) if together else len(behind[0].snapshot.history)
+        group = [model for model in behind if len(model.snapshot.history) == least][:most]
+        began = time.monotonic()
+        if len(group) > 1:
+            try:
                 snapshots = _run_epoch_together(group, problem, psfs, config)
-            else:
-                model = group[0]
-                snapshots = [training.run_epoch(model.key, model.snapshot, problem._replace(psf=psfs[model.psf]), config)]
-            for model, snapshot in zip(group, snapshots, strict=True):
-                model.snapshot = snapshot
-                model.seconds += (time.monotonic() - began) / len(group)
-                if on_epoch is not None:
-                    on_epoch(model.psf, model.seed, snapshot, len(running))
+            except jax.errors.JaxRuntimeError as error:
+                most = _fewer(error, len(group))
+                continue
+        else:
+            (model,) = group
+            snapshot, parts = training.run_epoch_in_memory(
+                model.key, model.snapshot, problem._replace(psf=psfs[model.psf]), config, parts=parts
+            )
+            snapshots = [snapshot]
+        for model, snapshot in zip(group, snapshots, strict=True):
+            model.snapshot = snapshot
+            model.seconds += (time.monotonic() - began) / len(group)
+        if on_epoch is not None:
+            on_epoch([(model.psf, model.seed, model.snapshot) for model in group])
+
+
+def _fewer(error, count):
+    """Half the models that the device had no memory for; any other error is raised again."""
+    if "RESOURCE_EXHAUSTED" not in str(error):
+        raise error
+    warnings.warn(f"the device has no memory for {count} models at once; going on with fewer, the result is the same", stacklevel=4)
+    return count // 2
 
 
 def _run_epoch_together(group, problem, psfs, config):
@@ -215,7 +254,11 @@ def _score(running, problem, psfs, covering, config, together):
     """Add the errors of the epoch that all models have reached."""
     began = time.monotonic()
     params, own_psfs = [model.params(config) for model in running], psfs[np.array([model.psf for model in running])]
-    measured = scores.errors_of_models(params, own_psfs, covering, problem.scale, config, together=together)
+    try:
+        measured = scores.errors_of_models(params, own_psfs, covering, problem.scale, config, together=together)
+    except jax.errors.JaxRuntimeError as error:
+        _fewer(error, len(running))
+        measured = scores.errors_of_models(params, own_psfs, covering, problem.scale, config, together=False)
     blind = min(model.snapshot.history[-1]["validation_loss"] for model in running) * float(problem.scale.std) ** 2
     for model, summands in zip(running, scores.summands(measured, covering, blind), strict=True):
         model.errors[len(model.snapshot.history)] = summands
@@ -231,20 +274,15 @@ def _stages(halving, epochs, count):
     return [*stages, (epochs, count)]
 
 
-def _kept(running, psfs, keep):
-    """The PSFs that go on: those of the lowest scores; if it is one, `scores.choose`'s choice."""
+def _kept(running, psfs, keep, epoch):
+    """The PSFs that go on after an epoch: those of the lowest scores; if it is one, `scores.choose`'s choice."""
     left = sorted({model.psf for model in running})
     if len(left) <= keep:
         return tuple(left)
-    errors = [_mean_errors(running, psf) for psf in left]
+    errors = [np.mean([model.errors[epoch] for model in running if model.psf == psf], axis=0) for psf in left]  # over its seeds
     if keep == 1:
         return (left[scores.choose(errors, [psf_sigma(psfs[psf]) for psf in left])],)
     return tuple(sorted(sorted(left, key=lambda psf: errors[left.index(psf)].mean())[:keep]))
-
-
-def _mean_errors(running, psf):
-    """The latest errors of a PSF's models, means over its seeds: (B,)."""
-    return np.mean([model.errors[max(model.errors)] for model in running if model.psf == psf], axis=0)
 
 
 def _warned_correlation(frames):

@@ -205,7 +205,7 @@ def fit(key, stack, *, psf, config=None, resume=None, on_epoch=None):
     snapshot = resume or start(key, config)
     parts = 1
     while len(snapshot.history) < config.epochs:
-        snapshot, parts = _run_epoch_in_memory(key, snapshot, problem, config, parts)
+        snapshot, parts = run_epoch_in_memory(key, snapshot, problem, config, parts=parts)
         if on_epoch is not None:
             on_epoch(snapshot)
     return denoiser_of(snapshot, problem, config)
@@ -305,7 +305,7 @@ def rate_scale(history, config):
     return plateau_factor([row["validation_loss"] for row in history], config.patience) if config.schedule == "plateau" else 1.0
 
 
-def _run_epoch_in_memory(key, snapshot, problem, config, parts):
+def run_epoch_in_memory(key, snapshot, problem, config, *, parts=1):
     """`run_epoch` with so many ``parts`` of a batch, or more if the device has no memory for them; and how many it took."""
     if jax.default_backend() == "cpu":  # where patches are computed one by one
         return run_epoch(key, snapshot, problem, config), 1

@@ -121,8 +121,8 @@ def test_states_are_saved_in_the_background(trained, tiny_config, tmp_path, monk
 
     monkeypatch.setattr(checkpoint, "save_snapshot", slow)
     snapshot = jax.tree.map(np.array, trained[1][0]._replace(history=()))._replace(history=trained[1][0].history)
-    with checkpoint.Saver(tmp_path) as saver:
-        saver.save(snapshot)
+    with checkpoint.Saver() as saver:
+        saver.save({tmp_path: snapshot})
         assert started.wait(30)
         first = jax.tree.leaves(snapshot.best)[0]
         first += 1  # what is saved is a copy
@@ -132,10 +132,10 @@ def test_states_are_saved_in_the_background(trained, tiny_config, tmp_path, monk
 
 def test_a_state_that_could_not_be_saved_is_told(trained, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with checkpoint.Saver(tmp_path / "file") as saver:
-        saver.save(trained[1][0])
+    with checkpoint.Saver() as saver:
+        saver.save({tmp_path / "file": trained[1][0]})
         with pytest.raises(CheckpointError, match="cannot be written"):
-            saver.save(trained[1][1])
+            saver.save({tmp_path / "file": trained[1][1]})
 
 
 def test_one_process_at_a_time(tmp_path):

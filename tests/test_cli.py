@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -102,11 +103,13 @@ def test_train_keeps_what_it_was_given(images, capsys):
 
 
 def interrupted_after(epochs, capsys, monkeypatch, *words):
-    """Run a training that a Ctrl-C ends after so many epochs of one model."""
+    """Run a training that a Ctrl-C ends after so many epochs, of all models."""
 
     def interrupting(self, config, *, done=0, total=None):
+        numbers = itertools.count(1)
+
         def on_epoch(snapshot):
-            if len(snapshot.history) == epochs:
+            if next(numbers) == epochs:
                 os.kill(os.getpid(), signal.SIGINT)
 
         return on_epoch
@@ -200,18 +203,20 @@ def test_large_files_are_learned_from_in_part(images, capsys, monkeypatch):
     assert Path("out/noisy_report.html").exists()
 
 
-def test_auto_interrupted_and_resumed_gives_the_uninterrupted_model(images, capsys, monkeypatch):
+@pytest.mark.parametrize("epoch", [3, 9, 13])  # one of the first round, of the second, of the chosen model's last
+def test_auto_interrupted_and_resumed_gives_the_uninterrupted_model(images, capsys, monkeypatch, epoch):
     words = ["train", "noisy.tif", *SMALL, "--epochs", "6", "--psf", "auto"]
     run(capsys, *words, "-o", "whole")
-    interrupted_after(5, capsys, monkeypatch, *words, "-o", "run")
+    interrupted_after(epoch, capsys, monkeypatch, *words, "-o", "run")
     assert run(capsys, *words[:-1], "1.0", "-o", "run", "--resume")[0] == 2
     code, _, err = run(capsys, *words, "-o", "run", "--resume")
     assert code == 0
     assert "PSF: sigma" in err
     jax.tree.map(np.testing.assert_array_equal, jd.load("run"), jd.load("whole"))
     choices = [json.loads(Path(name, "config.json").read_text())["notes"]["choice"] for name in ("run", "whole")]
-    scores = [[row["score"] for row in choice["candidates"]] for choice in choices]
+    scores = [[(row["score"], row["epochs"]) for row in choice["candidates"]] for choice in choices]
     assert scores[0] == scores[1]
+    assert {path.name for path in Path("run").iterdir()} == {path.name for path in Path("whole").iterdir()}
 
 
 def test_sweep_prints_the_table_and_keeps_the_models(images, capsys):

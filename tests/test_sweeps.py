@@ -92,12 +92,13 @@ def test_halving_drops_the_worst_and_trains_the_rest_to_the_end(scene, tiny_conf
         psfs=PSFS,
         config=tiny_config,
         halving=((0.25, 2), (0.5, 1)),
-        on_epoch=lambda psf, seed, snapshot, left: calls.append((psf, len(snapshot.history), left)),
+        on_epoch=lambda snapshots: calls.extend((psf, len(snapshot.history)) for psf, _, snapshot in snapshots),
         on_stage=lambda models, kept: stages.append(([model.epochs for model in models], kept)),
     )
     assert sorted(model.epochs for model in found.models) == [1, 2, 4]
     assert found.models[found.chosen].epochs == 4
-    assert [call[2] for call in calls] == [3] * 3 + [2] * 2 + [1] * 2
+    kept = [psfs for _, psfs in stages]
+    assert calls == [(0, 1), (1, 1), (2, 1), *((psf, 2) for psf in kept[0]), *((kept[1][0], epoch) for epoch in (3, 4))]
     assert [len(kept) for _, kept in stages] == [2, 1, 1]
     # What is dropped is the beginning of what is not.
     whole = [model for model in looped.models if model.seed == 0]
@@ -107,18 +108,75 @@ def test_halving_drops_the_worst_and_trains_the_rest_to_the_end(scene, tiny_conf
     assert found.models[int(np.argmax(first))].epochs == 1
 
 
-def test_resuming_the_chosen_model_is_bit_identical(scene, tiny_config):
-    saved = []
+HALVED = {"psfs": PSFS, "halving": ((0.25, 2), (0.5, 1))}
 
-    def keep(psf, seed, snapshot, left):
-        if left == 1:
-            saved.append((psf, jax.tree.map(jnp.copy, snapshot)))
 
-    options = {"psfs": PSFS, "config": tiny_config, "halving": ((0.25, 2), (0.5, 1))}
-    whole = sweeps.sweep(KEY, scene.noisy, on_epoch=keep, **options)
-    resumed = sweeps.sweep(KEY, scene.noisy, resume=saved[0], **options)
-    assert resumed.chosen == whole.chosen == saved[0][0]
+@pytest.fixture(scope="module")
+def watched(scene, tiny_config):
+    """A sweep, and what there is to resume from after each epoch and each scoring; and which PSFs went on."""
+    snapshots, errors, saved, reported = {}, {}, [], []
+
+    def save():
+        progress = {(psf, 0): sweeps.Progress(snapshot, dict(errors.get(psf, {})), 1.0) for psf, snapshot in snapshots.items()}
+        saved.append(progress)
+
+    def on_epoch(found):
+        snapshots.update({psf: jax.tree.map(jnp.copy, snapshot) for psf, _, snapshot in found})
+        save()
+
+    def on_stage(models, kept):
+        errors.update({model.psf: model.errors for model in models})
+        reported.append(kept)
+        save()
+
+    return sweeps.sweep(KEY, scene.noisy, config=tiny_config, on_epoch=on_epoch, on_stage=on_stage, **HALVED), saved, reported
+
+
+def copied(progress):
+    """Since a training uses up its states."""
+    return {name: one._replace(snapshot=jax.tree.map(jnp.copy, one.snapshot)) for name, one in progress.items()}
+
+
+@pytest.mark.parametrize("index", range(10))
+def test_a_sweep_resumed_anywhere_is_bit_identical(scene, tiny_config, watched, index):
+    whole, saved, reported = watched
+    assert len(saved) == 10
+    progress, again = copied(saved[index]), []
+    resumed = sweeps.sweep(KEY, scene.noisy, config=tiny_config, resume=progress, on_stage=lambda _, kept: again.append(kept), **HALVED)
+    assert resumed.chosen == whole.chosen
+    for ours, theirs in zip(resumed.models, whole.models, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, ours.denoiser, theirs.denoiser)
+        assert ours.score == theirs.score
+    assert again == reported[-len(again) :]
+
+
+def test_a_lost_state_is_trained_again(scene, tiny_config, watched):
+    whole, saved, _ = watched
+    progress = copied(saved[5]) | {(1, 0): sweeps.Progress(None, saved[5][1, 0].errors)}
+    resumed = sweeps.sweep(KEY, scene.noisy, config=tiny_config, resume=progress, **HALVED)
     jax.tree.map(np.testing.assert_array_equal, resumed.denoiser, whole.denoiser)
+
+
+def test_a_resume_without_its_scores_is_refused(scene, tiny_config, watched):
+    progress = {name: one._replace(errors={}) for name, one in copied(watched[1][-1]).items()}
+    with pytest.raises(ValueError, match="lacks errors of epoch 1, which it has passed"):
+        sweeps.sweep(KEY, scene.noisy, config=tiny_config, resume=progress, **HALVED)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_device_without_memory_trains_fewer_models_at_once(scene, tiny_config, looped, monkeypatch, at_once):
+    run_together = sweeps._run_epoch_together
+
+    def refuse(count):
+        if count > at_once:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
+
+    monkeypatch.setattr(sweeps, "_run_epoch_together", lambda group, *args: (refuse(len(group)), run_together(group, *args))[1])
+    monkeypatch.setattr(scores, "_errors_together", lambda params, psfs, *args, **options: refuse(len(psfs)))
+    with pytest.warns(UserWarning, match="no memory for 6 models at once"):
+        found = sweeps.sweep(KEY, scene.noisy, psfs=PSFS, seeds=2, config=tiny_config, together=True)
+    for ours, theirs in zip(found.models, looped.models, strict=True):
+        assert ours.score == pytest.approx(theirs.score, rel=1e-3)
 
 
 def test_correlated_noise_is_warned_of(tiny_config):
