@@ -89,13 +89,13 @@ def precisions(args):
     return (("", "auto", (True, False)), (", float32", "float32", (False,)))[: 1 if args.quick else 2]
 
 
-def fastest(args, bfloat16s=(True, False), **options):
-    """The fastest variant of the tuned rival, its name, and the seconds that its first step took longer than its next."""
+def fastest(args, bfloat16s=(True, False), work=Tuned.step, **options):
+    """The fastest variant of the tuned rival at some work, its name, and the seconds that its first time took longer than the next."""
     trials = {}
     for bfloat16, compiled in itertools.product(bfloat16s, (False,) if args.quick else (False, True)):
         torch.compiler.reset()  # else a shape that was seen before counts as compiled, and another one is compiled for all shapes
         rival = Tuned(frames(), PSF.sum(axis=0), bfloat16=bfloat16, compiled=compiled, device=DEVICE, **options)
-        first, *rest = (seconds(steps_of(rival, 1)) for _ in range(4))
+        first, *rest = (seconds(waiting(partial(work, rival))) for _ in range(4))
         name = f"{'bfloat16' if bfloat16 else 'float32'}, {'compiled' if compiled else 'eager'}"
         trials[name] = (min(rest), rival, first - min(rest))
     name = min(trials, key=lambda name: trials[name][0])
@@ -195,9 +195,10 @@ def prediction_speed(args):
     for what, precision, bfloat16s in precisions(args):
         config = jd.TrainConfig.paper(precision=precision, batch_size=1, epochs=1, steps_per_epoch=1, validation_patches=1)
         denoiser = jd.fit(KEY, frames(), psf=PSF, config=config)
-        published, (tuned, name, _) = Published(frames(), PSF, device=DEVICE), fastest(args, bfloat16s)
-        for side in (512,) if args.quick else (512, 2048, 4096):
+        published = Published(frames(), PSF, device=DEVICE)
+        for side in args.sizes or ((512,) if args.quick else (512, 2048, 4096)):
             image = frames(1, side)[0]
+            tuned, name, _ = fastest(args, bfloat16s, lambda rival, image=image: rival.predict(image))
             rivals = {
                 "ours": (partial(prediction.denoise, denoiser, image), None),
                 "published": (partial(published.predict, image), None if side == 512 else 1),
@@ -339,6 +340,7 @@ def main():
     parser.add_argument("-o", "--output", type=Path, default=Path("speed_vs_pytorch.json"))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="three minutes, see above")
+    parser.add_argument("--sizes", type=int, nargs="+", help="of the images to predict, pixels a side")
     parser.add_argument("--only", default="", help="of: training, published, fast, cold, prediction, sweep, filter, memory")
     parser.add_argument("--json", action="store_true", help="print one JSON object a measurement")
     parser.add_argument("--memory-of", choices=("ours", "published", "tuned"), help=argparse.SUPPRESS)

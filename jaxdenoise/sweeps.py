@@ -169,7 +169,7 @@ def epochs_in_all(halving, epochs, count):
 class _Running:
     """A model in training."""
 
-    def __init__(self, psf, seed, key, config, progress):
+    def __init__(self, psf, seed, key, config, progress=Progress()):  # noqa: B008 (never changed)
         self.psf, self.seed, self.key = psf, seed, key
         self.snapshot = progress.snapshot or training.start(key, config)
         self.errors, self.seconds = dict(progress.errors), progress.seconds
