@@ -112,14 +112,20 @@ def _verb(verbs, name, text):
     return verb
 
 
-_PSF = "Gaussian's sigma in pixels (not its FWHM; default: 1.0), a measured PSF, none, or auto: chosen from the data, in 2.5 times the time"
+_PSF = "Gaussian's sigma in pixels (not its FWHM; default: 1.0), a measured PSF, none, or auto: chosen from the data, in twice the time"
 
 
 def _add_training(verb, *, psf=None, psf_help=_PSF):
     group = verb.add_argument_group("training")
-    group.add_argument("--preset", choices=PRESETS, default="fast", help="fast: about two minutes on two cores; paper: as published")
+    group.add_argument("--preset", choices=PRESETS, default="fast", help="fast: about a minute on two cores; paper: as published")
     group.add_argument("--psf", default=psf, metavar="SIGMA|FILE|none|auto", help=psf_help)
     group.add_argument("--background", type=_background, metavar="auto|VALUE", help="grey level of no light (default: auto)")
+    group.add_argument(
+        "--blind",
+        type=_reach,
+        metavar="auto|N|Y,X",
+        help="pixels that a blind spot hides on each side, for noise that neighbours share (default: auto, as far as they do)",
+    )
     group.add_argument("--epochs", type=_positive, metavar="N")
     group.add_argument("--patch-size", type=_positive, metavar="PIXELS")
     group.add_argument("--batch-size", type=_positive, metavar="N")
@@ -211,6 +217,15 @@ def _width(text, kind, holds, expected):
 
 def _background(text):
     return text if text == "auto" else _number(text, float, math.isfinite, "'auto' or a grey level")
+
+
+def _reach(text):
+    if text == "auto":
+        return text
+    values = [_number(part, int, lambda n: 0 <= n < 2**31, "'auto', or one or two whole numbers of pixels") for part in text.split(",")]
+    if len(values) > 2:
+        raise argparse.ArgumentTypeError(f"expected 'auto', or one or two whole numbers of pixels, not {text!r}")
+    return values[0], values[-1]
 
 
 def _number(text, kind, holds, expected):

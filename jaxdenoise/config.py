@@ -4,7 +4,11 @@ import dataclasses
 import math
 
 _MOST_CHANNELS = 2**13  # of the last level, and
+_WIDEST = 16  # pixels that a blind spot hides on each side
 _MOST_PATCHES = 2**14  # at a time: far beyond any use, and the memory of any machine
+
+
+_OF_SEVERAL_TYPES = {"background": (str, int, float), "blind": (str, tuple)}
 
 
 class ConfigError(ValueError):
@@ -20,13 +24,8 @@ def _check_types(config):
     """Each value must be of its field's type, so that what is written as JSON can be read; a whole number may stand for a float."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        allowed = (
-            (str, int, float)
-            if field.name == "background"
-            else (int, float)
-            if isinstance(field.default, float)
-            else (type(field.default),)
-        )
+        number = (int, float) if isinstance(field.default, float) else (type(field.default),)
+        allowed = _OF_SEVERAL_TYPES.get(field.name, number)
         if type(value) not in allowed:
             _check(config, field.name, False, f"of type {' or '.join(kind.__name__ for kind in allowed)}")
 
@@ -85,6 +84,8 @@ class TrainConfig:
         patience: see ``schedule``.
         density: blind spots a pixel.
         radius: the replacement of a blind spot comes from the (2 radius + 1)^2 neighbourhood.
+        blind: pixels along y and x that a blind spot hides on each side of the one that is scored, for noise that neighbours share: (0, 0)
+            hides none (published), "auto" measures the noise's correlation.
         positivity: weight of the penalty on negative deconvolved values.
         variation: weight of the total variation of the deconvolved image.
         averaging: decay of the exponential moving average of the weights a step; 0 averages nothing.
@@ -112,6 +113,7 @@ class TrainConfig:
     patience: int = 10
     density: float = 1 / 32
     radius: int = 2
+    blind: str | tuple = "auto"
     positivity: float = 1.0
     variation: float = 0.0
     averaging: float = 0.99
@@ -140,6 +142,8 @@ class TrainConfig:
         for name in ("batch_size", "validation_patches"):
             _check(self, name, getattr(self, name) <= _MOST_PATCHES, f"at most {_MOST_PATCHES}")
         _check(self, "epochs", self.epochs * self.steps_per_epoch < 2**31, f"fewer than 2^31 steps in all, {self.steps_per_epoch} each")
+        reaches = isinstance(self.blind, tuple) and len(self.blind) == 2 and all(type(n) is int and 0 <= n <= _WIDEST for n in self.blind)
+        _check(self, "blind", self.blind == "auto" or reaches, f"'auto' or two whole numbers from 0 to {_WIDEST}")
         for name in ("output_scale", "learning_rate"):
             _check(self, name, 0 < getattr(self, name) < math.inf, "positive")
         for name in ("positivity", "variation"):
@@ -155,6 +159,11 @@ class TrainConfig:
         level = self.background != "auto" and not isinstance(self.background, str) and abs(self.background) < 2.0**127  # float32
         _check(self, "background", self.background == "auto" or level, "'auto' or a grey level")
 
+    @property
+    def hidden(self):
+        """``blind`` as two numbers: as long as nothing was measured, "auto" hides none."""
+        return (0, 0) if self.blind == "auto" else self.blind
+
     @classmethod
     def paper(cls, **changes):
         """The published procedure: every row of its table, with the published network."""
@@ -166,6 +175,7 @@ class TrainConfig:
             "steps_per_epoch": 10,
             "schedule": "plateau",
             "averaging": 0.0,
+            "blind": (0, 0),
             "validation": "frames",
             "validation_patches": 20,
             "validation_redraw": True,
@@ -190,6 +200,8 @@ class TrainConfig:
         """The inverse of `to_dict`; a missing or an unknown field is a `ConfigError`."""
         if isinstance(values, dict) and "network" in values:
             values = {**values, "network": _strict(UNetConfig, values["network"])}
+        if isinstance(values, dict) and isinstance(values.get("blind"), list):  # JSON knows no tuples
+            values = {**values, "blind": tuple(values["blind"])}
         return _strict(cls, values)
 
 

@@ -1,5 +1,6 @@
 """From a stack of frames to batches of training patches: positions, symmetries of the square, blind spots. Pure JAX."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -41,24 +42,25 @@ def undo_symmetry(image, symmetry):
     return jnp.where(symmetry & 1, image[::-1], image)
 
 
-def held_out_masks(key, shape, *, box, masks=1):
+def held_out_masks(key, shape, *, box, masks=1, regular=False):
     """Pixels of a stack that are never targets, so that they can validate: in each mask one random pixel of each box.
 
     Args:
         key: random key.
         shape: (N, H, W), static.
-        box: side of a cell, see `blindspot.box_size`.
+        box: side of a cell, see `blindspot.spacing`.
         masks: how many disjoint masks, from 1 to box^2 (which are all pixels), static.
+        regular: as in `blindspot.stratified_mask`.
 
     Returns:
         (N, H, W) uint8: the number of the mask that holds the pixel out, from 1 on; 0 for the pixels that may be targets.
     """
     keys = jax.random.split(key, shape[0])
-    order = jax.vmap(lambda k: blindspot.stratified_order(k, shape[1:], box=box))(keys)
+    order = jax.vmap(lambda k: blindspot.stratified_order(k, shape[1:], box=box, regular=regular))(keys)
     return jnp.where(order < masks, order + 1, 0).astype(jnp.uint8)
 
 
-def training_batch(key, frames, held_out, *, patch_size, batch_size, box, radius):
+def training_batch(key, frames, held_out, *, patch_size, batch_size, box, radius, blind=(0, 0)):
     """Random patches with random symmetries and random blind spots.
 
     Args:
@@ -67,8 +69,9 @@ def training_batch(key, frames, held_out, *, patch_size, batch_size, box, radius
         held_out: (N, H, W), from `held_out_masks`: pixels that are not 0 are never scored; or None.
         patch_size: P, not larger than H or W.
         batch_size: B.
-        box: side of a blind spot's cell, see `blindspot.box_size`.
+        box: side of a blind spot's cell, see `blindspot.spacing`.
         radius: of the neighbourhood that replaces a blind spot.
+        blind: pixels along y and x that a blind spot hides on each side.
 
     Returns:
         `Batch`.
@@ -78,17 +81,17 @@ def training_batch(key, frames, held_out, *, patch_size, batch_size, box, radius
         k_place, k_turn, k_mask, k_replace = jax.random.split(key, 4)
         where = _random_place(k_place, frames.shape, patch_size)
         symmetry = jax.random.randint(k_turn, (), 0, SYMMETRIES)
-        noisy = apply_symmetry(_cut(frames, where, patch_size), symmetry)
-        mask = blindspot.stratified_mask(k_mask, noisy.shape, box=box)
+        noisy = _cut(frames, where, patch_size)
+        mask = blindspot.stratified_mask(k_mask, noisy.shape, box=box, regular=any(blind))
         if held_out is not None:
-            mask &= apply_symmetry(_cut(held_out, where, patch_size), symmetry) == 0
-        visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius)
-        return Batch(noisy, visible, mask, symmetry)
+            mask &= _cut(held_out, where, patch_size) == 0
+        visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius, blind=blind)
+        return Batch(*(apply_symmetry(values, symmetry) for values in (noisy, visible, mask)), symmetry)
 
     return jax.vmap(one)(jax.random.split(key, batch_size))
 
 
-def validation_batch(key, frames, held_out, *, patch_size, batch_size, box, radius):
+def validation_batch(key, frames, held_out, *, patch_size, batch_size, box, radius, blind=(0, 0)):
     """Unturned random patches, scored on the first of the held-out masks, or, without any, on fresh blind spots. Arguments as above."""
 
     def one(key):
@@ -96,8 +99,9 @@ def validation_batch(key, frames, held_out, *, patch_size, batch_size, box, radi
         where = _random_place(k_place, frames.shape, patch_size)
         noisy = _cut(frames, where, patch_size)
         fresh = held_out is None
-        mask = blindspot.stratified_mask(k_mask, noisy.shape, box=box) if fresh else _cut(held_out, where, patch_size) == 1
-        visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius)
+        drawn = partial(blindspot.stratified_mask, k_mask, noisy.shape, box=box, regular=any(blind))
+        mask = drawn() if fresh else _cut(held_out, where, patch_size) == 1
+        visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius, blind=blind)
         return Batch(noisy, visible, mask, jnp.int32(0))
 
     return jax.vmap(one)(jax.random.split(key, batch_size))
@@ -108,16 +112,18 @@ class Covering(NamedTuple):
 
     Attributes:
         noisy: (L, P, P) float32, in grey levels.
+        visible: (L, P, P) float32, what the network sees.
         noise: (L, P, P) float32, noise of the same strength as that in `noisy`, in grey levels.
         scored: (L, P, P) bool, the held-out pixels that count here; each counts once.
     """
 
     noisy: jax.Array
+    visible: jax.Array
     noise: jax.Array
     scored: jax.Array
 
 
-def covering_patches(frames, noise, held_out, *, patch_size, limit):
+def covering_patches(frames, visible, noise, held_out, *, patch_size, limit):
     """Patches on a fixed grid that score each held-out pixel exactly once. Host side: the grid is NumPy's.
 
     Neighbouring patches overlap; a pixel counts in the patch whose border is further away. Where there would be more than `limit` patches,
@@ -125,6 +131,7 @@ def covering_patches(frames, noise, held_out, *, patch_size, limit):
 
     Args:
         frames: (N, H, W) float32.
+        visible: (N, H, W) float32.
         noise: (N, H, W) float32.
         held_out: (N, H, W) bool.
         patch_size: P, not larger than H or W.
@@ -139,8 +146,9 @@ def covering_patches(frames, noise, held_out, *, patch_size, limit):
     where = jnp.array([(n, row[0], column[0]) for n, row, column in places])
     inside = np.arange(patch_size)
     own = np.array([np.outer(*((span[1] <= inside) & (inside < span[2]) for span in (row, column))) for _, row, column in places])
-    noisy, noise, held_out = (jax.vmap(lambda at, stack=stack: _cut(stack, at, patch_size))(where) for stack in (frames, noise, held_out))
-    return Covering(noisy, noise, held_out & own)
+    stacks = frames, visible, noise, held_out
+    *rest, held_out = (jax.vmap(lambda at, stack=stack: _cut(stack, at, patch_size))(where) for stack in stacks)
+    return Covering(*rest, held_out & own)
 
 
 def _spans(length, patch_size):

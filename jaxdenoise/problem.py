@@ -1,6 +1,7 @@
 """What a training is given: images checked, put on the device, split into what trains and what validates."""
 
 import dataclasses
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdenoise import blindspot, patches
+from jaxdenoise.correlation import correlated_reach
 from jaxdenoise.hotpixels import replaced
 from jaxdenoise.psf import check_psf_fits, normalized_psf
 
@@ -52,7 +54,7 @@ def prepare(key, stack, *, psf, config, masks=1):
         masks: how many disjoint masks of held-out pixels, see `patches.held_out_masks`. The first validates.
 
     Returns:
-        `Problem`, and the config with its patch size made to fit the frames.
+        `Problem`, and the config with its patch size made to fit the frames, and with what "auto" blind spots hide.
     """
     stack = replaced(checked_stack(stack))
     psf = _square(normalized_psf(psf))
@@ -64,9 +66,21 @@ def prepare(key, stack, *, psf, config, masks=1):
         raise ValueError(f"the images are constant (every pixel is {stack.flat[0]:g}): there is nothing to learn")
     if std < 1 / _LARGEST:
         raise ValueError(f"the pixels' standard deviation of {std:.3g} is too small for the squares of float32; multiply the images")
+    if config.blind == "auto":
+        config = dataclasses.replace(config, blind=_correlated_reach(frames, config.patch_size))
+    if blindspot.spacing(config.density, config.hidden) > config.patch_size and any(config.hidden):
+        raise ValueError(f"blind spots that hide {config.hidden} pixels on each side do not fit into patches of {config.patch_size} pixels")
     scale = Scale(*(jnp.float32(v) for v in (background, mean, std)))
     training, validation, held_out = _hold_out(key, jnp.asarray(frames), config, masks)
     return Problem(training, held_out, validation, scale, jnp.asarray(psf)), config
+
+
+def _correlated_reach(frames, patch_size):
+    reach = tuple(min(n, (patch_size - 2) // 4) for n in correlated_reach(frames))  # as far as they fit
+    if any(reach):
+        rows, columns = (2 * n + 1 for n in reach)
+        warnings.warn(f"neighbouring pixels share their noise: each blind spot hides {rows} x {columns} pixels", stacklevel=4)
+    return reach
 
 
 def checked_stack(stack):
@@ -111,8 +125,9 @@ def _hold_out(key, frames, config, masks):
     if whole and count > 1:
         training = count - max(1, round(config.validation_fraction * count))
         return frames[:training], frames[training:], None
-    box = blindspot.box_size(config.density)
-    return frames, frames, patches.held_out_masks(jax.random.fold_in(key, 2**31 + 1), frames.shape, box=box, masks=masks)
+    box, regular = blindspot.spacing(config.density, config.hidden), any(config.hidden)
+    held_out = patches.held_out_masks(jax.random.fold_in(key, 2**31 + 1), frames.shape, box=box, masks=masks, regular=regular)
+    return frames, frames, held_out
 
 
 def _fit_patch(config, frame_shape, psf_shape):

@@ -20,6 +20,7 @@ from jaxdenoise.problem import prepare
 from jaxdenoise.psf import gaussian_psf, normalized_psf, trimmed
 
 _KEPT = 2**23  # pixels of a file whose results are kept for the report, which denoises its examples again of a larger one
+_CHANGES = ("epochs", "batch_size", "background", "blind", "weights", "precision", "symmetries")  # flags that are fields
 _WIDEST = 200  # sigma of a Gaussian PSF in pixels
 
 
@@ -174,7 +175,7 @@ def table(models, names, chosen):
 
 def config_of(args):
     """`TrainConfig` of the flags."""
-    changes = {name: getattr(args, name) for name in ("epochs", "batch_size", "background", "weights", "precision", "symmetries")}
+    changes = {name: getattr(args, name) for name in _CHANGES}
     changes = {name: value for name, value in changes.items() if value is not None}
     config = TrainConfig.preset(args.preset, **changes)
     if args.filters is not None:

@@ -11,8 +11,10 @@ The plain masked error of blind-spot training, which is what validation uses, wi
 With a PSF, models make use of the pixel when they see it, the more the wider the PSF, and the masked error prefers PSFs that are too
 narrow.
 
-What the score cannot see is what the PSF removes: two deconvolved images that differ in nothing else score the same. If neighbours share
-their noise it rewards keeping the noise.
+If neighbours share their noise that would reward keeping it: there the score is the masked error, of blind spots that hide their
+neighbours (`config.TrainConfig.blind`), as far as the network is trained to use no others.
+
+What the score cannot see is what the PSF removes: two deconvolved images that differ in nothing else score the same.
 
 Source: Ramani, Blu and Unser, "Monte-Carlo SURE", IEEE Transactions on Image Processing 17 (2008).
 """
@@ -24,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import patches, training
+from jaxdenoise import blindspot, patches, training
 from jaxdenoise.calibration import noise_level
 from jaxdenoise.filters import gaussian_filter
 from jaxdenoise.noise import estimate_noise
@@ -74,11 +76,11 @@ def model_errors(params, psf, patch, scale, config):
     Args:
         params: network parameters.
         psf: (h, w) float32, sum 1.
-        patch: `patches.Covering` of one patch: three (P, P) arrays.
+        patch: `patches.Covering` of one patch: (P, P) arrays.
         scale: `problem.Scale`.
         config: `TrainConfig`, static.
     """
-    inputs = jnp.stack([patch.noisy, patch.noisy + _SHARE * patch.noise])
+    inputs = jnp.stack([patch.visible, patch.visible + _SHARE * patch.noise])
     denoised, noisier = jax.vmap(convolve, (0, None))(training.network_output(params, inputs, scale, config), psf)
 
     def total(values):
@@ -129,10 +131,24 @@ def covering(key, problem, config):
         problem: `problem.Problem`.
         config: `TrainConfig`.
     """
-    frames = problem.validation
-    noise = noise_std(frames, problem.frames) * jax.random.normal(jax.random.fold_in(key, 2**32 - 2), frames.shape)
+    frames, key = problem.validation, jax.random.fold_in(key, 2**32 - 2)
+    if any(config.hidden):
+        spots, visible = _hidden_neighbours(key, frames, problem.held_out, config)
+        return patches.covering_patches(frames, visible, jnp.zeros_like(frames), spots, patch_size=config.patch_size, limit=_PLACES)
+    noise = noise_std(frames, problem.frames) * jax.random.normal(key, frames.shape)
     held_out = jnp.ones(frames.shape, bool) if problem.held_out is None else problem.held_out > 0
-    return patches.covering_patches(frames, noise, held_out, patch_size=config.patch_size, limit=_PLACES)
+    return patches.covering_patches(frames, frames, noise, held_out, patch_size=config.patch_size, limit=_PLACES)
+
+
+def _hidden_neighbours(key, frames, held_out, config):
+    """The blind spots of each frame, (N, H, W) bool, and the frames with these and their neighbours replaced."""
+    box = blindspot.spacing(config.density, config.hidden)
+
+    def one(key, frame, held_out):
+        drawn = blindspot.stratified_mask(key, frame.shape, box=box, regular=True) if held_out is None else held_out == 1
+        return drawn, blindspot.replace_from_neighbourhood(key, frame, drawn, radius=config.radius, blind=config.hidden)
+
+    return jax.vmap(one, (0, 0, None if held_out is None else 0))(jax.random.split(key, len(frames)), frames, held_out)
 
 
 def noise_std(frames, sample):

@@ -85,8 +85,8 @@ class Sweep(NamedTuple):
         models: tuple of `Model`, PSF by PSF, seed by seed.
         chosen: index of the PSF that was chosen.
         denoiser: `training.Denoiser` of that PSF, of the seed with the lowest score.
-        correlation: lag-1 autocorrelation of the noise, see `calibration.noise_level`. Above `calibration.CORRELATED` the choice is not to
-            be trusted, and a warning says so.
+        correlation: lag-1 autocorrelation of the noise, see `calibration.noise_level`. Above `calibration.CORRELATED`, and where blind
+            spots hide no neighbours, the choice is not to be trusted, and a warning says so.
     """
 
     models: tuple
@@ -155,7 +155,7 @@ def sweep(key, stack, *, psfs, seeds=1, config=None, halving=(), together=None, 
         running = [model for model in running if model.psf in kept]
     (chosen,) = _kept(running, psfs, 1, config.epochs)
     best = min((model for model in models() if model.psf == chosen), key=lambda model: model.score)
-    return Sweep(models(), chosen, best.denoiser, _warned_correlation(problem.frames))
+    return Sweep(models(), chosen, best.denoiser, _correlation(problem.frames, warned=not any(config.hidden)))
 
 
 def epochs_in_all(halving, epochs, count):
@@ -285,9 +285,9 @@ def _kept(running, psfs, keep, epoch):
     return tuple(sorted(sorted(left, key=lambda psf: errors[left.index(psf)].mean())[:keep]))
 
 
-def _warned_correlation(frames):
+def _correlation(frames, *, warned):
     correlation = float(noise_level(frames)[1]) if min(frames.shape[1:]) >= 5 else math.nan
-    if correlation > CORRELATED:
+    if warned and correlation > CORRELATED:
         warnings.warn(
             f"the noise is correlated between neighbouring pixels (lag-1 autocorrelation {correlation:.2f}): the score rewards keeping it, "
             "so do not trust the choice of the PSF, nor fine structure in the result",

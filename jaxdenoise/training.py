@@ -226,7 +226,8 @@ def start(key, config):
 
 
 def _patch_options(config):
-    return {"patch_size": config.patch_size, "box": blindspot.box_size(config.density), "radius": config.radius}
+    box = blindspot.spacing(config.density, config.hidden)
+    return {"patch_size": config.patch_size, "box": box, "radius": config.radius, "blind": config.hidden}
 
 
 @partial(jax.jit, static_argnames="config")

@@ -89,8 +89,8 @@ def judge(noisy, residual, halves, denoiser):
         `Verdict`.
     """
     findings = [
-        _independent_noise(noisy),
-        _structure(residual),
+        _independent_noise(noisy, denoiser.config),
+        *([] if any(denoiser.config.hidden) else [_structure(residual)]),  # of which such noise has its own
         *_brightness(residual, denoiser.scale),
         *_grey_scale(noisy),
         *_broken(noisy, residual),
@@ -107,8 +107,16 @@ def judge(noisy, residual, halves, denoiser):
     return Verdict(findings[0].level, HEADLINES[findings[0].level], tuple(findings))
 
 
-def _independent_noise(noisy):
+def _independent_noise(noisy, config):
     measured = f"the noise's correlation between neighbouring pixels is {noisy.noise_correlation:.2f} (limit {CORRELATED})"
+    if any(config.hidden):
+        rows, columns = (2 * n + 1 for n in config.hidden)
+        return Finding(
+            CARE,
+            "Neighbouring pixels share their noise",
+            f"{_sentence(measured)} Each pixel was therefore learned without the {rows} x {columns} pixels around it: detail as fine as "
+            "that is lost. Noise that reaches further is still taken for signal.",
+        )
     if noisy.noise_correlation > CORRELATED:
         return Finding(
             STOP,

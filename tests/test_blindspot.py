@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from jaxdenoise.blindspot import box_size, replace_from_neighbourhood, stratified_mask
+from jaxdenoise.blindspot import box_size, replace_from_neighbourhood, spacing, stratified_mask
 
 few = settings(deadline=None, max_examples=15)
 seeds = st.integers(0, 2**32 - 1)
@@ -30,7 +30,7 @@ def looks_uniform(counts):
 
 
 mask_of = jax.jit(stratified_mask, static_argnums=1, static_argnames="box")
-replaced = jax.jit(replace_from_neighbourhood, static_argnames="radius")
+replaced = jax.jit(replace_from_neighbourhood, static_argnames=("radius", "blind"))
 
 
 @functools.partial(jax.jit, static_argnums=1, static_argnames="box")
@@ -182,3 +182,55 @@ def test_the_gradient_goes_to_the_pixels_that_are_seen():
 def test_what_cannot_be_replaced(image, mask, radius, message):
     with pytest.raises(ValueError, match=message):
         replace_from_neighbourhood(jax.random.key(0), jnp.zeros(image), jnp.ones(mask, bool), radius=radius)
+
+
+def test_hidden_neighbourhoods_are_far_enough_apart():
+    assert spacing(1 / 32) == box_size(1 / 32) == 6
+    for blind in ((1, 0), (0, 1), (3, 3), (2, 5)):
+        assert spacing(1 / 32, blind) > 2 * max(blind)
+        places = np.argwhere(stratified_mask(keys(1)[0], (70, 70), box=spacing(1 / 32, blind), regular=True))
+        for axis in (0, 1):
+            assert set(np.diff(np.unique(places[:, axis]))) == {spacing(1 / 32, blind)}
+
+
+def test_every_pixel_is_as_likely_in_a_regular_mask():
+    masks = jax.vmap(lambda key: stratified_mask(key, (7, 9), box=4, regular=True))(keys(2000))
+    assert looks_uniform(np.asarray(masks.sum(axis=0)).ravel())
+
+
+@few
+@given(
+    blind=st.tuples(st.integers(0, 3), st.integers(0, 3)), radius=st.integers(1, 2), shape=st.tuples(*[st.integers(8, 30)] * 2), seed=seeds
+)
+def test_what_a_blind_spot_hides_comes_from_beyond(blind, radius, shape, seed):
+    key, image = jax.random.key(seed), distinct(*shape)
+    mask = np.asarray(stratified_mask(key, shape, box=2 * max(blind) + 2, regular=True))
+    result = np.asarray(replaced(key, image, mask, radius=radius, blind=blind))
+    rows, columns = np.indices(shape)
+    hidden = np.zeros(shape, bool)
+    for y, x in np.argwhere(mask):
+        own = (abs(rows - y) <= blind[0]) & (abs(columns - x) <= blind[1])
+        hidden |= own
+        source_y, source_x = np.divmod(result[own].astype(int), shape[1])
+        down, right = abs(source_y - y), abs(source_x - x)
+        assert np.all((down <= blind[0] + radius) & (right <= blind[1] + radius))
+        assert np.all((down > blind[0]) | (right > blind[1]))
+    np.testing.assert_array_equal(result[~hidden], image[~hidden])
+
+
+@pytest.mark.parametrize("centre", [(4, 4), (0, 4), (8, 8)], ids=["inside", "edge", "corner"])
+def test_every_pixel_around_what_is_hidden_is_as_likely(centre):
+    mask = np.zeros((9, 9), bool)
+    mask[centre] = True
+    results = jax.vmap(lambda key: replaced(key, distinct(9, 9), mask, radius=1, blind=(1, 2)))(keys(1000))
+    rows, columns = np.indices((9, 9))
+    own = (abs(rows - centre[0]) <= 1) & (abs(columns - centre[1]) <= 2)
+    values, counts = np.unique(np.asarray(results)[:, own], return_counts=True)
+    around = (abs(rows - centre[0]) <= 2) & (abs(columns - centre[1]) <= 3) & ~own
+    np.testing.assert_array_equal(values, distinct(9, 9)[around])
+    assert looks_uniform(counts)
+
+
+def test_an_image_that_could_be_hidden_whole():
+    with pytest.raises(ValueError, match="7x3 image has no neighbour"):
+        replace_from_neighbourhood(keys(1)[0], jnp.zeros((7, 3)), jnp.zeros((7, 3), bool), blind=(3, 1))

@@ -34,6 +34,7 @@ def configs(draw):
         patience=draw(whole),
         density=draw(st.floats(min_value=0, exclude_min=True, max_value=0.25)),
         radius=draw(whole),
+        blind=draw(st.one_of(st.just("auto"), st.tuples(st.integers(0, 16), st.integers(0, 16)))),
         positivity=draw(weight),
         variation=draw(weight),
         averaging=draw(st.floats(0, 1, exclude_max=True)),
@@ -108,6 +109,7 @@ def test_to_dict_writes_every_field_and_nothing_else():
         ("weights", "best"),
         ("averaging", 0),  # the rest is ours alone: the published procedure averages nothing
         ("symmetries", 1),
+        ("blind", (0, 0)),
     ],
 )
 def test_the_paper_preset_is_the_published_table(field, published):
@@ -174,6 +176,8 @@ def test_a_value_of_the_wrong_kind_is_refused(field):
     wrong = WRONG[type(field.default)]
     if field.name == "background":  # a word or a number
         wrong = [True, None, ["auto"], {}, "nonsense", "", float("nan"), float("inf")]
+    if field.name == "blind":
+        wrong = [True, None, 3, ["auto"], {}, "nonsense", "", [1], [1, 2, 3], [1.0, 2], [True, 1]]
     for value in wrong:
         with pytest.raises(ConfigError) as error:
             TrainConfig.from_dict(as_json(**{field.name: value}))
@@ -211,6 +215,7 @@ RANGES = [  # field, the first and last that are allowed, what lies just outside
     ("validation", ["auto", "frames", "pixels"], ["none", ""]),
     ("weights", ["best", "averaged", "last"], ["first", ""]),
     ("symmetries", [1, 2, 4, 8], [0, 3, 5, 16]),
+    ("blind", ["auto", (0, 0), (16, 0)], ["none", (-1, 0), (0, 17), (1, 1, 1)]),
     ("background", ["auto", 0, -3.5, 520, 1e38], ["dark", float("nan"), float("inf"), 1e39, 10**400]),
 ]
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdenoise import patches, scores, sweeps, synthetic, training
+from jaxdenoise import blindspot, patches, scores, sweeps, synthetic, training
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.problem import prepare
 from jaxdenoise.psf import convolve, gaussian_psf
@@ -22,7 +22,7 @@ PSF = gaussian_psf(2.0)
 @pytest.mark.parametrize("frames", [2, 12], ids=["pixels held out", "frames held out"])
 def test_every_held_out_pixel_is_scored_once_and_none_is_a_target(frames, tiny_config):
     stack = np.arange(frames * 50 * 43, dtype=np.float32).reshape(frames, 50, 43)  # each value says where it is
-    problem, config = prepare(KEY, stack, psf=PSF, config=dataclasses.replace(tiny_config, background=0.0), masks=3)
+    problem, config = prepare(KEY, stack, psf=PSF, config=dataclasses.replace(tiny_config, background=0.0, blind=(0, 0)), masks=3)
     covering = jax.tree.map(np.asarray, scores.covering(KEY, problem, config))
     scored = covering.noisy[covering.scored].astype(int)
     assert len(set(scored)) == len(scored)
@@ -38,17 +38,32 @@ def test_every_held_out_pixel_is_scored_once_and_none_is_a_target(frames, tiny_c
     assert not set(np.asarray(training_batch.noisy)[np.asarray(training_batch.scored)].astype(int)) & set(scored)
 
 
+@pytest.mark.parametrize("frames", [2, 12], ids=["pixels held out", "frames held out"])
+def test_where_neighbours_share_their_noise_the_score_hides_them(frames, tiny_config):
+    stack = np.random.default_rng(0).normal(100, 10, (frames, 50, 43)).astype(np.float32)
+    config = dataclasses.replace(tiny_config, blind=(1, 2))
+    problem, config = prepare(KEY, stack, psf=PSF, config=config, masks=3)
+    covering = jax.tree.map(np.asarray, scores.covering(KEY, problem, config))
+    expected = 1 / blindspot.spacing(config.density, config.blind) ** 2
+    assert covering.scored.sum() == pytest.approx(problem.validation.size * expected, rel=0.3)
+    assert not covering.noise.any()
+    hidden = covering.noisy != covering.visible
+    for n, y, x in np.argwhere(covering.scored):
+        assert hidden[n, max(y - 1, 0) : y + 2, max(x - 2, 0) : x + 3].mean() > 0.9  # a random pixel is rarely the same
+    assert hidden.mean() < 20 * expected
+
+
 def test_as_many_masks_as_pixels_in_a_box_cover_every_pixel_once():
     numbers = np.asarray(patches.held_out_masks(KEY, (2, 13, 17), box=3, masks=9))
     assert np.unique(numbers).tolist() == list(range(1, 10))
     assert all((numbers[:, :12, :15].reshape(2, 4, 3, 5, 3) == number).sum(axis=(2, 4)).max() == 1 for number in range(1, 10))
     zeros = jnp.zeros((2, 13, 17))
-    assert patches.covering_patches(zeros, zeros, numbers > 0, patch_size=8, limit=1000).scored.sum() == numbers.size
+    assert patches.covering_patches(zeros, zeros, zeros, numbers > 0, patch_size=8, limit=1000).scored.sum() == numbers.size
 
 
 def test_covering_keeps_to_its_limit_and_spreads():
     frames = jnp.arange(10 * 24 * 24.0).reshape(10, 24, 24)
-    covering = patches.covering_patches(frames, -frames, frames >= 0, patch_size=12, limit=11)
+    covering = patches.covering_patches(frames, frames, -frames, frames >= 0, patch_size=12, limit=11)
     assert covering.noisy.shape == (11, 12, 12)
     assert len({int(patch.min()) // 576 for patch in covering.noisy}) == 10
     np.testing.assert_array_equal(covering.noise, -covering.noisy)
@@ -92,7 +107,7 @@ def test_the_score_estimates_the_error_of_the_denoised_image(noise):
     scored = np.asarray(covering.scored)
     everywhere = jnp.broadcast_to(clean, noisy.shape) - problem.scale.background
     options = {"patch_size": config.patch_size, "limit": len(scored)}
-    truth = np.asarray(patches.covering_patches(everywhere, everywhere, problem.held_out > 0, **options).noisy)
+    truth = np.asarray(patches.covering_patches(everywhere, everywhere, everywhere, problem.held_out > 0, **options).noisy)
     std = float(problem.scale.std)
     error, strength = (np.mean((image - truth)[scored] ** 2) / std**2 for image in (denoised, np.asarray(covering.noisy)))
     chance = 2 * np.sqrt(error * strength / scored.sum())  # of the product of error and noise, whose mean the score corrects

@@ -58,6 +58,14 @@ def test_noise_that_neighbours_share(clean):
     assert "The noise was removed" not in titles(judgement, FINE)  # its power is not known
 
 
+def test_noise_that_neighbours_share_and_blind_spots_hide(clean):
+    noisy = np.asarray(clean + 40 * gaussian_filter(noise(), (0.7, 0.7)))
+    judgement = verdict_of(noisy, clean, blind=(1, 2))
+    assert judgement.headline == "Use with care"
+    assert titles(judgement, CARE)[0] == "Neighbouring pixels share their noise"
+    assert "3 x 5 pixels" in judgement.findings[0].text
+
+
 def test_lost_signal(clean):
     judgement = verdict_of(clean + 20 * noise(), np.asarray(gaussian_filter(clean, (3.0, 3.0))))
     assert judgement.level == STOP

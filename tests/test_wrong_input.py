@@ -368,6 +368,13 @@ WRONG = {
             "precision=float8",
             "symmetries=3",
             "weights=worst",
+            "blind=all",
+            "blind=-1",
+            "blind=1.5",
+            "blind=1,2,3",
+            "blind=17",
+            "blind=1000000000",
+            "blind=8 --patch-size 16",
             "sharp",
         )
     },
