@@ -61,7 +61,7 @@ def save(path, denoiser, *, notes=None, overwrite=False):
         "averaged": denoiser.averaged,
         "last": denoiser.last,
         "psf": jnp.asarray(denoiser.psf),
-        "scale": denoiser.scale._asdict(),
+        "scale": {name: jnp.float32(value) for name, value in denoiser.scale._asdict().items()},
     }
     write_config(path, denoiser.config, psf_shape=denoiser.psf.shape, notes=notes)
     write_history(path, denoiser.history)
@@ -278,6 +278,8 @@ def read_history(path):
         raise CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {one_line(error)})") from error
     if names and (not rows or not set(_COLUMNS) <= set(names)):
         raise CheckpointError(f"{file}: cannot be read (it lacks epochs, or one of the columns {', '.join(_COLUMNS)})")
+    if np.any(np.isfinite(values) & (abs(values) > np.finfo(np.float32).max)):
+        raise CheckpointError(f"{file}: cannot be read (it holds numbers that no training writes)")
     return dict(zip(names, values.T, strict=True))
 
 

@@ -111,6 +111,13 @@ def test_a_save_killed_between_its_renames_loses_nothing(trained, run):
     assert {path.name for path in run.iterdir()} == {"config.json", "history.csv", "weights"}
 
 
+def test_a_model_put_together_by_hand_is_saved(make_denoiser, tmp_path):
+    denoiser = make_denoiser()  # whose scale holds NumPy's scalars
+    history = {name: np.ones(2) for name in checkpoint._COLUMNS}
+    checkpoint.save(tmp_path / "run", dataclasses.replace(denoiser, history=history))
+    assert checkpoint.load(tmp_path / "run").scale == denoiser.scale
+
+
 def test_states_are_saved_in_the_background(trained, tiny_config, tmp_path, monkeypatch):
     started, go_on, save = threading.Event(), threading.Event(), checkpoint.save_snapshot
 

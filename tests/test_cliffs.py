@@ -1,6 +1,6 @@
 """What XLA's CPU backend does many times slower than what we ask of it: each test guards about half of the ratio that was measured.
 
-Run by hand on a quiet machine: pytest -m benchmark -s
+Run by hand on a quiet machine: pytest -m benchmark -n 0 -s
 """
 
 import dataclasses

@@ -18,6 +18,7 @@ import jaxdenoise as jd
 
 TRAINING = ["--epochs", "8", "--filters", "4", "--patch-size", "16", "--batch-size", "2", "--symmetries", "1", "--no-report", "--quiet"]
 KILLS = [pytest.param(seed, marks=[] if seed < 1 else pytest.mark.slow) for seed in range(25)]
+PSFS = ["1.0", pytest.param("auto", marks=pytest.mark.slow)]
 
 
 def command(*words):
@@ -63,7 +64,7 @@ def whole(folder):
 
 
 @pytest.mark.parametrize("seed", KILLS)
-@pytest.mark.parametrize("psf", ["1.0", "auto"])
+@pytest.mark.parametrize("psf", PSFS)
 def test_a_killed_training_resumes_to_the_same_bits(folder, whole, tmp_path, psf, seed):
     path, seconds = whole(psf)
     expected = jd.load(path)

@@ -67,7 +67,7 @@ def test_jit_and_vmap_change_nothing(name):
     np.testing.assert_allclose(jax.jit(function)(*(batch[0] for batch in batches)), looped[0], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", DEVICE.keys() - NO_GRADIENT)
+@pytest.mark.parametrize("name", sorted(DEVICE.keys() - NO_GRADIENT))
 def test_the_gradient_is_the_slope(name):
     function, batches = DEVICE[name]
     *fixed, x = (batch[0] for batch in batches)

@@ -617,6 +617,7 @@ RUNS = {
     "history empty": text("history.csv", ""),
     "history cut in a line": text("history.csv", ",".join(COLUMNS) + "\n1.0,1.0,1."),
     "history with text": rows(lambda lines: [lines[0], *(line.replace("1.0", "one") for line in lines[1:])]),
+    "history with numbers beyond float32": rows(lambda lines: [lines[0], *(line.replace("1.0", "1e308") for line in lines[1:])]),
     "history with another count of columns": rows(lambda lines: [lines[0], *(line + ",1.0" for line in lines[1:])]),
     "history with other columns": rows(lambda lines: ["a,b,c,d,e,f,g", *lines[1:]]),
     "history with a column missing": rows(lambda lines: [line.rsplit(",", 1)[0] for line in lines]),
