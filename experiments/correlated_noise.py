@@ -1,13 +1,16 @@
-"""Noise that neighbours share: how many of them a blind spot should hide, on a synthetic stack and on wide-field images.
+"""Noise that neighbours share: how many of them a blind spot should hide, and how far apart the pixels should be that the network sees.
 
     python experiments/correlated_noise.py --data ../shared/data -o correlated_noise.json
 
 Synthetic: eight frames of the phantom (PSF sigma 1), its noise blurred by 0.7 pixels and scaled to 23 dB. Real: FMD's wide-field stack.
-PSNR in dB of the preset `fast` for each number of hidden pixels on each side and each PSF; beside it what "auto" measures and hides, and
-the Gaussian filter with the sigma that is best with the truth. A minute each on two cores; what the output holds already is not run again.
+PSNR in dB for each preset, stride, number of hidden pixels on each side and PSF; beside it what "auto" measures, the shipped network
+without a training, and the Gaussian filter with the sigma that is best with the truth. A minute each on two cores; what the output holds
+already is not run again.
 """
 
 import argparse
+import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -17,7 +20,8 @@ import scipy.ndimage
 from benchmark_real import quality, tasks
 
 import jaxdenoise as jd
-from jaxdenoise.correlation import correlated_reach, noise_autocorrelation
+from jaxdenoise.config import PRETRAINED
+from jaxdenoise.correlation import correlated_reach, noise_autocorrelation, noise_stride
 from jaxdenoise.synthetic import static_scene
 
 SIGMAS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # of the Gaussian filter
@@ -41,8 +45,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with fmd/{raw,gt}; without it the synthetic stack only")
     parser.add_argument("-o", "--output", type=Path, default=Path("correlated_noise.json"))
-    parser.add_argument("--hidden", type=int, nargs="+", default=[0, 1, 2, 3])
-    parser.add_argument("--sigmas", type=float, nargs="+", default=[1.0, 2.0, 3.0], help="of the PSF")
+    parser.add_argument("--presets", nargs="+", default=["fast", "best"])
+    parser.add_argument("--strides", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--hidden", type=int, nargs="+", default=[1])
+    parser.add_argument("--sigmas", type=float, nargs="+", default=[1.0], help="of the PSF")
     parser.add_argument("--only", default="", help="synthetic or WideField_BPAE_B")
     args = parser.parse_args()
     stacks = {"synthetic": (*synthetic(), synthetic_psnr)}
@@ -56,16 +62,20 @@ def main():
         blurred = {sigma: psnr(scipy.ndimage.gaussian_filter(noisy, (0, sigma, sigma)), truth) for sigma in SIGMAS}
         best = max(blurred, key=blurred.get)
         print(f"{name}: autocorrelation along y and x {np.asarray(noise_autocorrelation(noisy)).round(2).tolist()}")
-        print(f"auto hides {correlated_reach(noisy)}; noisy {psnr(noisy, truth):.2f}, Gaussian {blurred[best]:.2f} (sigma {best:g})")
-        for hidden in args.hidden:
-            for sigma in args.sigmas:
-                label = f"{name} hidden={hidden} psf={sigma:g}"
-                if label not in found:
-                    config = jd.TrainConfig(blind=(hidden, hidden))
-                    denoiser = jd.fit(jax.random.key(0), noisy, psf=jd.gaussian_psf(sigma), config=config)
-                    found[label] = psnr(jd.denoise(denoiser, noisy).denoised, truth)
-                    args.output.write_text(json.dumps(found, indent=1))
-                print(f"| {label} | {found[label]:.2f} |", flush=True)
+        print(f"auto: stride {noise_stride(noisy)}, hides {correlated_reach(noisy)}")
+        print(f"noisy {psnr(noisy, truth):.2f}, Gaussian {blurred[best]:.2f} (sigma {best:g})")
+        for stride in args.strides:
+            instant = jd.instant(noisy, config=jd.TrainConfig(network=dataclasses.replace(PRETRAINED, stride=stride)))
+            print(f"| {name} instant stride={stride} | {psnr(jd.denoise(instant, noisy).denoised, truth):.2f} |", flush=True)
+        for preset, stride, hidden, sigma in itertools.product(args.presets, args.strides, args.hidden, args.sigmas):
+            label = f"{name} {preset} stride={stride} hidden={hidden} psf={sigma:g}"
+            if label not in found:
+                network = dataclasses.replace(PRETRAINED, stride=stride)
+                config = jd.TrainConfig.preset(preset, network=network, blind=(hidden, hidden))
+                denoiser = jd.fit(jax.random.key(0), noisy, psf=jd.gaussian_psf(sigma), config=config)
+                found[label] = psnr(jd.denoise(denoiser, noisy).denoised, truth)
+                args.output.write_text(json.dumps(found, indent=1))
+            print(f"| {label} | {found[label]:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 from speed_filters import times_in_turn
 
 import jaxdenoise as jd
-from jaxdenoise import training
+from jaxdenoise import training, updates
 from jaxdenoise.problem import prepare
 
 KEY = jax.random.key(0)
@@ -28,9 +28,9 @@ def parts(config, problem):
     batch = training._draw_batch(KEY, 0, problem, config=config)
     patch = jax.tree.map(lambda leaf: leaf[:1], batch)
     one = dataclasses.replace(config, batch_size=1)
-    forward = jax.jit(lambda params: training.network_output(params, patch.visible, problem.scale, one))
-    loss = jax.jit(lambda params: training.batch_losses(params, patch, problem.scale, problem.psf, one))
-    gradients = jax.jit(lambda params: training.batch_gradients(params, patch, problem, one))
+    forward = jax.jit(lambda params: updates.network_output(params, patch.visible, problem.scale, one))
+    loss = jax.jit(lambda params: updates.batch_losses(params, patch, problem.scale, problem.psf, one))
+    gradients = jax.jit(lambda params: updates.batch_gradients(params, patch, problem, one))
     found, _ = gradients(state.params)
     update = jax.jit(lambda state: training.apply_gradients(state, found, 1.0, config))
 

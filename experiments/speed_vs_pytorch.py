@@ -38,7 +38,7 @@ from speed_filters import times_in_turn
 from torch.nn import functional as F
 
 import jaxdenoise as jd
-from jaxdenoise import prediction, sweeps, training
+from jaxdenoise import prediction, sweeps, training, updates
 from jaxdenoise.config import UNetConfig
 from jaxdenoise.problem import prepare
 
@@ -179,8 +179,8 @@ def published_procedure(args):
     yield measurement(f"the published procedure, {count:,} patches", "seconds", {"ours": times})
     ours = Ours(config, frames())
     one = dataclasses.replace(config, batch_size=1)
-    batch = training.draw_batch(KEY, 0, ours.problem, one)
-    gradients = jax.jit(training.batch_gradients, static_argnames="config")
+    batch = updates.draw_batch(KEY, 0, ours.problem, one)
+    gradients = jax.jit(updates.batch_gradients, static_argnames="config")
     operations = gradients.lower(ours.snapshot.state.params, batch, ours.problem, config=one).compile().cost_analysis()["flops"]
     factor = jnp.ones((8192, 8192), jnp.bfloat16)
     product = jax.jit(jnp.matmul)

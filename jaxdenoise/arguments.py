@@ -4,7 +4,7 @@ import argparse
 import math
 
 from jaxdenoise import __version__
-from jaxdenoise.config import PRECISIONS, PRESETS
+from jaxdenoise.config import INITS, PRECISIONS, PRESETS
 
 FILTERS = ("gaussian", "median", "box", "box3d", "wiener")
 BORDERS = ("reflect", "mirror", "nearest", "wrap", "constant")
@@ -31,6 +31,9 @@ def parser():
     verb.add_argument("-o", "--output", required=True, metavar="DIR", help="where <stem>_denoised.tif and <stem>_deconvolved.tif go")
     verb.add_argument("--model", metavar="RUN", help="a run folder: denoise with it instead of training")
     verb.add_argument("--save-model", metavar="RUN", help="keep the trained model in this folder")
+    verb.add_argument("--instant", action="store_true", help="do not train: use the network that comes with the package as it is")
+    verb.add_argument("--noise", type=_length, metavar="STD", help="with --instant: the noise in grey levels (default: estimated)")
+    _add_members(verb)
     verb.add_argument("--channels", choices=("together", "separate"), default="together", help="one model for all, or one for each")
     verb.add_argument("--dtype", choices=("same", "float32"), default="same", help="of the files written (default: the input's)")
     _add_format(verb)
@@ -44,6 +47,7 @@ def parser():
     verb.add_argument("input", nargs="+", metavar="INPUT", help="TIFF, OME-Zarr, PNG or JPEG; several of equal size train together")
     verb.add_argument("-o", "--output", required=True, metavar="RUN", help="the run folder")
     verb.add_argument("--channels", choices=("together", "separate"), default="together", help="one model for all, or one for each")
+    _add_members(verb)
     verb.add_argument("--resume", action="store_true", help="go on with a training that was interrupted")
     verb.add_argument(
         "--save-every", type=_seconds, default=10.0, metavar="SECONDS", help="between two states to resume from (default: 10)"
@@ -112,12 +116,17 @@ def _verb(verbs, name, text):
     return verb
 
 
-_PSF = "Gaussian's sigma in pixels (not its FWHM; default: 1.0), a measured PSF, none, or auto: chosen from the data, in twice the time"
+_PSF = "Gaussian's sigma in pixels (not its FWHM; default: 1.0), a measured PSF, none, or auto: chosen from the data, in 2.2 times the time"
 
 
 def _add_training(verb, *, psf=None, psf_help=_PSF):
     group = verb.add_argument_group("training")
-    group.add_argument("--preset", choices=PRESETS, default="fast", help="fast: about a minute on two cores; paper: as published")
+    group.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="fast",
+        help="fast: a minute on two cores; best: a pretrained start, fitted; paper: as published",
+    )
     group.add_argument("--psf", default=psf, metavar="SIGMA|FILE|none|auto", help=psf_help)
     group.add_argument("--background", type=_background, metavar="auto|VALUE", help="grey level of no light (default: auto)")
     group.add_argument(
@@ -126,6 +135,13 @@ def _add_training(verb, *, psf=None, psf_help=_PSF):
         metavar="auto|N|Y,X",
         help="pixels that a blind spot hides on each side, for noise that neighbours share (default: auto, as far as they do)",
     )
+    group.add_argument(
+        "--stride",
+        type=_stride,
+        metavar="auto|N",
+        help="the network sees every N-th row and column as an image of its own, for such noise (default: auto, as needed)",
+    )
+    group.add_argument("--init", choices=INITS, help="weights to start from; beside pretrained ones a model from random weights is shown")
     group.add_argument("--epochs", type=_positive, metavar="N")
     group.add_argument("--patch-size", type=_positive, metavar="PIXELS")
     group.add_argument("--batch-size", type=_positive, metavar="N")
@@ -135,6 +151,11 @@ def _add_training(verb, *, psf=None, psf_help=_PSF):
     group.add_argument("--symmetries", type=int, choices=(1, 2, 4, 8), help="predictions averaged a pixel: quality against time")
     _add_seed(group)
     _add_axes(verb)
+
+
+def _add_members(verb):
+    text = "models of an ensemble, whose mean is taken; how they disagree is written too (default: 1)"
+    verb.add_argument("--members", type=_positive, default=1, metavar="N", help=text)
 
 
 def _add_optics(verb):
@@ -217,6 +238,10 @@ def _width(text, kind, holds, expected):
 
 def _background(text):
     return text if text == "auto" else _number(text, float, math.isfinite, "'auto' or a grey level")
+
+
+def _stride(text):
+    return text if text == "auto" else _positive(text)
 
 
 def _reach(text):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdenoise import checkpoint, sweeps
+from jaxdenoise import checkpoint, storage, sweeps
+from jaxdenoise.errors import one_line
 
 
 def folder(path, index):
@@ -28,7 +29,7 @@ def write_scores(path, progress):
         index: {"seconds": one.seconds, "errors": {epoch: errors.tolist() for epoch, errors in one.errors.items()}}
         for index, one in progress.items()
     }
-    checkpoint.replace_text(Path(path) / checkpoint.CANDIDATES / "scores.json", json.dumps(scores) + "\n")
+    storage.replace_text(Path(path) / checkpoint.CANDIDATES / "scores.json", json.dumps(scores) + "\n")
 
 
 def load(path, config, count):
@@ -50,5 +51,5 @@ def load(path, config, count):
     except checkpoint.CheckpointError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise checkpoint.CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {checkpoint.one_line(error)})") from error
+        raise checkpoint.CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {one_line(error)})") from error
     return found

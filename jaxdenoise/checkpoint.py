@@ -11,9 +11,7 @@ Everything appears by rename. Reading executes nothing: JSON, CSV and arrays onl
 """
 
 import csv
-import hashlib
 import json
-import os
 import re
 import shutil
 import warnings
@@ -26,19 +24,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import __version__, training
+from jaxdenoise import __version__, errors, storage, training
 from jaxdenoise.config import ConfigError, TrainConfig
 from jaxdenoise.problem import Scale
+from jaxdenoise.storage import CheckpointError
 
 CANDIDATES = "candidates"
 FORMAT = 1  # of the folder; raised when an older reader would misread it
 _KEPT = 2  # states to resume from, in case that the last one cannot be read
 _COLUMNS = ("epoch", "learning_rate", "train_loss", "data_loss", "positivity_loss", "validation_loss", "chosen")  # of history.csv
-_SUMS = "SHA256SUMS"  # among the arrays, of their files: orbax keeps no checksum of the numbers themselves
-
-
-class CheckpointError(ValueError):
-    """A run folder that cannot be read or written."""
 
 
 def save(path, denoiser, *, notes=None, overwrite=False):
@@ -65,7 +59,7 @@ def save(path, denoiser, *, notes=None, overwrite=False):
     }
     write_config(path, denoiser.config, psf_shape=denoiser.psf.shape, notes=notes)
     write_history(path, denoiser.history)
-    _save_arrays(path / "weights", arrays)
+    storage.save_arrays(path / "weights", arrays)
     for folder in _resumable(path):
         shutil.rmtree(folder)
 
@@ -98,7 +92,7 @@ def load(path, *, weights=None):
         "psf": jax.ShapeDtypeStruct(tuple(header["psf_shape"]), jnp.float32),
         "scale": {name: scalar for name in Scale._fields},
     }
-    arrays = _load_arrays(_weights(path), abstract)
+    arrays = storage.load_arrays(_weights(path), abstract)
     scale = Scale(**arrays.pop("scale"))
     if not 0 < scale.std < np.inf:
         raise CheckpointError(f"{path / 'weights'}: the standard deviation of the images cannot be {scale.std:g}; train again")
@@ -121,7 +115,7 @@ def clear(path):
     path = Path(path)
     for folder in [path / "weights", *_resumable(path)]:
         shutil.rmtree(folder, ignore_errors=True)
-    _remove_leftovers(path)
+    storage.remove_leftovers(path)
     for name in ("config.json", "history.csv"):
         (path / name).unlink(missing_ok=True)
 
@@ -141,7 +135,7 @@ def locked(path):
     except filelock.Timeout as error:
         raise CheckpointError(f"{path}: another process is training into this folder; wait for it or choose another one") from error
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({one_line(error)})") from error
+        raise CheckpointError(f"{path}: cannot be written ({errors.one_line(error)})") from error
     try:
         yield
     finally:
@@ -189,11 +183,11 @@ def _copied(snapshot):
 
 
 def save_snapshot(path, snapshot):
-    """Write the state to resume from after an epoch, into a run folder or a `candidate`'s; older ones go when this one is whole."""
+    """Write the state to resume from after an epoch into a run folder, or a `candidates.folder`; older ones go when it is whole."""
     path = Path(path)
     write_history(path, history_columns(snapshot.history))
     arrays = {"state": snapshot.state._asdict(), "best": snapshot.best, "lowest": snapshot.lowest}
-    _save_arrays(path / f"epoch-{len(snapshot.history):05d}", arrays)
+    storage.save_arrays(path / f"epoch-{len(snapshot.history):05d}", arrays)
     for _, folder in _unfinished(path)[:-_KEPT]:
         shutil.rmtree(folder)
 
@@ -212,7 +206,7 @@ def load_snapshot(path, config):
         if len(history) < epoch:
             raise CheckpointError(f"{path / 'history.csv'}: has {len(history)} epochs, the saved state {epoch}; the folder is damaged")
         try:
-            arrays = _load_arrays(folder, abstract)
+            arrays = storage.load_arrays(folder, abstract)
         except CheckpointError as error:
             warnings.warn(f"{error}; left out", stacklevel=2)
             continue
@@ -229,7 +223,7 @@ def write_config(path, config, *, psf_shape, notes=None):
         "notes": notes or {},
         "config": config.to_dict(),
     }
-    replace_text(Path(path) / "config.json", json.dumps(header, indent=2) + "\n")
+    storage.replace_text(Path(path) / "config.json", json.dumps(header, indent=2) + "\n")
 
 
 def read_config(path):
@@ -252,7 +246,7 @@ def read_config(path):
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {one_line(error)})") from error
+        raise CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {errors.one_line(error)})") from error
 
 
 def history_columns(rows):
@@ -264,7 +258,7 @@ def write_history(path, columns):
     """Write RUN/history.csv; numbers in full, so that reading gives the same bits."""
     lines = [",".join(columns)]
     lines += [",".join(repr(float(value)) for value in row) for row in zip(*columns.values(), strict=True)]
-    replace_text(Path(path) / "history.csv", "\n".join(lines) + "\n")
+    storage.replace_text(Path(path) / "history.csv", "\n".join(lines) + "\n")
 
 
 def read_history(path):
@@ -275,7 +269,7 @@ def read_history(path):
             names, *rows = csv.reader(lines)
         values = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {one_line(error)})") from error
+        raise CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {errors.one_line(error)})") from error
     if names and (not rows or not set(_COLUMNS) <= set(names)):
         raise CheckpointError(f"{file}: cannot be read (it lacks epochs, or one of the columns {', '.join(_COLUMNS)})")
     if np.any(np.isfinite(values) & (abs(values) > np.finfo(np.float32).max)):
@@ -293,84 +287,3 @@ def _resumable(path):
     """Folders of what is there to resume from."""
     candidates = path / CANDIDATES
     return [folder for _, folder in _unfinished(path)] + [candidates] * candidates.is_dir()
-
-
-def _save_arrays(folder, tree):
-    from orbax.checkpoint import v1 as ocp  # late: it takes a second to import
-
-    # Orbax would delete what is there before it writes: so it writes beside it, and two renames make the exchange.
-    folder = folder.absolute()
-    new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
-    try:
-        _remove_leftovers(folder.parent)
-        ocp.save(new, tree)
-        replace_text(new / _SUMS, "".join(_sums(new)))
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-    except Exception as error:  # a full disk is an OSError, or whatever tensorstore makes of it
-        raise CheckpointError(f"{folder}: cannot be written ({one_line(error)})") from error
-    finally:
-        _remove_leftovers(folder.parent)
-
-
-def _remove_leftovers(path):
-    """What a save that was killed or failed left beside its target; what it had moved aside goes back."""
-    for old in path.glob(".*.old"):
-        folder = path / old.name[1:-4]
-        if not folder.exists():
-            old.rename(folder)
-    for pattern in (".*.old", ".*.new", ".*.new.orbax-checkpoint-tmp*"):
-        for folder in path.glob(pattern):
-            shutil.rmtree(folder, ignore_errors=True)  # after an error orbax's threads may still be writing: the next save removes that
-
-
-def _load_arrays(folder, abstract):
-    from orbax.checkpoint import v1 as ocp
-
-    # Said for each array, so that a model saved on a GPU loads on a machine without one.
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), abstract)
-    try:
-        # What is wrong is found before orbax reads the numbers: when that fails, its threads write on the terminal for pages.
-        if (folder / _SUMS).is_file() and not set((folder / _SUMS).read_text().splitlines(keepends=True)) <= set(_sums(folder)):
-            raise ValueError("files are damaged or missing, says SHA256SUMS; copy the folder again")
-        if _shapes(ocp.metadata(folder.absolute()).metadata) != _shapes(abstract):
-            raise ValueError("the arrays do not fit config.json")
-        arrays = ocp.load(folder.absolute(), abstract)
-        if any(np.isnan(leaf).any() for leaf in jax.tree.leaves(arrays)):  # by NumPy, which compiles nothing
-            raise ValueError("the arrays hold NaN; train again")
-        return arrays
-    except Exception as error:  # orbax raises many kinds for a damaged folder
-        raise CheckpointError(f"{folder}: cannot be read ({type(error).__name__}: {one_line(error)})") from error
-
-
-def _sums(folder):
-    """A line for each file of the arrays, as ``sha256sum -c`` reads it."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != _SUMS)
-    return [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}\n" for file in files]
-
-
-def _shapes(tree):
-    return sorted((tuple(leaf.shape), str(leaf.dtype)) for leaf in jax.tree.leaves(tree))
-
-
-def replace_text(file, text):
-    """Write a text file so that it appears whole, by rename."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.unfinished")
-        try:
-            with temporary.open("w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())  # else a power cut could leave the new name with nothing in it
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be written ({one_line(error)})") from error
-
-
-def one_line(error):
-    return " ".join(str(error).split())[:200]

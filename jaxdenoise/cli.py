@@ -9,7 +9,7 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
-from jaxdenoise import __version__, arguments
+from jaxdenoise import __version__, arguments, errors
 
 
 def main(argv=None):
@@ -20,15 +20,15 @@ def main(argv=None):
         _keep_compiled_programs()
         with warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
-            warnings.showwarning = lambda message, *_: print(f"jaxdenoise: warning: {_one_line(message)}", file=sys.stderr)
+            warnings.showwarning = lambda message, *_: print(f"jaxdenoise: warning: {errors.one_line(message)}", file=sys.stderr)
             VERBS[args.verb](args)
     except (ValueError, OSError) as error:
-        print(f"jaxdenoise: error: {_one_line(error)}", file=sys.stderr)
+        print(f"jaxdenoise: error: {errors.one_line(error)}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # which is how JAX says it
+        if not errors.is_out_of_memory(error):
             raise
-        print(f"jaxdenoise: error: out of memory ({_one_line(error)[:200]}); give less at a time, or smaller sizes", file=sys.stderr)
+        print(f"jaxdenoise: error: out of memory ({errors.one_line(error)}); give less at a time, or smaller sizes", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"jaxdenoise: interrupted{f'; {interrupt}' if interrupt.args else ''}", file=sys.stderr)
@@ -53,30 +53,41 @@ def demo(args):
 
 def denoise(args):
     """Noisy files in, denoised and deconvolved files out."""
-    from jaxdenoise import images, runs
+    from jaxdenoise import images, members, results, runs
 
     options = {"form": args.format, "overwrite": args.overwrite}
-    outputs = [images.output_paths(args.input, args.output, suffix, **options) for suffix in ("denoised", "deconvolved")]
     if args.model and args.save_model:
         raise arguments.UsageError("--save-model keeps a new model; it does not go with --model")
+    if args.instant and (args.model or args.save_model or args.psf or args.na or args.members > 1):
+        raise arguments.UsageError("--instant takes no model, no PSF and no members: the network is used as it is")
+    if args.noise and not args.instant:
+        raise arguments.UsageError("--noise goes with --instant; a training measures the noise itself")
+    names = members.names(args)
+    outputs = {name: images.output_paths(args.input, args.output, name, **options) for name in members.outputs(names)}
     files = images.open_many(args.input, axes=args.axes)
     stored = (file.frames.size * (4 if args.dtype == "float32" else file.info.dtype.itemsize) for file in files)
-    images.check_space(args.output, 2 * sum(stored))
+    images.check_space(args.output, len(outputs) * sum(stored))
     channels = runs.channels(args, files)
-    stem = outputs[0][0].name.rsplit("denoised", 1)[0]
+    stem = outputs["denoised"][0].name.rsplit("denoised", 1)[0]
     reports = {name: _report_path(args, Path(args.output) / f"{stem}{name}{'_' if name else ''}report.html") for name in channels}
     if args.save_model:
         for name in channels:
             runs.refuse_run(Path(args.save_model) / name, overwrite=args.overwrite)
     with _progress(args.quiet) as bars:
-        models = [_model(args, name, own, bars) for name, own in channels.items()]
-        denoisers, files = [denoiser for denoiser, _ in models], zip(*channels.values(), strict=True)
+        models = [members.of_channel(args, name, own, bars) for name, own in channels.items()]
+        random = outputs.pop("random_start", [])
         first = None
-        for parts, *targets in zip(files, *outputs, strict=True):
-            results = runs.denoise_file(args, denoisers, parts, targets, bars)
-            first = first or results
-        for (name, own), (denoiser, choice), results in zip(channels.items(), models, first, strict=True):
-            _write_report(args, reports[name], own, denoiser, bars, results=results, sweep=choice)
+        for number, parts in enumerate(zip(*channels.values(), strict=True)):
+            targets = {name: paths[number] for name, paths in outputs.items()}
+            keep = bool(random) or (args.report and first is None)
+            found = results.denoise_file(args, [one.members for one, _ in models], parts, targets, bars, keep=keep)
+            first = first or found
+            if random:
+                beside, target = [[one.random_start] for one, _ in models], {"denoised": random[number]}
+                others = results.denoise_file(args, beside, parts, target, bars, keep=True)
+                results.compare_with_random(parts, found, others, bars)
+        for (name, own), (one, choice), kept in zip(channels.items(), models, first, strict=True):
+            _write_report(args, reports[name], own, one.members[0], bars, results=kept, sweep=choice)
 
 
 def train(args):
@@ -96,45 +107,22 @@ def train(args):
 
 def _train_into(args, run, files, report_path, bars):
     """Train on the files, or go on with it; the run folder, and the report unless its path is None."""
-    from jaxdenoise import checkpoint, runs
+    from jaxdenoise import checkpoint, members
 
     with checkpoint.locked(run):
-        if args.resume and checkpoint.has_model(run):
+        if args.resume and all(checkpoint.has_model(run / name) for name in members.wanted(args)):
             print(f"{run}: the training is complete; nothing to resume")
             return
-        stack = _stack(args, files, bars)
-        notes = runs.notes_of(args, stack)
-        resume = runs.resumable(args, run, notes) if args.resume else None
-        denoiser, choice = runs.train(args, stack, bars, psfs=runs.psfs_asked_for(args, files), run=run, notes=notes, resume=resume)
-        _say_choice(choice, bars)
-        checkpoint.save(run, denoiser, notes=runs.notes_of(args, stack, choice))
+        models, choice = members.train(args, run, files, bars)
         bars.say(f"wrote {run}")
-        _write_report(args, report_path, files, denoiser, bars, sweep=choice)
-
-
-def _model(args, name, files, bars):
-    """A model for the files of a channel, loaded or trained, and `runs.table` of a choice."""
-    from jaxdenoise import checkpoint, runs
-
-    if args.model:
-        own = Path(args.model) / name
-        return checkpoint.load(own if own.is_dir() else args.model, weights=args.weights), None
-    stack = _stack(args, files, bars)
-    denoiser, choice = runs.train(args, stack, bars, psfs=runs.psfs_asked_for(args, files))
-    _say_choice(choice, bars)
-    if args.save_model:
-        run = Path(args.save_model) / name
-        with checkpoint.locked(run):
-            checkpoint.clear(run)
-            checkpoint.save(run, denoiser, notes=runs.notes_of(args, stack, choice))
-    return denoiser, choice
+        _write_report(args, report_path, files, models.members[0], bars, sweep=choice)
 
 
 def sweep(args):
     """One model a PSF and seed, the table of their scores, the choice."""
     import numpy as np
 
-    from jaxdenoise import checkpoint, comparison, images, prediction, report, runs
+    from jaxdenoise import checkpoint, comparison, images, members, prediction, report, runs, storage
 
     folder, psfs = Path(args.output), runs.psfs_of(args.psf, several=True)
     file = folder / "sweep.json"
@@ -152,7 +140,7 @@ def sweep(args):
 
     noisy_psnr = judge(np.asarray(noisy.frames) for noisy in files)  # before the training, which a wrong reference should not cost
     with checkpoint.locked(folder), _progress(args.quiet) as bars:
-        stack = _stack(args, files, bars)
+        stack = members.stack_of(args, files, bars)
         found = runs.sweep(args, stack, bars, psfs=psfs)
         result = runs.table(found.models, list(psfs), found.chosen) | {"noisy_psnr": noisy_psnr}
         for model, row in zip(found.models, result["candidates"], strict=True):
@@ -164,7 +152,7 @@ def sweep(args):
             checkpoint.save(run, model.denoiser, notes=runs.notes_of(args, stack) | {"psf": row["psf"]})
             row["run"] = str(run)
             row["psnr"] = judge(prediction.denoise(model.denoiser, noisy.frames).denoised for noisy in files)
-        checkpoint.replace_text(file, json.dumps(result, indent=2) + "\n")
+        storage.replace_text(file, json.dumps(result, indent=2) + "\n")
         truth = None if reference is None else reference.frames
         _write_report(args, report_path, files, found.denoiser, bars, sweep=result, truth=truth)
     if args.json:
@@ -311,30 +299,8 @@ def _write_report(args, path, files, denoiser, bars, **options):
         bars.say(f"wrote {path}")
 
 
-def _stack(args, files, bars):
-    """What is trained on."""
-    from jaxdenoise import sampling
-
-    sources = [file.frames for file in files]
-    stack, pixels = sampling.training_stack(sources, seed=args.seed), sum(source.size for source in sources)
-    if stack.size < pixels:
-        bars.say(
-            f"learning from {len(stack)} random places of {stack.shape[1]} x {stack.shape[2]} pixels, {stack.size / pixels:.1%} of all"
-        )
-    return stack
-
-
-def _say_choice(choice, bars):
-    if choice is not None:
-        bars.say(f"PSF: sigma {choice['chosen']:g} pixels, the widest whose error is within one standard error of the lowest")
-
-
 def _pair(values):
     return " x ".join(f"{value:.2f}" for value in values)
-
-
-def _one_line(error):
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _keep_compiled_programs():

@@ -58,6 +58,18 @@ def correlated_reach(frames):
     return tuple(_LAGS if row.min() >= _SHARED else int(np.argmax(row < _SHARED)) for row in found)
 
 
+def noise_stride(frames):
+    """How many pixels apart those are that share hardly any noise: what `config.UNetConfig.stride` should be, at most 4. Host side.
+
+    Args:
+        frames: (N, H, W) array.
+
+    Returns:
+        1 where neighbours hardly share their noise, or where the frames are too small to tell.
+    """
+    return min(1 + max(correlated_reach(frames)), 4)
+
+
 _compiled = jax.jit(noise_autocorrelation, static_argnames="lags")
 
 

@@ -224,7 +224,7 @@ def _opener(path):
 def _open_picture(path, *, axes):
     content = path.read_bytes()
     if content.startswith(b"\x89PNG"):
-        with tiff.library_errors():  # libpng warns of interlaced files, which are in order
+        with tiff.quiet_readers():  # libpng warns of interlaced files, which are in order
             data = imagecodecs.png_decode(content)
     elif content.startswith(b"\xff\xd8"):
         # JPEG decoders make up what a file cut short lacks, so look for the end marker (FFD9) after the last start of

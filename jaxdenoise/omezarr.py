@@ -6,6 +6,7 @@ NumPy on the host; JAX is never imported here, and tensorstore not before a file
 import math
 import os
 import shutil
+import time
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,7 +103,16 @@ def create(path, info, shape, dtype, *, zarr_format=None, overwrite=False):
                 (temporary / file).write_text(content)
             _put_in_place(temporary, target, overwrite)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
+
+
+def _remove(folder):
+    """Remove a folder into which tensorstore's threads may still be writing what an interrupt cut short."""
+    for _ in range(100):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.05)
 
 
 class _Pixels:

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import convolution, patches
+from jaxdenoise import convolution, errors, patches
 from jaxdenoise.hotpixels import replace_hot_pixels
 from jaxdenoise.problem import check_levels, checked_stack
 from jaxdenoise.psf import check_psf_fits, convolve, trimmed
-from jaxdenoise.training import network_output
+from jaxdenoise.updates import network_output
 
 _TILE = 512  # pixels of the result a side, by default
 _RUNS = 8  # of the network in one call of the device
@@ -143,7 +143,7 @@ def _tile(frames, n, corner, core, margin):
 
 def _smaller(error, size, multiple):
     """Half the size of a tile that the device had no memory for; any other error is raised again."""
-    if "RESOURCE_EXHAUSTED" not in str(error) or size <= multiple:
+    if not errors.is_out_of_memory(error) or size <= multiple:
         raise error
     smaller = max(size // 2 // multiple * multiple, multiple)
     warnings.warn(f"the device has no memory for tiles of {size} pixels; going on with {smaller}", stacklevel=3)
@@ -181,7 +181,7 @@ def core_size(frame_shape, tile_size, network, psf):
     multiple, margin = network.multiple, halo(network, psf)
     needed = -(-max(frame_shape) // multiple) * multiple
     if tile_size is None:
-        return min(_TILE, needed)
+        return min(max(_TILE // multiple, 1) * multiple, needed)
     core = (int(tile_size) - 2 * margin) // multiple * multiple
     if core < multiple:
         smallest = 2 * margin + multiple

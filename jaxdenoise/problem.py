@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdenoise import blindspot, patches
-from jaxdenoise.correlation import correlated_reach
+from jaxdenoise.correlation import correlated_reach, noise_stride
 from jaxdenoise.hotpixels import replaced
 from jaxdenoise.psf import check_psf_fits, normalized_psf
 
@@ -54,11 +54,10 @@ def prepare(key, stack, *, psf, config, masks=1):
         masks: how many disjoint masks of held-out pixels, see `patches.held_out_masks`. The first validates.
 
     Returns:
-        `Problem`, and the config with its patch size made to fit the frames, and with what "auto" blind spots hide.
+        `Problem`, and the config with its patch size made to fit the frames, and with what is "auto" of blind spots and stride.
     """
     stack = replaced(checked_stack(stack))
     psf = _square(normalized_psf(psf))
-    config = _fit_patch(config, stack.shape[1:], psf.shape)
     background = estimate_background(stack) if config.background == "auto" else config.background
     frames = stack - np.float32(background)
     mean, std = float(frames.mean(dtype=np.float64)), float(frames.std(dtype=np.float64))
@@ -66,8 +65,10 @@ def prepare(key, stack, *, psf, config, masks=1):
         raise ValueError(f"the images are constant (every pixel is {stack.flat[0]:g}): there is nothing to learn")
     if std < 1 / _LARGEST:
         raise ValueError(f"the pixels' standard deviation of {std:.3g} is too small for the squares of float32; multiply the images")
+    config = dataclasses.replace(config, network=strided(config.network, frames))
+    config = _fit_patch(config, stack.shape[1:], psf.shape)
     if config.blind == "auto":
-        config = dataclasses.replace(config, blind=_correlated_reach(frames, config.patch_size))
+        config = dataclasses.replace(config, blind=_correlated_reach(frames, config.patch_size, config.network.apart))
     if blindspot.spacing(config.density, config.hidden) > config.patch_size and any(config.hidden):
         raise ValueError(f"blind spots that hide {config.hidden} pixels on each side do not fit into patches of {config.patch_size} pixels")
     scale = Scale(*(jnp.float32(v) for v in (background, mean, std)))
@@ -75,8 +76,17 @@ def prepare(key, stack, *, psf, config, masks=1):
     return Problem(training, held_out, validation, scale, jnp.asarray(psf)), config
 
 
-def _correlated_reach(frames, patch_size):
-    reach = tuple(min(n, (patch_size - 2) // 4) for n in correlated_reach(frames))  # as far as they fit
+def strided(network, frames):
+    """The `UNetConfig` with what its stride "auto" is for these frames (N, H, W). Host side."""
+    if network.stride != "auto":
+        return network
+    stride = min(noise_stride(frames), max(1, min(frames.shape[1:]) // (16 * network.multiple)))  # parts of 16 pixels at least
+    return dataclasses.replace(network, stride=stride)
+
+
+def _correlated_reach(frames, patch_size, stride):
+    # Up to the next pixel that the network sees: weakly as it shares the noise, a training would learn it. And as far as they fit.
+    reach = tuple(min(-(-n // stride) * stride, (patch_size - 2) // 4) for n in correlated_reach(frames))
     if any(reach):
         rows, columns = (2 * n + 1 for n in reach)
         warnings.warn(f"neighbouring pixels share their noise: each blind spot hides {rows} x {columns} pixels", stacklevel=4)
@@ -135,7 +145,7 @@ def _fit_patch(config, frame_shape, psf_shape):
     check_psf_fits(psf_shape, frame_shape)
     multiple = config.network.multiple
     largest = min(frame_shape) // multiple * multiple
-    wanted = max(config.patch_size, -(-max(psf_shape) // multiple) * multiple)
+    wanted = -(-max(config.patch_size, *psf_shape) // multiple) * multiple
     if largest < max(8, 2 * multiple):
         raise ValueError(f"frames of {frame_shape[0]}x{frame_shape[1]} pixels are too small to train on; at least 8x8 are needed")
     return dataclasses.replace(config, patch_size=min(wanted, largest))

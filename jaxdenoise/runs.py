@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -19,8 +19,7 @@ from jaxdenoise.config import TrainConfig
 from jaxdenoise.problem import prepare
 from jaxdenoise.psf import gaussian_psf, normalized_psf, trimmed
 
-_KEPT = 2**23  # pixels of a file whose results are kept for the report, which denoises its examples again of a larger one
-_CHANGES = ("epochs", "batch_size", "background", "blind", "weights", "precision", "symmetries")  # flags that are fields
+_CHANGES = ("init", "epochs", "batch_size", "background", "blind", "weights", "precision", "symmetries")  # flags that are fields
 _WIDEST = 200  # sigma of a Gaussian PSF in pixels
 
 
@@ -101,39 +100,6 @@ def _numbers_by_channel(path, info):
     return [own.ravel().tolist() for own in np.moveaxis(numbers, names.index("C"), 0)]
 
 
-def denoise_file(args, denoisers, parts, targets, bars):
-    """Denoise a file tile by tile into two others, `targets`, which appear when they are whole.
-
-    Args:
-        args: the parsed command line.
-        denoisers: list of `training.Denoiser`, one a part.
-        parts: list of `images.ImageFile`, the frames of the file that each of them denoises.
-        targets: paths of the denoised and the deconvolved images.
-        bars: `progress.Bars` or `progress.Silence`.
-
-    Returns:
-        List of the parts' `prediction.Denoised` for a report, or of None where there is none, or they are too large to be kept.
-    """
-    dtype = None if args.dtype == "same" else args.dtype
-    kept = [_empty(part.frames.shape) if args.report and part.frames.size <= _KEPT else None for part in parts]
-    with ExitStack() as opened:
-        stores = [opened.enter_context(images.create(path, parts[0].info, dtype=dtype, overwrite=args.overwrite)) for path in targets]
-        on_tile = bars.predicting(Path(targets[0]).name)
-        for denoiser, part, own in zip(denoisers, parts, kept, strict=True):
-            for (n, *place), results in prediction.tiles(denoiser, part.frames, tile_size=args.tile_size, on_tile=on_tile):
-                for store, values in zip(stores, results, strict=True):
-                    store[part.frames.numbers[n], *place] = values
-                for array, values in zip(own or (), results, strict=bool(own)):
-                    array[n, *place] = values
-    for path in targets:
-        bars.say(f"wrote {path}")
-    return kept
-
-
-def _empty(shape):
-    return prediction.Denoised(*(np.empty(shape, np.float32) for _ in prediction.Denoised._fields))
-
-
 def sweep(args, stack, bars, *, psfs):
     """The `sweeps.Sweep` that the flags of the verb `sweep` ask for; arguments as of `train`."""
     config, halving = config_of(args), sweeps.HALVING if args.halving else ()
@@ -178,8 +144,8 @@ def config_of(args):
     changes = {name: getattr(args, name) for name in _CHANGES}
     changes = {name: value for name, value in changes.items() if value is not None}
     config = TrainConfig.preset(args.preset, **changes)
-    if args.filters is not None:
-        config = dataclasses.replace(config, network=dataclasses.replace(config.network, filters=args.filters))
+    network = {name: getattr(args, name) for name in ("filters", "stride") if getattr(args, name) is not None}
+    config = dataclasses.replace(config, network=dataclasses.replace(config.network, **network))
     return dataclasses.replace(config, patch_size=args.patch_size) if args.patch_size is not None else config
 
 

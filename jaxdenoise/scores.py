@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import blindspot, patches, training
+from jaxdenoise import blindspot, patches, updates
 from jaxdenoise.calibration import noise_level
 from jaxdenoise.filters import gaussian_filter
 from jaxdenoise.noise import estimate_noise
@@ -81,7 +81,7 @@ def model_errors(params, psf, patch, scale, config):
         config: `TrainConfig`, static.
     """
     inputs = jnp.stack([patch.visible, patch.visible + _SHARE * patch.noise])
-    denoised, noisier = jax.vmap(convolve, (0, None))(training.network_output(params, inputs, scale, config), psf)
+    denoised, noisier = jax.vmap(convolve, (0, None))(updates.network_output(params, inputs, scale, config), psf)
 
     def total(values):
         return jnp.sum(jnp.where(patch.scored, values, 0)) / scale.std**2

@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import scores, training
+from jaxdenoise import scores, training, updates
 from jaxdenoise.calibration import CORRELATED, noise_level
 from jaxdenoise.config import TrainConfig
+from jaxdenoise.errors import is_out_of_memory
 from jaxdenoise.problem import prepare
 from jaxdenoise.psf import normalized_psf, psf_sigma
 
@@ -130,7 +131,7 @@ def sweep(key, stack, *, psfs, seeds=1, config=None, halving=(), together=None, 
     covering = scores.covering(key, problem, config)
     resume, stages = resume or {}, _stages(halving, config.epochs, len(psfs))
     running = [
-        _Running(psf, seed, _key(key, seed), config, resume.get((psf, seed), Progress()))
+        _Running(psf, seed, _key(key, seed), config, problem, resume.get((psf, seed), Progress()))
         for psf in range(len(psfs))
         for seed in range(seeds)
     ]
@@ -169,9 +170,9 @@ def epochs_in_all(halving, epochs, count):
 class _Running:
     """A model in training."""
 
-    def __init__(self, psf, seed, key, config, progress=Progress()):  # noqa: B008 (never changed)
+    def __init__(self, psf, seed, key, config, problem, progress=Progress()):  # noqa: B008 (never changed)
         self.psf, self.seed, self.key = psf, seed, key
-        self.snapshot = progress.snapshot or training.start(key, config)
+        self.snapshot = progress.snapshot or training.start(key, config, problem)
         self.errors, self.seconds = dict(progress.errors), progress.seconds
 
     def params(self, config):
@@ -207,7 +208,7 @@ def _train(running, problem, psfs, config, until, together, on_epoch):
 
 def _fewer(error, count):
     """Half the models that the device had no memory for; any other error is raised again."""
-    if "RESOURCE_EXHAUSTED" not in str(error):
+    if not is_out_of_memory(error):
         raise error
     warnings.warn(f"the device has no memory for {count} models at once; going on with fewer, the result is the same", stacklevel=4)
     return count // 2
@@ -237,7 +238,7 @@ def _run_epoch_together(group, problem, psfs, config):
 @partial(jax.jit, static_argnames=("config", "steps"), donate_argnames="states")
 def _steps_together(keys, states, psfs, problem, rate_scales, *, config, steps):
     def one(key, state, psf, rate_scale):
-        return training.take_steps(key, state, problem._replace(psf=psf), rate_scale, config=config, steps=steps)
+        return updates.take_steps(key, state, problem._replace(psf=psf), rate_scale, config=config, steps=steps)
 
     return jax.vmap(one)(keys, states, psfs, rate_scales)
 
@@ -245,7 +246,7 @@ def _steps_together(keys, states, psfs, problem, rate_scales, *, config, steps):
 @partial(jax.jit, static_argnames="config")
 def _validation_together(keys, params, psfs, problem, *, config):
     def one(key, params, psf):
-        return training.validation_losses(key, params, problem._replace(psf=psf), config=config)
+        return updates.validation_losses(key, params, problem._replace(psf=psf), config=config)
 
     return jax.vmap(one)(keys, params, psfs)
 

@@ -35,7 +35,7 @@ def open_image(path, *, axes=None):
     Raises:
         ImageError: the file is cut short, empty, RGB (without `axes`) or not numeric, or `axes` does not fit. A damaged file raises others.
     """
-    with library_errors() as complaints:
+    with quiet_readers() as complaints:
         tif = tifffile.TiffFile(path)
         array = None
         try:
@@ -115,7 +115,7 @@ class _Pages:
 
     def __getitem__(self, index):
         ranges = [range(*part.indices(length)) for part, length in zip(index, self.shape, strict=True)]
-        with library_errors():
+        with quiet_readers():
             if tuple(map(len, ranges)) == self.shape:
                 return self._series.asarray()  # on several threads
             *leading, rows, columns = ranges
@@ -208,7 +208,7 @@ def _is_whole(page):
 
 
 @contextmanager
-def library_errors():
+def quiet_readers():
     """Keep the logs of tifffile and imagecodecs off the terminal; yields the list that collects their error messages."""
     messages = []
 

@@ -1,7 +1,6 @@
-"""Training: the train step as one pure function, and `fit`, which drives it epoch by epoch.
+"""Training: `fit` drives `updates.train_step` epoch by epoch. Host side.
 
-The step runs on the device with the data resident there; only an epoch's summary comes back to the host. All randomness of a step is
-``fold_in(key, step)``: a training that was stopped and resumed is the one that was never stopped.
+The step runs on the device with the data resident there; only an epoch's summary comes back to the host.
 """
 
 import dataclasses
@@ -15,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import blindspot, convolution, losses, patches, unet
-from jaxdenoise.config import TrainConfig
+from jaxdenoise import convolution, errors, losses, pretrained, unet, updates
+from jaxdenoise.config import PRETRAINED, TrainConfig
 from jaxdenoise.optimizer import TrainState, apply_gradients, initial_state, learning_rate, plateau_factor
 from jaxdenoise.problem import Scale, prepare
-from jaxdenoise.psf import convolve
+from jaxdenoise.psf import gaussian_psf
 
 _PARTS = 4  # of a batch on CPU, at most: at once if there are as many cores
 _STEPS = 50  # that one call of a CPU takes at most: Ctrl-C waits for its end
@@ -75,96 +74,6 @@ class Denoiser:
         return getattr(self, self.config.weights)
 
 
-def network_output(params, images, scale, config):
-    """The deconvolved images z above the background: grey levels in, grey levels out.
-
-    Args:
-        params: network parameters.
-        images: (B, H, W) float32 above the background; H and W multiples of ``config.network.multiple``.
-        scale: `Scale`.
-        config: `TrainConfig`, static.
-
-    Returns:
-        (B, H, W) float32.
-    """
-    output = unet.apply(params, (images - scale.mean) / scale.std, config.network, precision=config.precision)
-    return output * (config.output_scale * scale.std) + scale.mean
-
-
-def batch_losses(params, batch, scale, psf, config):
-    """`losses.LossTerms` with one value a patch, (B,), of a `patches.Batch`."""
-    deconvolved = network_output(params, batch.visible, scale, config)
-    turned = jax.vmap(patches.apply_symmetry, (None, 0))(psf, batch.symmetry)
-    denoised = jax.vmap(convolve)(deconvolved, turned)
-    loss = partial(losses.total_loss, std=scale.std, positivity=config.positivity, variation=config.variation)
-    return jax.vmap(loss)(batch.noisy, batch.scored, deconvolved, denoised)
-
-
-def train_step(key, state, problem, rate_scale, *, config, parts=1):
-    """One optimiser step on one random batch. Pure; `jax.jit` it with ``config`` static and ``state`` donated.
-
-    Args:
-        key: the training's random key; the step folds its number in.
-        state: `TrainState`.
-        problem: `Problem`.
-        rate_scale: scalar factor on the scheduled learning rate.
-        config: `TrainConfig`, static.
-        parts: into how many the batch is cut, if it can be, which are computed one after the other, for less memory; static.
-
-    Returns:
-        The next `TrainState`, and `losses.LossTerms` of scalars, means over the batch.
-    """
-    batch = draw_batch(key, state.step, problem, config)
-    found = _in_parts(lambda part: batch_gradients(state.params, part, problem, config), batch, parts)
-    gradients, terms = jax.tree.map(lambda values: values.mean(axis=0), found)
-    return apply_gradients(state, gradients, rate_scale, config), terms
-
-
-def draw_batch(key, step, problem, config):
-    """The `patches.Batch` of a step (0-based, may be traced); arguments as of `train_step`."""
-    key = jax.random.fold_in(key, step)
-    return patches.training_batch(key, problem.frames, problem.held_out, batch_size=config.batch_size, **_patch_options(config))
-
-
-def batch_gradients(params, batch, problem, config):
-    """Gradients of the batch's mean loss, a pytree like ``params``, and its mean `losses.LossTerms`; arguments as of `train_step`."""
-
-    def loss(params):
-        # The published code sums the gradients of its virtual batch; Adam does not feel the factor between that and this mean.
-        terms = jax.tree.map(jnp.mean, batch_losses(params, batch, problem.scale, problem.psf, config))
-        return terms.total, terms
-
-    return jax.grad(loss, has_aux=True)(params)
-
-
-def _in_parts(function, batch, parts):
-    """What a function gives for each of some equal parts of a batch, at most ``parts``, stacked."""
-    parts = _equal_parts(len(batch.noisy), parts)
-    if parts == 1:  # no loop, see `convolution.fast_in_loops`
-        return jax.tree.map(lambda leaf: leaf[None], function(batch))
-    return jax.lax.map(function, jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch))
-
-
-def _equal_parts(size, most):
-    """Into how many equal parts, at most so many, something can be cut."""
-    return next(count for count in range(min(most, size), 0, -1) if size % count == 0)
-
-
-def validation_losses(key, params, problem, *, config, parts=1):
-    """Masked squared error over variance on each of the validation patches that ``key`` draws: (V,) float32.
-
-    Arguments as of `train_step`.
-    """
-    batch = patches.validation_batch(
-        key,
-        problem.validation,
-        problem.held_out,
-        batch_size=config.validation_patches,
-        **_patch_options(config),
-    )
-    return _in_parts(lambda part: batch_losses(params, part, problem.scale, problem.psf, config).data, batch, parts).reshape(-1)
-
-
 def is_chosen(losses, lowest, *, paired):
     """Whether an epoch's parameters replace those chosen so far.
 
@@ -202,13 +111,41 @@ def fit(key, stack, *, psf, config=None, resume=None, on_epoch=None):
     """
     config = config or TrainConfig()
     problem, config = prepare(key, stack, psf=psf, config=config)
-    snapshot = resume or start(key, config)
+    snapshot = resume or start(key, config, problem)
     parts = 1
     while len(snapshot.history) < config.epochs:
         snapshot, parts = run_epoch_in_memory(key, snapshot, problem, config, parts=parts)
         if on_epoch is not None:
             on_epoch(snapshot)
     return denoiser_of(snapshot, problem, config)
+
+
+def instant(stack, *, noise_std=None, config=None):
+    """The pretrained network as a model, without training on the images, for an answer at once.
+
+    Args:
+        stack: (N, H, W) or (H, W) array of any real dtype, in grey levels: the images that it is fitted to.
+        noise_std: the noise's standard deviation in grey levels, the root of its mean variance; by default estimated.
+        config: `TrainConfig`, of which only what concerns prediction counts.
+
+    Returns:
+        `Denoiser`, with a Gaussian PSF of sigma `pretrained.PSF_SIGMA` and no history.
+
+    Raises:
+        ValueError: as `fit`; a noise that is not positive.
+    """
+    if noise_std is not None and not 0 < noise_std < np.inf:
+        raise ValueError(f"instant: noise_std must be positive, in grey levels, not {noise_std}")
+    config = config or TrainConfig()
+    network = dataclasses.replace(PRETRAINED, stride=config.network.stride)
+    config = dataclasses.replace(config, network=network, init="pretrained", weights="last")
+    problem, config = prepare(jax.random.key(0), stack, psf=gaussian_psf(pretrained.PSF_SIGMA), config=config)
+    params = (
+        pretrained.fitted(problem, config)
+        if noise_std is None
+        else pretrained.parameters(problem.scale, jnp.float32(noise_std), config.output_scale)
+    )
+    return Denoiser(params, params, params, problem.psf, problem.scale, {}, config)
 
 
 def denoiser_of(snapshot, problem, config):
@@ -218,16 +155,14 @@ def denoiser_of(snapshot, problem, config):
     return Denoiser(snapshot.best, state.averaged, state.params, problem.psf, problem.scale, history, config)
 
 
-def start(key, config):
-    """The `Snapshot` before the first epoch."""
-    params = _init(jax.random.fold_in(key, 2**31), config.network)
+def start(key, config, problem=None):
+    """The `Snapshot` before the first epoch; without a `Problem`, to which pretrained weights are fitted, one of the same shapes."""
+    if config.init == "pretrained" and problem is not None:
+        params = pretrained.fitted(problem, config)
+    else:
+        params = _init(jax.random.fold_in(key, 2**31), config.network)
     best = jax.tree.map(jnp.copy, params)  # a copy, because the step is given its state's memory to write into
     return Snapshot(initial_state(params), best, jnp.full(config.validation_patches, jnp.inf), ())
-
-
-def _patch_options(config):
-    box = blindspot.spacing(config.density, config.hidden)
-    return {"patch_size": config.patch_size, "box": box, "radius": config.radius, "blind": config.hidden}
 
 
 @partial(jax.jit, static_argnames="config")
@@ -235,21 +170,10 @@ def _init(key, config):
     return unet.init(key, config)
 
 
-def take_steps(key, state, problem, rate_scale, *, config, steps, parts=1):
-    """Several `train_step`s; the `LossTerms` have a leading axis of steps, but for a single step. Pure; the keyword arguments static."""
-
-    def step(state, _):
-        return train_step(key, state, problem, rate_scale, config=config, parts=parts)
-
-    if steps == 1:  # no loop, see `convolution.fast_in_loops`
-        return step(state, None)
-    return jax.lax.scan(step, state, length=steps)
-
-
-_take_steps = jax.jit(take_steps, static_argnames=("config", "steps", "parts"), donate_argnames="state")
-_draw_batch = jax.jit(draw_batch, static_argnames="config")
+_take_steps = jax.jit(updates.take_steps, static_argnames=("config", "steps", "parts"), donate_argnames="state")
+_draw_batch = jax.jit(updates.draw_batch, static_argnames="config")
 _apply_gradients = jax.jit(apply_gradients, static_argnames="config", donate_argnames="state")
-_validation_losses = jax.jit(validation_losses, static_argnames=("config", "parts"))
+_validation_losses = jax.jit(updates.validation_losses, static_argnames=("config", "parts"))
 
 
 @partial(jax.jit, static_argnames="config", donate_argnames="total")
@@ -258,7 +182,7 @@ def _add_gradients(total, params, batch, indices, problem, config):
 
     def add(total, index):
         patch = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, index, 1), batch)
-        found = batch_gradients(params, patch, problem, config)
+        found = updates.batch_gradients(params, patch, problem, config)
         return jax.tree.map(lambda before, value: before + value / config.batch_size, total, found), None
 
     if len(indices) == 1:  # no loop, see `convolution.fast_in_loops`
@@ -273,7 +197,7 @@ def _step_by_patches(key, state, problem, rate_scale, config):
     does not depend on the number of cores.
     """
     batch = _draw_batch(key, state.step, problem, config=config)
-    parts = _equal_parts(config.batch_size, _PARTS)
+    parts = updates.equal_parts(config.batch_size, _PARTS)
     a_call = config.batch_size // parts if convolution.fast_in_loops(config.precision) else 1
 
     def summed(indices):
@@ -293,7 +217,7 @@ def steps_at_once(config):
     if jax.default_backend() != "cpu":
         return config.steps_per_epoch
     one_by_one = config.batch_size > 1 or not convolution.fast_in_loops(config.precision)
-    return 1 if one_by_one else _equal_parts(config.steps_per_epoch, _STEPS)
+    return 1 if one_by_one else updates.equal_parts(config.steps_per_epoch, _STEPS)
 
 
 def validation_key(key, epoch, config):
@@ -320,7 +244,7 @@ def run_epoch_in_memory(key, snapshot, problem, config, *, parts=1):
 
 def _more_parts(error, parts, config):
     """Twice as many parts of a batch as the device had no memory for; any other error is raised again."""
-    if "RESOURCE_EXHAUSTED" not in str(error) or parts >= max(config.batch_size, config.validation_patches):
+    if not errors.is_out_of_memory(error) or parts >= max(config.batch_size, config.validation_patches):
         raise error
     warnings.warn(f"the device has no memory for a batch in {parts} parts; going on with {2 * parts}, the result is the same", stacklevel=3)
     return 2 * parts

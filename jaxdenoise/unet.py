@@ -2,6 +2,9 @@
 
 Structure and parameter names follow the published DecoNoising network (Ronneberger's U-Net without batch norm): ``depth`` levels of two
 3x3 convolutions with ReLU, 2x2 max-pooling down, 2x2 transposed convolution up, skip connections, a 1x1 convolution out.
+
+With a ``stride`` each interleaved part of the image is an image of its own, in which noise that neighbours share is white (pixel-shuffle
+downsampling: Zhou et al., "When AWGN-based denoiser meets real noises", AAAI 2020; Lee, Son and Lee, "AP-BSN", CVPR 2022).
 """
 
 import flax.linen as nn
@@ -38,7 +41,24 @@ def apply(params, images, config, *, precision="float32"):
         raise ValueError(
             f"U-Net of depth {config.depth}: expected (N, H, W) with H and W multiples of {config.multiple}, got {images.shape}"
         )
-    return _UNet(config, convolution.resolve(precision)).apply({"params": params}, images[..., None])[..., 0]
+    seen = views(images, config.apart)
+    output = _UNet(config, convolution.resolve(precision)).apply({"params": params}, seen[..., None])[..., 0]
+    return _together(output, config.apart)
+
+
+def views(images, stride):
+    """Every stride-th row and column as images of their own: (N, H, W) to (N stride^2, H // stride, W // stride)."""
+    n, height, width = images.shape
+    height, width = height // stride * stride, width // stride * stride
+    parts = images[:, :height, :width].reshape(n, height // stride, stride, width // stride, stride).transpose(0, 2, 4, 1, 3)
+    return parts.reshape(-1, height // stride, width // stride)
+
+
+def _together(views, stride):
+    """The inverse of `views`."""
+    _, height, width = views.shape
+    images = views.reshape(-1, stride, stride, height, width).transpose(0, 3, 1, 4, 2)
+    return images.reshape(-1, height * stride, width * stride)
 
 
 class _UNet(nn.Module):

@@ -59,6 +59,9 @@ LIMITS = (
     ),
 )
 
+_SEEN = " The network saw every {} row and column as an image of its own."
+_STRIDES = {1: "", **{apart: _SEEN.format(ordinal) for apart, ordinal in enumerate(("second", "third", "fourth"), 2)}}
+
 
 class Finding(NamedTuple):
     """One check: `level` (FINE, CARE or STOP), a `title`, and a `text` with what was measured and what to do."""
@@ -111,11 +114,12 @@ def _independent_noise(noisy, config):
     measured = f"the noise's correlation between neighbouring pixels is {noisy.noise_correlation:.2f} (limit {CORRELATED})"
     if any(config.hidden):
         rows, columns = (2 * n + 1 for n in config.hidden)
+        apart = _STRIDES[config.network.apart]
         return Finding(
             CARE,
             "Neighbouring pixels share their noise",
             f"{_sentence(measured)} Each pixel was therefore learned without the {rows} x {columns} pixels around it: detail as fine as "
-            "that is lost. Noise that reaches further is still taken for signal.",
+            f"that is lost.{apart} Noise that reaches further is still taken for signal.",
         )
     if noisy.noise_correlation > CORRELATED:
         return Finding(

@@ -1,6 +1,8 @@
 import itertools
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import tifffile
 from skimage.metrics import peak_signal_noise_ratio
 
 import jaxdenoise as jd
-from jaxdenoise import checkpoint, cli, demo, progress, runs, sampling
+from jaxdenoise import checkpoint, cli, demo, progress, results, sampling
 from jaxdenoise.metadata import ImageInfo
 
 SMALL = ["--epochs", "1", "--filters", "2", "--patch-size", "16", "--batch-size", "1", "--symmetries", "1", "--no-report"]
@@ -194,7 +196,7 @@ def test_omezarr_in_and_out(images, capsys, zarr_format):
 
 def test_large_files_are_learned_from_in_part(images, capsys, monkeypatch):
     whole = run(capsys, "train", "noisy.tif", "-o", "whole", *SMALL)
-    monkeypatch.setattr(runs, "_KEPT", 0)
+    monkeypatch.setattr(results, "_KEPT", 0)
     monkeypatch.setattr(sampling.training_stack, "__kwdefaults__", {"pixels": 48 * 56 * 2})
     code, _, err = run(capsys, "denoise", "noisy.tif", "-o", "out", *WITH_REPORT)
     assert (whole[0], code) == (0, 0)
@@ -449,3 +451,48 @@ def test_compiled_programs_are_kept_where_the_user_can_write(tmp_path, monkeypat
     monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
     cli._keep_compiled_programs()
     assert os.environ.get("JAX_COMPILATION_CACHE_DIR") == (str(home / "jaxdenoise") if usable else None)
+
+
+def test_an_ensemble_is_written_kept_and_resumed(images, capsys):
+    options = ("--dtype", "float32", "--no-report")
+    assert run(capsys, "train", "noisy.tif", "-o", "run", "--members", "2", *SMALL)[0] == 0
+    assert (Path("run") / "member-2" / "config.json").exists()
+    assert run(capsys, "train", "noisy.tif", "-o", "run", "--members", "2", "--resume", *SMALL)[1].count("nothing to resume") == 1
+    assert run(capsys, "denoise", "noisy.tif", "-o", "a", "--model", "run", *options)[0] == 0
+    assert run(capsys, "denoise", "noisy.tif", "-o", "b", "--members", "2", *options, *SMALL)[0] == 0
+    single = [jd.denoise(jd.load(path), jd.read("noisy.tif").frames).denoised for path in ("run", "run/member-2")]
+    for folder in ("a", "b"):
+        np.testing.assert_allclose(tifffile.imread(f"{folder}/noisy_denoised.tif").ravel(), np.mean(single, axis=0).ravel(), rtol=1e-5)
+        apart = tifffile.imread(f"{folder}/noisy_disagreement.tif")
+        np.testing.assert_allclose(apart.ravel(), np.std(single, axis=0, ddof=1).ravel(), rtol=1e-3, atol=1e-3)
+    # A member that was not trained to its end is trained when the others are loaded.
+    before = (Path("run") / "weights" / "SHA256SUMS").read_text()
+    for folder in Path("run/member-2").iterdir():
+        shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+    assert run(capsys, "train", "noisy.tif", "-o", "run", "--members", "2", "--resume", *SMALL)[0] == 0
+    assert (Path("run") / "weights" / "SHA256SUMS").read_text() == before
+    np.testing.assert_array_equal(jd.denoise(jd.load("run/member-2"), jd.read("noisy.tif").frames).denoised, single[1])
+    # One model instead of two: the other is not left behind.
+    assert run(capsys, "train", "noisy.tif", "-o", "run", "--overwrite", *SMALL)[0] == 0
+    assert not Path("run/member-2").exists()
+
+
+def test_pretrained_weights_are_shown_beside_random_ones(images, capsys):
+    fast = ("--init", "pretrained", "--epochs", "1", "--patch-size", "16", "--symmetries", "1", "--no-report")
+    code, _, said = run(capsys, "denoise", "noisy.tif", "-o", "out", *fast)
+    assert code == 0
+    assert re.search(r"from pretrained and from random weights: results differ by \d+% of the noise", said)
+    assert [Path(path).name for path in written("out")] == ["noisy_deconvolved.tif", "noisy_denoised.tif", "noisy_random_start.tif"]
+    a, b = (tifffile.imread(f"out/noisy_{name}.tif").astype(float) for name in ("denoised", "random_start"))
+    assert np.abs(a - b).max() > 1
+
+
+def test_an_instant_result_needs_no_training(images, capsys):
+    assert run(capsys, "denoise", "noisy.tif", "-o", "out", "--instant", "--dtype", "float32")[0] == 0
+    frames = jd.read("noisy.tif").frames
+    result = jd.denoise(jd.instant(frames), frames).denoised
+    np.testing.assert_array_equal(tifffile.imread("out/noisy_denoised.tif").ravel(), result.ravel())
+    assert Path("out/noisy_report.html").exists()
+    told = ("--noise", "500", "--overwrite", "--dtype", "float32", "--no-report")
+    assert run(capsys, "denoise", "noisy.tif", "-o", "out", "--instant", *told)[0] == 0
+    assert tifffile.imread("out/noisy_denoised.tif").std() < result.std()

@@ -14,7 +14,7 @@ from flax import linen as nn
 from jax.scipy.signal import convolve2d
 from speed_filters import times_in_turn
 
-from jaxdenoise import convolution, training, unet
+from jaxdenoise import convolution, training, unet, updates
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.problem import prepare
 from jaxdenoise.psf import convolve, gaussian_psf
@@ -73,11 +73,11 @@ def test_a_scan_is_1_2_times_as_fast_as_steps_one_by_one_in_bfloat16(problem):
 
 
 def test_models_one_by_one_are_1_5_times_as_fast_as_vmapped_parameters(problem):
-    together = jax.jit(jax.vmap(lambda params, batch: training.batch_gradients(params, batch, problem, CONFIG), (0, None)))
-    alone = jax.jit(lambda params, batch: training.batch_gradients(params, batch, problem, CONFIG))
+    together = jax.jit(jax.vmap(lambda params, batch: updates.batch_gradients(params, batch, problem, CONFIG), (0, None)))
+    alone = jax.jit(lambda params, batch: updates.batch_gradients(params, batch, problem, CONFIG))
     models = [training.start(jax.random.key(seed), CONFIG).state.params for seed in range(4)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
-    batch = training.draw_batch(KEY, 0, problem, CONFIG)
+    batch = updates.draw_batch(KEY, 0, problem, CONFIG)
     assert times_as_fast(lambda: together(stacked, batch), lambda: [alone(params, batch) for params in models]) > 1.5
 
 

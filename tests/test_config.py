@@ -82,14 +82,14 @@ def test_json_brings_back_the_presets(config):
 def test_to_dict_writes_every_field_and_nothing_else():
     values = TrainConfig().to_dict()
     assert list(values) == [field.name for field in dataclasses.fields(TrainConfig)]
-    assert values["network"] == {"depth": 3, "filters": 32, "skip": "add"}
+    assert values["network"] == {"depth": 3, "filters": 32, "skip": "add", "stride": "auto"}
     assert "FRAMES_TO_SPARE" not in values
 
 
 @pytest.mark.parametrize(
     ("field", "published"),
     [
-        ("network", UNetConfig(depth=3, filters=64, skip="add")),
+        ("network", UNetConfig(depth=3, filters=64, skip="add", stride=1)),
         ("output_scale", 10),
         ("patch_size", 100),
         ("radius", 2),  # a 5x5 neighbourhood
@@ -118,15 +118,15 @@ def test_the_paper_preset_is_the_published_table(field, published):
 
 def test_the_paper_preset_has_the_published_grid():
     assert box_size(TrainConfig.paper().density) == round((100 * 100 / 312.5) ** 0.5) == 6
-    assert UNetConfig() == TrainConfig.paper().network
+    assert UNetConfig(stride=1) == TrainConfig.paper().network
 
 
 def test_presets():
-    assert PRESETS == ("fast", "paper")
+    assert PRESETS == ("fast", "best", "paper")
     assert TrainConfig.preset("fast") == TrainConfig()
     assert TrainConfig.preset("paper") == TrainConfig.paper()
     assert TrainConfig.preset("paper", epochs=7) == dataclasses.replace(TrainConfig.paper(), epochs=7)
-    with pytest.raises(ConfigError, match="preset must be one of fast, paper, not 'slow'"):
+    with pytest.raises(ConfigError, match="preset must be one of fast, best, paper, not 'slow'"):
         TrainConfig.preset("slow")
 
 

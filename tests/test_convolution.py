@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from jaxdenoise import convolution, training, unet
+from jaxdenoise import convolution, unet, updates
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.convolution import conv3x3, matmul
 from jaxdenoise.problem import Scale
@@ -96,7 +96,7 @@ def test_the_network_in_bfloat16_is_that_of_float32_to_its_rounding():
     images, scale = 100 + 10 * draw(2, 16, 24), Scale(0.0, 100.0, 10.0)
 
     def output(params, precision):
-        return training.network_output(params, images, scale, dataclasses.replace(config, precision=precision))
+        return updates.network_output(params, images, scale, dataclasses.replace(config, precision=precision))
 
     exact, coarse = output(params, "float32"), output(params, "bfloat16")
     assert not np.array_equal(exact, coarse)

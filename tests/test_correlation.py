@@ -5,7 +5,7 @@ import pytest
 import scipy.ndimage
 
 from jaxdenoise import correlation
-from jaxdenoise.correlation import correlated_reach, noise_autocorrelation
+from jaxdenoise.correlation import correlated_reach, noise_autocorrelation, noise_stride
 
 
 def white(*shape, seed=0):
@@ -48,6 +48,7 @@ def test_the_reach_follows_the_noise(sigmas, reach):
     image = cells(2, 256, 256) + 10 * filtered(white(2, 256, 256), sigmas)
     assert correlated_reach(image.astype(np.float32)) == reach
     assert correlated_reach((3000 + 40 * image).astype(np.uint16)) == reach
+    assert noise_stride(image.astype(np.float32)) == 1 + max(reach)
 
 
 def test_blocks_without_noise_do_not_count():

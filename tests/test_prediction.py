@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from jaxdenoise import convolution, prediction, training, unet
+from jaxdenoise import convolution, prediction, unet, updates
 from jaxdenoise.psf import gaussian_psf
 
 ASYMMETRIC = np.array([[0, 1, 2], [0, 5, 1], [0, 0, 1]], np.float32) / 10
@@ -30,7 +30,7 @@ def reference(denoiser, image):
     margin, config = prediction.halo(denoiser.config.network, denoiser.psf), denoiser.config
     extra = [-n % config.network.multiple for n in image.shape]
     wide = np.pad(image, [(margin, margin + e) for e in extra], mode="reflect") - denoiser.scale.background
-    network = jax.jit(training.network_output, static_argnames="config")
+    network = jax.jit(updates.network_output, static_argnames="config")
     z = network(denoiser.params, jnp.asarray(wide)[None], denoiser.scale, config=config)[0]
     z = np.asarray(z)[margin : margin + image.shape[0], margin : margin + image.shape[1]]
     s = scipy.ndimage.convolve(z.astype(np.float64), denoiser.psf, mode="mirror")
@@ -49,10 +49,11 @@ def test_equals_the_definition(make_denoiser, shape, psf, precision):
             assert_equal_to_rounding(got, expected, precision)
 
 
-@pytest.mark.parametrize("depth", [1, 3, 4])
+@pytest.mark.parametrize(("depth", "stride"), [(1, 1), (3, 1), (4, 1), (2, 3)])
 @pytest.mark.parametrize(("symmetries", "precision"), [(1, "float32"), (8, "float32"), (8, "bfloat16")])
-def test_tiles_leave_no_seams(make_denoiser, depth, symmetries, precision):
-    denoiser = with_changes(make_denoiser(depth=depth, psf=gaussian_psf(1.5), precision=precision), symmetries=symmetries)
+def test_tiles_leave_no_seams(make_denoiser, depth, stride, symmetries, precision):
+    denoiser = make_denoiser(depth=depth, stride=stride, psf=gaussian_psf(1.5), precision=precision)
+    denoiser = with_changes(denoiser, symmetries=symmetries)
     image = noisy((57, 93))
     whole = prediction.denoise_image(denoiser, image)
     for core in (8, 40):
@@ -213,3 +214,11 @@ def test_weights_are_chosen_by_the_configuration(make_denoiser):
     last = dataclasses.replace(denoiser, config=dataclasses.replace(denoiser.config, weights="last"))
     image = noisy((32, 32))
     assert np.abs(prediction.denoise(denoiser, image).denoised - prediction.denoise(last, image).denoised).max() > 1e-3
+
+
+def test_tiles_of_the_default_size_fit_any_stride(make_denoiser, monkeypatch):
+    denoiser, image = make_denoiser(depth=2, stride=3), noisy((70, 80))
+    whole = prediction.denoise(denoiser, image)
+    monkeypatch.setattr(prediction, "_TILE", 32)
+    for got, expected in zip(prediction.denoise(denoiser, image), whole, strict=True):
+        assert_equal_to_rounding(got, expected)

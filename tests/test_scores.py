@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdenoise import blindspot, patches, scores, sweeps, synthetic, training
+from jaxdenoise import blindspot, patches, scores, sweeps, synthetic, updates
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.problem import prepare
 from jaxdenoise.psf import convolve, gaussian_psf
@@ -97,12 +97,12 @@ def test_the_score_estimates_the_error_of_the_denoised_image(noise):
     noisy, clean = scene_with(noise)
     problem, config = prepare(KEY, noisy, psf=PSF, config=config, masks=4)
     covering = scores.covering(KEY, problem, config)
-    model = sweeps._Running(0, 0, KEY, config)
+    model = sweeps._Running(0, 0, KEY, config, problem)
     sweeps._train([model], problem, jnp.asarray(PSF)[None], config, 4, False, None)
     sweeps._score([model], problem, jnp.asarray(PSF)[None], covering, config, False)
     score = np.mean(model.errors[4])
 
-    deconvolved = training.network_output(model.params(config), covering.noisy, problem.scale, config)
+    deconvolved = updates.network_output(model.params(config), covering.noisy, problem.scale, config)
     denoised = np.asarray(jax.vmap(convolve, (0, None))(deconvolved, PSF))
     scored = np.asarray(covering.scored)
     everywhere = jnp.broadcast_to(clean, noisy.shape) - problem.scale.background

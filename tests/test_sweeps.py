@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from jaxdenoise import scores, sweeps, training
+from jaxdenoise import scores, sweeps, training, updates
 from jaxdenoise.psf import gaussian_psf
 
 KEY = jax.random.key(0)
@@ -41,7 +41,7 @@ def test_looped_and_vmapped_training_agree_after_twenty_steps(looped, together, 
         assert (a.psf, a.seed, a.epochs) == (b.psf, b.seed, 4)
         np.testing.assert_allclose(a.score, b.score, rtol=1e-4)
         # As a whole: Adam moves a single weight whose gradient is nothing but rounding as far as any other.
-        x, y = (training.network_output(m.denoiser.last, scene.noisy, m.denoiser.scale, tiny_config) for m in (a, b))
+        x, y = (updates.network_output(m.denoiser.last, scene.noisy, m.denoiser.scale, tiny_config) for m in (a, b))
         assert np.linalg.norm(x - y) < 1e-4 * np.linalg.norm(x)
         x, y = (ravel_pytree(m.denoiser.last)[0] for m in (a, b))
         assert np.linalg.norm(x - y) < 3e-4 * np.linalg.norm(x)  # measured 8e-5 at worst, the rest below 1e-6: room for other processors

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdenoise import blindspot, optimizer, patches, published, training, unet
+from jaxdenoise import blindspot, optimizer, patches, published, training, unet, updates
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.problem import Problem, Scale
 from jaxdenoise.psf import convolve, gaussian_psf, normalized_psf
@@ -137,11 +137,11 @@ def theirs(params, batch, scale, psf, config, *, double=False):
 @partial(jax.jit, static_argnames="config")
 def ours(params, batch, scale, psf, config):
     def loss(params):
-        terms = training.batch_losses(params, batch, scale, psf, config)
+        terms = updates.batch_losses(params, batch, scale, psf, config)
         return terms.total.mean(), tuple(terms)
 
     gradients, terms = jax.grad(loss, has_aux=True)(params)
-    z = training.network_output(params, batch.visible, scale, config)
+    z = updates.network_output(params, batch.visible, scale, config)
     s = jax.vmap(convolve)(z, jax.vmap(patches.apply_symmetry, (None, 0))(psf, batch.symmetry))
     return Results(z, s, terms, gradients)
 
@@ -212,7 +212,7 @@ def test_the_published_network_agrees_at_its_full_size():
     Of these millions of ReLUs one may lie within rounding of its kink, and then the two libraries take different sides of it.
     """
     config = TrainConfig.paper()
-    assert (config.network, config.patch_size) == (UNetConfig(depth=3, filters=64, skip="add"), 100)
+    assert (config.network, config.patch_size) == (UNetConfig(depth=3, filters=64, skip="add", stride=1), 100)
     case = *example(config, batch_size=1, brightness=2000), gaussian_psf(1.0, size=81), config
     compare(*case, gradient_tolerance=10 * TOLERANCE)
     compare_in_double(*case)
@@ -275,7 +275,7 @@ def test_three_train_steps_are_three_of_adam():
     state = training.TrainState(np.int32(0), first, optax.scale_by_adam().init(first), first)
     net = twin_network(first, config.network)
     adam = torch.optim.Adam(net.parameters(), lr=config.learning_rate)
-    step = jax.jit(training.train_step, static_argnames="config")
+    step = jax.jit(updates.train_step, static_argnames="config")
     sizes = {"patch_size": config.patch_size, "batch_size": config.batch_size}
     draw = jax.jit(partial(patches.training_batch, **sizes, box=blindspot.box_size(config.density), radius=config.radius))
     for number in range(3):

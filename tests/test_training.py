@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from jaxdenoise import optimizer, prediction, training
+from jaxdenoise import optimizer, prediction, training, updates
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.problem import estimate_background, prepare
 from jaxdenoise.psf import gaussian_psf
@@ -71,7 +71,7 @@ def test_best_averaged_and_last_are_told_apart(trained, scene, tiny_config):
     # The validation loss is that of the averaged weights, on patches that never change.
     problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     key = jax.random.fold_in(KEY, 2**31 + 2)
-    losses = training.validation_losses(key, denoiser.best, problem, config=config)
+    losses = updates.validation_losses(key, denoiser.best, problem, config=config)
     np.testing.assert_allclose(losses.mean(), denoiser.history["validation_loss"][chosen], rtol=1e-5)
 
 
@@ -110,7 +110,7 @@ def test_scanned_steps_equal_single_steps(scene, tiny_config):
 def test_a_step_patch_by_patch_is_the_step(scene, tiny_config, precision, batch_size):
     problem, config = prepare(KEY, scene.noisy, psf=PSF, config=change(tiny_config, batch_size=batch_size, precision=precision))
     state = training.start(KEY, config).state
-    whole, terms = training.train_step(KEY, state, problem, 0.5, config=config)
+    whole, terms = updates.train_step(KEY, state, problem, 0.5, config=config)
     by_patches, summed = training._step_by_patches(KEY, jax.tree.map(jnp.copy, state), problem, 0.5, config)
     np.testing.assert_allclose(summed, terms, rtol=1e-5)
     assert int(by_patches.step) == 1
@@ -122,9 +122,9 @@ def test_a_step_patch_by_patch_is_the_step(scene, tiny_config, precision, batch_
 def test_a_step_is_a_descent_direction_of_its_batch(scene, tiny_config):
     problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     state = training.start(KEY, config).state
-    after, terms = training.train_step(KEY, state, problem, 1.0, config=config)
+    after, terms = updates.train_step(KEY, state, problem, 1.0, config=config)
     assert int(after.step) == 1
-    _, again = training.train_step(KEY, state._replace(params=after.params), problem, 1.0, config=config)
+    _, again = updates.train_step(KEY, state._replace(params=after.params), problem, 1.0, config=config)
     assert again.total < terms.total
 
 
@@ -140,10 +140,10 @@ def test_held_out_pixels_are_no_targets(scene, tiny_config):
     problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     assert problem.held_out is not None
     state = training.start(KEY, config).state
-    _, clean = training.train_step(KEY, state, problem, 1.0, config=config)
+    _, clean = updates.train_step(KEY, state, problem, 1.0, config=config)
     assert 0.02 < float(problem.held_out.mean()) < 0.035
     everything = problem._replace(held_out=jnp.ones_like(problem.held_out))
-    _, none = training.train_step(KEY, state, everything, 1.0, config=config)
+    _, none = updates.train_step(KEY, state, everything, 1.0, config=config)
     assert clean.data > 0
     assert none.data == 0
 
@@ -196,10 +196,10 @@ def test_the_cosine_rises_and_falls_to_zero():
 def test_a_batch_in_parts_is_the_batch(scene, tiny_config, parts):
     config = change(tiny_config, precision="float32")
     problem, config = prepare(KEY, scene.noisy, psf=PSF, config=config)
-    step = jax.jit(training.train_step, static_argnames=("config", "parts"))
+    step = jax.jit(updates.train_step, static_argnames=("config", "parts"))
     whole, in_parts = (step(KEY, training.start(KEY, config).state, problem, 1.0, config=config, parts=n) for n in (1, parts))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6), in_parts, whole)
-    losses = [training.validation_losses(KEY, whole[0].params, problem, config=config, parts=n) for n in (1, parts)]
+    losses = [updates.validation_losses(KEY, whole[0].params, problem, config=config, parts=n) for n in (1, parts)]
     assert losses[1].shape == (config.validation_patches,)
     np.testing.assert_allclose(*losses, rtol=1e-5)
 

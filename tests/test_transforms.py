@@ -47,8 +47,8 @@ NO_GRADIENT = {
 }
 WIDTHS = {"sigma", "size"}  # the one option that may be given by position, as in scipy
 # These drive the device from the host or touch files; each is tested in its module's own tests.
-HOST = {"denoise", "fit", "load", "measure_psf", "read", "save", "sweep", "write"}
-CLASSES = {"Denoised", "Denoiser", "TrainConfig"}
+HOST = {"denoise", "fit", "instant", "load", "measure_psf", "read", "save", "sweep", "write"}
+CLASSES = {"Denoised", "Denoiser", "TrainConfig", "UNetConfig"}
 
 
 def test_no_public_name_is_forgotten():

@@ -209,9 +209,9 @@ def test_gradients_are_finite(images):
     assert by_images.shape == images.shape
 
 
-@pytest.mark.parametrize(("depth", "skip"), [(1, "add"), (2, "add"), (3, "concat"), (4, "add")])
-def test_the_radius_is_as_far_as_a_pixel_reaches(depth, skip):
-    config = UNetConfig(depth=depth, filters=1, skip=skip)
+@pytest.mark.parametrize(("depth", "skip", "stride"), [(1, "add", 1), (2, "add", 1), (3, "concat", 1), (4, "add", 1), (2, "add", 3)])
+def test_the_radius_is_as_far_as_a_pixel_reaches(depth, skip, stride):
+    config = UNetConfig(depth=depth, filters=1, skip=skip, stride=stride)
     # Positive means in place of all weights: nothing cancels, no ReLU and no maximum hides a bright enough pixel.
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, leaf.shape[-1] / leaf.size * (leaf.ndim == 4), np.float32), shapes(config))
     multiple, reach = config.multiple, config.radius + config.multiple
@@ -235,3 +235,23 @@ def test_an_image_moved_by_a_multiple_gives_a_moved_output():
     inner = np.s_[margin:-margin, margin:-margin]
     assert np.std(here[inner]) > 0
     np.testing.assert_allclose(np.roll(here, move, (0, 1))[inner], there[inner], atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_a_stride_is_the_network_on_each_interleaved_part(stride):
+    config = UNetConfig(depth=2, filters=4, stride=stride)
+    params = unet.init(jax.random.key(1), config)
+    images = jax.random.normal(jax.random.key(2), (2, 6 * stride, 8 * stride))
+    whole = unet.apply(params, images, config)
+    for row in range(stride):
+        for column in range(stride):
+            part = (slice(None), slice(row, None, stride), slice(column, None, stride))
+            alone = unet.apply(params, images[part], UNetConfig(depth=2, filters=4, stride=1))
+            np.testing.assert_allclose(whole[part], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_a_stride_widens_the_field_and_the_grid():
+    config = UNetConfig(depth=3, filters=4, stride=3)
+    assert (config.multiple, config.apart) == (12, 3)
+    assert config.radius == 3 * (UNetConfig(depth=3).radius - 3) + 11
+    assert UNetConfig(stride="auto").apart == 1

@@ -27,7 +27,7 @@ import tifffile
 
 from jaxdenoise import arguments, checkpoint, cli, images, runs, training
 
-SECONDS = 10  # for one command line
+SECONDS = 60  # for one command line: a hang, not a slow machine
 MEMORY = 16 * 2**30  # address space of the child, in bytes
 SMALL = "--epochs 3 --filters 2 --patch-size 16 --batch-size 1 --symmetries 1 --no-report"
 COLUMNS = ("epoch", "learning_rate", "train_loss", "data_loss", "positivity_loss", "validation_loss", "chosen")
@@ -396,6 +396,19 @@ WRONG = {
     "denoise and keep the model in a file": "denoise noisy.tif -o out --save-model file",
     "denoise and keep the model below a file": "denoise noisy.tif -o out --save-model file/run",
     "denoise and keep the model over a run": "denoise noisy.tif -o out --save-model good",
+    "instant with a model": "denoise noisy.tif -o out --instant --model good",
+    "instant with a PSF": "denoise noisy.tif -o out --instant --psf 1.2",
+    "instant with members": "denoise noisy.tif -o out --instant --members 2",
+    "instant that is to be kept": "denoise noisy.tif -o out --instant --save-model new",
+    "instant without noise": "denoise noisy.tif -o out --instant --noise 0",
+    "noise without instant": "denoise noisy.tif -o out --noise 10",
+    "a stride of none": "denoise noisy.tif -o out --stride 0",
+    "a stride too wide": "denoise noisy.tif -o out --stride 5",
+    "a stride that is no number": "train noisy.tif -o run --stride wide",
+    "no members": "denoise noisy.tif -o out --members 0",
+    "members that are no number": "train noisy.tif -o run --members some",
+    "pretrained weights of another network": "train noisy.tif -o run --init pretrained --filters 8",
+    "unknown weights to start from": "train noisy.tif -o run --init published",
     "denoise with two models": "denoise noisy.tif -o out --model good --save-model new",
     "denoise with a missing model": "denoise noisy.tif -o out --model nowhere",
     "denoise with a model that is a file": "denoise noisy.tif -o out --model file",

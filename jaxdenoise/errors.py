@@ -1,0 +1,11 @@
+"""What errors say. Needs no JAX."""
+
+
+def one_line(error):
+    """Its message without line breaks, at most 500 characters; its type where it says nothing."""
+    return " ".join(str(error).split())[:500] or type(error).__name__
+
+
+def is_out_of_memory(error):
+    """Whether an error is how JAX says that a device has no memory left, or Python that the machine has none."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error))

@@ -1,0 +1,69 @@
+"""The network that the package ships, trained on synthetic microscopy by `experiments/pretrain.py`.
+
+It was trained on images in units of their noise; `parameters` fits it to images by scaling its first and its last layer, which is how it is
+told the noise level.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdenoise import unet
+from jaxdenoise.calibration import noise_level
+from jaxdenoise.correlation import noise_autocorrelation
+
+PSF_SIGMA = 1.0  # pixels: its output convolved with this Gaussian is the denoised image
+SCALE = 4.0  # standard deviations of the noise that are 1 for the network
+_LEAST = 1e-3  # standard deviations of the images: noise that the network is told at least
+_FILE = Path(__file__).with_name("pretrained.npz")
+
+
+def write(path, params):
+    """Write parameters as float16, which rounds them to 11 bits, one array a file member."""
+    flat = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    with Path(path).open("wb") as stream:
+        np.savez(stream, **{name: np.asarray(leaf, np.float16) for name, leaf in flat.items()})
+
+
+def parameters(scale, noise_std, output_scale):
+    """The shipped parameters, for images of some scale and noise: a pytree of float32 arrays as of `unet.init`.
+
+    Args:
+        scale: `problem.Scale` of the images.
+        noise_std: the noise's standard deviation in grey levels, the root of its mean variance; scalar above 0.
+        output_scale: of `TrainConfig`.
+    """
+    params = {name: dict(leaves) if isinstance(leaves, dict) else leaves for name, leaves in _shipped().items()}
+    unit = SCALE * jnp.maximum(noise_std, _LEAST * scale.std)
+    first, last = params["down_convs_0"]["conv1"], params["conv_final"]
+    params["down_convs_0"] = params["down_convs_0"] | {"conv1": first | {"kernel": first["kernel"] * (scale.std / unit)}}
+    params["conv_final"] = jax.tree.map(lambda leaf: leaf * (unit / (output_scale * scale.std)), last)
+    return jax.tree.map(jnp.float32, params)
+
+
+def fitted(problem, config):
+    """`parameters` for a `problem.Problem` and `TrainConfig`, with the noise that the frames show to the network.
+
+    Of pixels that a stride has not quite made independent it is the noise at low frequencies, which is what there is to remove.
+    """
+    views = unet.views(problem.frames, config.network.apart)
+    variance, _ = noise_level(views)
+    if config.network.apart > 1 and min(views.shape[1:]) >= 16:
+        variance *= jnp.prod(1 + 2 * jnp.maximum(noise_autocorrelation(views, lags=1), 0))
+    return parameters(problem.scale, jnp.sqrt(jnp.maximum(variance, 0)), config.output_scale)
+
+
+@cache
+def _shipped():
+    params = {}
+    with np.load(_FILE, allow_pickle=False) as arrays:
+        for name in arrays.files:
+            *path, leaf = name.split("/")
+            place = params
+            for part in path:
+                place = place.setdefault(part, {})
+            place[leaf] = arrays[name].astype(np.float32)
+    return params

@@ -1,0 +1,119 @@
+"""The train step and its parts, from a random key to the next weights. Pure JAX: everything works under jit, vmap and grad.
+
+All randomness of a step is ``fold_in(key, step)``: a training that was stopped and resumed is the one that was never stopped.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jaxdenoise import blindspot, losses, patches, unet
+from jaxdenoise.optimizer import apply_gradients
+from jaxdenoise.psf import convolve
+
+
+def network_output(params, images, scale, config):
+    """The deconvolved images z above the background: grey levels in, grey levels out.
+
+    Args:
+        params: network parameters.
+        images: (B, H, W) float32 above the background; H and W multiples of ``config.network.multiple``.
+        scale: `Scale`.
+        config: `TrainConfig`, static.
+
+    Returns:
+        (B, H, W) float32.
+    """
+    output = unet.apply(params, (images - scale.mean) / scale.std, config.network, precision=config.precision)
+    return output * (config.output_scale * scale.std) + scale.mean
+
+
+def batch_losses(params, batch, scale, psf, config):
+    """`losses.LossTerms` with one value a patch, (B,), of a `patches.Batch`."""
+    deconvolved = network_output(params, batch.visible, scale, config)
+    turned = jax.vmap(patches.apply_symmetry, (None, 0))(psf, batch.symmetry)
+    denoised = jax.vmap(convolve)(deconvolved, turned)
+    loss = partial(losses.total_loss, std=scale.std, positivity=config.positivity, variation=config.variation)
+    return jax.vmap(loss)(batch.noisy, batch.scored, deconvolved, denoised)
+
+
+def train_step(key, state, problem, rate_scale, *, config, parts=1):
+    """One optimiser step on one random batch. Pure; `jax.jit` it with ``config`` static and ``state`` donated.
+
+    Args:
+        key: the training's random key; the step folds its number in.
+        state: `TrainState`.
+        problem: `Problem`.
+        rate_scale: scalar factor on the scheduled learning rate.
+        config: `TrainConfig`, static.
+        parts: into how many the batch is cut, if it can be, which are computed one after the other, for less memory; static.
+
+    Returns:
+        The next `TrainState`, and `losses.LossTerms` of scalars, means over the batch.
+    """
+    batch = draw_batch(key, state.step, problem, config)
+    found = _in_parts(lambda part: batch_gradients(state.params, part, problem, config), batch, parts)
+    gradients, terms = jax.tree.map(lambda values: values.mean(axis=0), found)
+    return apply_gradients(state, gradients, rate_scale, config), terms
+
+
+def draw_batch(key, step, problem, config):
+    """The `patches.Batch` of a step (0-based, may be traced); arguments as of `train_step`."""
+    key = jax.random.fold_in(key, step)
+    return patches.training_batch(key, problem.frames, problem.held_out, batch_size=config.batch_size, **_patch_options(config))
+
+
+def batch_gradients(params, batch, problem, config):
+    """Gradients of the batch's mean loss, a pytree like ``params``, and its mean `losses.LossTerms`; arguments as of `train_step`."""
+
+    def loss(params):
+        # The published code sums the gradients of its virtual batch; Adam does not feel the factor between that and this mean.
+        terms = jax.tree.map(jnp.mean, batch_losses(params, batch, problem.scale, problem.psf, config))
+        return terms.total, terms
+
+    return jax.grad(loss, has_aux=True)(params)
+
+
+def _in_parts(function, batch, parts):
+    """What a function gives for each of some equal parts of a batch, at most ``parts``, stacked."""
+    parts = equal_parts(len(batch.noisy), parts)
+    if parts == 1:  # no loop, see `convolution.fast_in_loops`
+        return jax.tree.map(lambda leaf: leaf[None], function(batch))
+    return jax.lax.map(function, jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch))
+
+
+def equal_parts(size, most):
+    """Into how many equal parts, at most so many, something can be cut."""
+    return next(count for count in range(min(most, size), 0, -1) if size % count == 0)
+
+
+def validation_losses(key, params, problem, *, config, parts=1):
+    """Masked squared error over variance on each of the validation patches that ``key`` draws: (V,) float32.
+
+    Arguments as of `train_step`.
+    """
+    batch = patches.validation_batch(
+        key,
+        problem.validation,
+        problem.held_out,
+        batch_size=config.validation_patches,
+        **_patch_options(config),
+    )
+    return _in_parts(lambda part: batch_losses(params, part, problem.scale, problem.psf, config).data, batch, parts).reshape(-1)
+
+
+def take_steps(key, state, problem, rate_scale, *, config, steps, parts=1):
+    """Several `train_step`s; the `LossTerms` have a leading axis of steps, but for a single step. Pure; the keyword arguments static."""
+
+    def step(state, _):
+        return train_step(key, state, problem, rate_scale, config=config, parts=parts)
+
+    if steps == 1:  # no loop, see `convolution.fast_in_loops`
+        return step(state, None)
+    return jax.lax.scan(step, state, length=steps)
+
+
+def _patch_options(config):
+    box = blindspot.spacing(config.density, config.hidden)
+    return {"patch_size": config.patch_size, "box": box, "radius": config.radius, "blind": config.hidden}
