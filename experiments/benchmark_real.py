@@ -29,6 +29,7 @@ from jaxdenoise.calibration import SIGMAS, calibrate, calibrate_gaussian, noise_
 from jaxdenoise.problem import estimate_background
 
 SIZES = (3, 5, 7)  # of the windows of median and box that are tried
+NEIGHBOURS = "best, neighbours"  # for the stack protocol, where each capture is denoised with two others of the same scene
 SEARCH = {"patch_size": 5, "patch_distance": 6, "fast_mode": True}  # of non-local means, as scikit-image's gallery has it
 
 
@@ -146,6 +147,7 @@ def instant(noisy, truth, protocol, seed):
 def methods(config):
     """Name to (function, whether it depends on the seed); `config` is of the row "deconoising"."""
     fast, winner = jd.TrainConfig(), jd.TrainConfig.preset("best")
+    near = dataclasses.replace(winner, network=dataclasses.replace(winner.network, neighbours=1))
     return {
         "raw": (lambda noisy, *_: (noisy, {}), False),
         "median 3": (lambda noisy, *_: (median(noisy, 3), {}), False),
@@ -167,6 +169,7 @@ def methods(config):
         "best random": (partial(network, config=dataclasses.replace(winner, init="random")), True),
         "best": (partial(network, config=winner), True),
         "best, 3 members": (partial(together, config=winner), True),
+        NEIGHBOURS: (partial(network, config=near), True),
     }
 
 
@@ -247,6 +250,8 @@ def main():
         changed = [args.preset, *([f"epochs={args.epochs}"] if args.epochs else []), *args.set] if name == "deconoising" else []
         label = " ".join([name, *changed])
         for task, noisy, truth, protocol in chosen:
+            if name == NEIGHBOURS and len(noisy) < 3:
+                continue
             runs = results.setdefault(task, {}).setdefault(label, {})
             for seed in range(args.seeds if seeded else 1):
                 if str(seed) in runs:

@@ -141,6 +141,12 @@ def _add_training(verb, *, psf=None, psf_help=_PSF):
         metavar="auto|N",
         help="the network sees every N-th row and column as an image of its own, for such noise (default: auto, as needed)",
     )
+    group.add_argument(
+        "--neighbours",
+        type=_whole,
+        metavar="K",
+        help="frames on each side, in time or depth, that the network sees too (default: 0); for what changes slowly",
+    )
     group.add_argument("--init", choices=INITS, help="weights to start from; beside pretrained ones a model from random weights is shown")
     group.add_argument("--epochs", type=_positive, metavar="N")
     group.add_argument("--patch-size", type=_positive, metavar="PIXELS")
@@ -151,6 +157,7 @@ def _add_training(verb, *, psf=None, psf_help=_PSF):
     group.add_argument("--symmetries", type=int, choices=(1, 2, 4, 8), help="predictions averaged a pixel: quality against time")
     _add_seed(group)
     _add_axes(verb)
+    verb.add_argument("--along", choices=tuple("TZS"), help="the axis of neighbouring frames (default: the only one)")
 
 
 def _add_members(verb):
@@ -196,6 +203,10 @@ def _add_json(verb):
 
 def _positive(text):
     return _number(text, int, lambda n: 1 <= n < 2**31, "a whole number from 1 to 2^31 - 1")
+
+
+def _whole(text):
+    return _number(text, int, lambda n: 0 <= n < 2**31, "a whole number")
 
 
 def _odd(text):

@@ -58,8 +58,8 @@ def denoise(args):
     options = {"form": args.format, "overwrite": args.overwrite}
     if args.model and args.save_model:
         raise arguments.UsageError("--save-model keeps a new model; it does not go with --model")
-    if args.instant and (args.model or args.save_model or args.psf or args.na or args.members > 1):
-        raise arguments.UsageError("--instant takes no model, no PSF and no members: the network is used as it is")
+    if args.instant and (args.model or args.save_model or args.psf or args.na or args.members > 1 or args.neighbours):
+        raise arguments.UsageError("--instant takes no model, no PSF, no members and no neighbours: the network is used as it is")
     if args.noise and not args.instant:
         raise arguments.UsageError("--noise goes with --instant; a training measures the noise itself")
     names = members.names(args)
@@ -67,7 +67,7 @@ def denoise(args):
     files = images.open_many(args.input, axes=args.axes)
     stored = (file.frames.size * (4 if args.dtype == "float32" else file.info.dtype.itemsize) for file in files)
     images.check_space(args.output, len(outputs) * sum(stored))
-    channels = runs.channels(args, files)
+    channels = members.channels(args, files)
     stem = outputs["denoised"][0].name.rsplit("denoised", 1)[0]
     reports = {name: _report_path(args, Path(args.output) / f"{stem}{name}{'_' if name else ''}report.html") for name in channels}
     if args.save_model:
@@ -92,11 +92,11 @@ def denoise(args):
 
 def train(args):
     """Training only: noisy files in, a run folder out."""
-    from jaxdenoise import images, runs
+    from jaxdenoise import images, members, runs
 
     run = Path(args.output)
     runs.refuse_run(run, overwrite=args.overwrite or args.resume)
-    channels = runs.channels(args, images.open_many(args.input, axes=args.axes))
+    channels = members.channels(args, images.open_many(args.input, axes=args.axes))
     reports = {name: _report_path(args, run / name / "report.html", overwrite=args.resume or args.overwrite) for name in channels}
     for name in channels:
         runs.refuse_run(run / name, overwrite=args.overwrite or args.resume)
@@ -122,7 +122,7 @@ def sweep(args):
     """One model a PSF and seed, the table of their scores, the choice."""
     import numpy as np
 
-    from jaxdenoise import checkpoint, comparison, images, members, prediction, report, runs, storage
+    from jaxdenoise import checkpoint, comparison, images, members, report, results, runs, storage
 
     folder, psfs = Path(args.output), runs.psfs_of(args.psf, several=True)
     file = folder / "sweep.json"
@@ -139,6 +139,7 @@ def sweep(args):
             return comparison.mean([comparison.compare(reference, frames, name=path) for path, frames in named])["psnr"]
 
     noisy_psnr = judge(np.asarray(noisy.frames) for noisy in files)  # before the training, which a wrong reference should not cost
+    files = members.rows(args, files)
     with checkpoint.locked(folder), _progress(args.quiet) as bars:
         stack = members.stack_of(args, files, bars)
         found = runs.sweep(args, stack, bars, psfs=psfs)
@@ -151,7 +152,7 @@ def sweep(args):
             checkpoint.clear(run)
             checkpoint.save(run, model.denoiser, notes=runs.notes_of(args, stack) | {"psf": row["psf"]})
             row["run"] = str(run)
-            row["psnr"] = judge(prediction.denoise(model.denoiser, noisy.frames).denoised for noisy in files)
+            row["psnr"] = judge(results.denoised(model.denoiser, noisy.frames) for noisy in files)
         storage.replace_text(file, json.dumps(result, indent=2) + "\n")
         truth = None if reference is None else reference.frames
         _write_report(args, report_path, files, found.denoiser, bars, sweep=result, truth=truth)

@@ -7,6 +7,7 @@ _MOST_CHANNELS = 2**13  # of the last level, and
 _MOST_PATCHES = 2**14  # at a time: far beyond any use, and the memory of any machine
 _WIDEST = 16  # pixels that a blind spot hides on each side
 _MOST_APART = 4  # pixels between those that a network sees
+_MOST_BESIDE = 8  # frames on each side
 _OF_SEVERAL_TYPES = {"background": (str, int, float), "blind": (str, tuple), "stride": (str, int)}
 
 
@@ -39,12 +40,14 @@ class UNetConfig:
         skip: how the skip connections join, "add" (published) or "concat".
         stride: the network sees every stride-th row and column as an image of its own, for noise that neighbours share; "auto" is 1 unless
             a training measures that they do.
+        neighbours: how many frames on each side the network sees beside the one that it denoises, in time or depth; 0 for none.
     """
 
     depth: int = 3
     filters: int = 64
     skip: str = "add"
     stride: int | str = "auto"
+    neighbours: int = 0
 
     def __post_init__(self):
         _check_types(self)
@@ -54,6 +57,7 @@ class UNetConfig:
         _check(self, "skip", self.skip in ("add", "concat"), "'add' or 'concat'")
         numbers = range(1, _MOST_APART + 1)
         _check(self, "stride", self.stride == "auto" or self.stride in numbers, f"'auto' or a whole number from 1 to {_MOST_APART}")
+        _check(self, "neighbours", 0 <= self.neighbours <= _MOST_BESIDE, f"from 0 to {_MOST_BESIDE}")
 
     @property
     def apart(self):
@@ -100,7 +104,7 @@ class TrainConfig:
         variation: weight of the total variation of the deconvolved image.
         averaging: decay of the exponential moving average of the weights a step; 0 averages nothing.
         validation: "frames" holds out the last frames, "pixels" holds out pixels that are never targets, "auto" takes frames when at
-            least ``FRAMES_TO_SPARE`` are there. A single frame always holds out pixels.
+            least ``FRAMES_TO_SPARE`` are there. A single frame, or a network that sees neighbouring frames, always holds out pixels.
         validation_fraction: share of the frames held out.
         validation_patches: patches a validation.
         validation_redraw: draw new validation patches each epoch (published) instead of keeping one set, whose losses can be compared.
@@ -164,9 +168,12 @@ class TrainConfig:
         _check(self, "validation_fraction", 0 < self.validation_fraction < 1, "between 0 and 1")
         _check(self, "init", self.init in INITS, "'random' or 'pretrained'")
         if self.init == "pretrained":
-            _check(self, "network", dataclasses.replace(self.network, stride="auto") == PRETRAINED, f"{PRETRAINED} for pretrained weights")
+            alone = dataclasses.replace(self.network, stride=PRETRAINED.stride, neighbours=0)
+            _check(self, "network", alone == PRETRAINED, f"{PRETRAINED} for pretrained weights")
         _check(self, "schedule", self.schedule in ("cosine", "plateau"), "'cosine' or 'plateau'")
         _check(self, "validation", self.validation in ("auto", "frames", "pixels"), "'auto', 'frames' or 'pixels'")
+        together = self.network.neighbours and self.validation == "frames"
+        _check(self, "validation", not together, "'auto' or 'pixels' for a network that sees neighbouring frames")
         _check(self, "weights", self.weights in ("best", "averaged", "last"), "'best', 'averaged' or 'last'")
         _check(self, "precision", self.precision in PRECISIONS, "'auto', 'float32' or 'bfloat16'")
         _check(self, "symmetries", self.symmetries in (1, 2, 4, 8), "1, 2, 4 or 8")

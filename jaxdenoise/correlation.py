@@ -6,6 +6,7 @@ import numpy as np
 
 _BLOCK = 16  # pixels: side of the blocks, of which the flattest are taken
 _SHARE = 0.15  # of the blocks that are taken
+_FEWEST = 6  # blocks a side: of fewer the flattest hold structure, and any structure looks like correlated noise
 _CORRELATED = 0.3  # of neighbours: noise that cameras leave white has less than 0.25 where images are crowded
 _SHARED = 0.1  # of pixels further away: with less they are not hidden
 _LAGS = 5
@@ -50,7 +51,7 @@ def correlated_reach(frames):
     Returns:
         (y, x); (0, 0) where neighbours hardly do, or where the frames are too small to tell.
     """
-    if min(frames.shape[1:]) < 2 * _BLOCK:
+    if min(frames.shape[1:]) < _FEWEST * _BLOCK:
         return 0, 0
     found = np.asarray(_compiled(frames))
     if found[:, 0].max() < _CORRELATED:

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdenoise import prediction
 from jaxdenoise.calibration import noise_level
-from jaxdenoise.problem import checked_stack
+from jaxdenoise.problem import checked_stack, row_length
 
 
 class Combined(NamedTuple):
@@ -37,13 +37,13 @@ def denoise(denoisers, stack, *, tile_size=None, on_tile=None):
     """
     frames = checked_stack(stack)
     results = Combined(*(np.empty_like(frames) for _ in Combined._fields))
-    for place, tile in tiles(denoisers, frames, tile_size=tile_size, on_tile=on_tile):
+    for place, tile in tiles(denoisers, frames, sequence=row_length(stack), tile_size=tile_size, on_tile=on_tile):
         for result, values in zip(results, tile, strict=True):
             result[place] = values
     return Combined(*(result.reshape(np.shape(stack)) for result in results))
 
 
-def tiles(denoisers, frames, *, tile_size=None, on_tile=None):
+def tiles(denoisers, frames, *, sequence=None, tile_size=None, on_tile=None):
     """`denoise` piece by piece: as `prediction.tiles`, but with a list of models, and `Combined` of each place."""
     if not denoisers:
         raise ValueError("an ensemble needs at least one model")
@@ -51,7 +51,8 @@ def tiles(denoisers, frames, *, tile_size=None, on_tile=None):
         raise ValueError("the models of an ensemble must have one network and one size of the PSF")
     # The last model of each place reports that the place is done.
     reports = [None] * (len(denoisers) - 1) + [on_tile]
-    running = [prediction.tiles(one, frames, tile_size=tile_size, on_tile=report) for one, report in zip(denoisers, reports, strict=True)]
+    options = {"sequence": sequence, "tile_size": tile_size}
+    running = [prediction.tiles(one, frames, on_tile=report, **options) for one, report in zip(denoisers, reports, strict=True)]
     for found in zip(*running, strict=True):
         denoised, deconvolved = (np.stack([getattr(tile, name) for _, tile in found]) for name in ("denoised", "deconvolved"))
         apart = denoised.std(axis=0, ddof=1) if len(found) > 1 else np.zeros_like(denoised[0])

@@ -24,16 +24,18 @@ class Frames:
         array: with ``shape``, ``dtype``, and an index of one slice an axis.
         axes: one letter an axis of the array.
         chosen: the numbers of the frames that these are, in order; default: all.
+        row: how many of them follow each other in time or depth before the next such row begins; default: all.
     """
 
     ndim, dtype = 3, np.dtype(np.float32)
 
-    def __init__(self, path, array, axes, *, chosen=None):
+    def __init__(self, path, array, axes, *, chosen=None, row=None):
         self._path, self._array, self._axes = path, array, axes
         self._others, plane = _folded(axes, array.shape)
         self.numbers = range(math.prod(self._others)) if chosen is None else chosen
         self.shape = (len(self.numbers), *plane)
         self.size = math.prod(self.shape)
+        self.row = row or len(self.numbers)
 
     def __len__(self):
         return self.shape[0]
@@ -50,9 +52,9 @@ class Frames:
             frames = np.stack([self[n, slice(None), slice(None)] for n in range(len(self))])
         return frames.astype(dtype or self.dtype, copy=False)
 
-    def choose(self, numbers):
-        """Some of the frames, by their numbers."""
-        return Frames(self._path, self._array, self._axes, chosen=[self.numbers[n] for n in numbers])
+    def choose(self, numbers, *, row=None):
+        """Some of the frames, by their numbers; ``row`` as of the class."""
+        return Frames(self._path, self._array, self._axes, chosen=[self.numbers[n] for n in numbers], row=row)
 
     def _read(self, place):
         """A part of the array as float32, Y and X last."""

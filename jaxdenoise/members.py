@@ -6,11 +6,14 @@ RUN/random-start/  the first member from random weights, where it began from pre
 """
 
 import argparse
+import math
 import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxdenoise import checkpoint, runs, sampling, training
+import numpy as np
+
+from jaxdenoise import arguments, checkpoint, neighbours, runs, sampling, training
 
 _RANDOM = "random-start"
 
@@ -29,6 +32,51 @@ def wanted(args):
         preset = "fast" if args.preset == "best" else args.preset  # random weights take a longer training
         found[_RANDOM] = _changed(args, init="random", preset=preset)
     return found
+
+
+def channels(args, files):
+    """The files once for each model that the flag --channels asks for: dict of name to list of `images.ImageFile`.
+
+    One model for all frames is named "", those of the channels "channel-0" and so on, each with the channel's own frames.
+    """
+    if args.channels == "together":
+        return {"": rows(args, files)}
+    numbers = [_numbers_by_channel(path, file.info) for path, file in zip(args.input, files, strict=True)]
+    if len({len(own) for own in numbers}) > 1:
+        raise arguments.UsageError("--channels separate: the files differ in their number of channels; run them one by one")
+    return {
+        f"channel-{channel}": rows(
+            args, [file._replace(frames=file.frames.choose(own[channel])) for file, own in zip(files, numbers, strict=True)]
+        )
+        for channel in range(len(numbers[0]))
+    }
+
+
+def rows(args, files):
+    """The files, with their frames in rows if the network sees neighbours."""
+    if not _reach(args):
+        return files
+    axes = [neighbours.sequence_axis(path, file.info, args.along) for path, file in zip(args.input, files, strict=True)]
+    return [neighbours.in_rows(file, axis) for file, axis in zip(files, axes, strict=True)]
+
+
+def _reach(args):
+    """How many neighbours on each side the network sees."""
+    if getattr(args, "instant", False):
+        return 0
+    if not getattr(args, "model", None):
+        return runs.config_of(args).network.neighbours
+    own = [Path(args.model) / "channel-0" / name for name in those_in(Path(args.model) / "channel-0")]
+    return checkpoint.read_config(own[0] if own else args.model)[0].network.neighbours
+
+
+def _numbers_by_channel(path, info):
+    others = [(axis, size) for axis, size in zip(info.axes, info.shape, strict=True) if axis not in "YX"]
+    names = "".join(axis for axis, _ in others)
+    if "C" not in names:
+        raise arguments.UsageError(f"{path}: --channels separate needs a C axis, the file's axes are {info.axes}; name them with --axes")
+    numbers = np.arange(math.prod(size for _, size in others)).reshape([size for _, size in others])
+    return [own.ravel().tolist() for own in np.moveaxis(numbers, names.index("C"), 0)]
 
 
 def names(args):
@@ -118,11 +166,10 @@ def of_channel(args, name, files, bars):
 def stack_of(args, files, bars):
     """What is trained on."""
     sources = [file.frames for file in files]
-    stack, pixels = sampling.training_stack(sources, seed=args.seed), sum(source.size for source in sources)
+    stack = sampling.training_stack(sources, seed=args.seed, reach=_reach(args))
+    pixels, (height, width) = sum(source.size for source in sources), stack.shape[-2:]
     if stack.size < pixels:
-        bars.say(
-            f"learning from {len(stack)} random places of {stack.shape[1]} x {stack.shape[2]} pixels, {stack.size / pixels:.1%} of all"
-        )
+        bars.say(f"learning from {len(stack)} random places of {height} x {width} pixels, {stack.size / pixels:.1%} of all")
     return stack
 
 

@@ -20,12 +20,14 @@ class Batch(NamedTuple):
         visible: (B, P, P) float32, the same with the blind spots replaced: what the network sees.
         scored: (B, P, P) bool, the blind spots that count.
         symmetry: (B,) int32 in 0..7, how each patch was turned; the PSF must be turned in the same way.
+        beside: (B, 2 K, P, P) float32, the patches at the same place of the K neighbouring frames on each side; None for K = 0.
     """
 
     noisy: jax.Array
     visible: jax.Array
     scored: jax.Array
     symmetry: jax.Array
+    beside: jax.Array | None = None
 
 
 def apply_symmetry(image, symmetry):
@@ -60,13 +62,14 @@ def held_out_masks(key, shape, *, box, masks=1, regular=False):
     return jnp.where(order < masks, order + 1, 0).astype(jnp.uint8)
 
 
-def training_batch(key, frames, held_out, *, patch_size, batch_size, box, radius, blind=(0, 0)):
+def training_batch(key, frames, held_out, beside=None, *, patch_size, batch_size, box, radius, blind=(0, 0)):
     """Random patches with random symmetries and random blind spots.
 
     Args:
         key: random key.
         frames: (N, H, W) float32.
         held_out: (N, H, W), from `held_out_masks`: pixels that are not 0 are never scored; or None.
+        beside: (N, 2 K) int32 from `neighbours.table`, or None.
         patch_size: P, not larger than H or W.
         batch_size: B.
         box: side of a blind spot's cell, see `blindspot.spacing`.
@@ -86,12 +89,14 @@ def training_batch(key, frames, held_out, *, patch_size, batch_size, box, radius
         if held_out is not None:
             mask &= _cut(held_out, where, patch_size) == 0
         visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius, blind=blind)
-        return Batch(*(apply_symmetry(values, symmetry) for values in (noisy, visible, mask)), symmetry)
+        others = _cut_beside(frames, beside, where, patch_size)
+        turned = None if others is None else jax.vmap(apply_symmetry, (0, None))(others, symmetry)
+        return Batch(*(apply_symmetry(values, symmetry) for values in (noisy, visible, mask)), symmetry, turned)
 
     return jax.vmap(one)(jax.random.split(key, batch_size))
 
 
-def validation_batch(key, frames, held_out, *, patch_size, batch_size, box, radius, blind=(0, 0)):
+def validation_batch(key, frames, held_out, beside=None, *, patch_size, batch_size, box, radius, blind=(0, 0)):
     """Unturned random patches, scored on the first of the held-out masks, or, without any, on fresh blind spots. Arguments as above."""
 
     def one(key):
@@ -102,7 +107,7 @@ def validation_batch(key, frames, held_out, *, patch_size, batch_size, box, radi
         drawn = partial(blindspot.stratified_mask, k_mask, noisy.shape, box=box, regular=any(blind))
         mask = drawn() if fresh else _cut(held_out, where, patch_size) == 1
         visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius, blind=blind)
-        return Batch(noisy, visible, mask, jnp.int32(0))
+        return Batch(noisy, visible, mask, jnp.int32(0), _cut_beside(frames, beside, where, patch_size))
 
     return jax.vmap(one)(jax.random.split(key, batch_size))
 
@@ -115,15 +120,17 @@ class Covering(NamedTuple):
         visible: (L, P, P) float32, what the network sees.
         noise: (L, P, P) float32, noise of the same strength as that in `noisy`, in grey levels.
         scored: (L, P, P) bool, the held-out pixels that count here; each counts once.
+        beside: (L, 2 K, P, P) float32, of the neighbouring frames; None for K = 0.
     """
 
     noisy: jax.Array
     visible: jax.Array
     noise: jax.Array
     scored: jax.Array
+    beside: jax.Array | None = None
 
 
-def covering_patches(frames, visible, noise, held_out, *, patch_size, limit):
+def covering_patches(frames, visible, noise, held_out, beside=None, *, patch_size, limit):
     """Patches on a fixed grid that score each held-out pixel exactly once. Host side: the grid is NumPy's.
 
     Neighbouring patches overlap; a pixel counts in the patch whose border is further away. Where there would be more than `limit` patches,
@@ -134,6 +141,7 @@ def covering_patches(frames, visible, noise, held_out, *, patch_size, limit):
         visible: (N, H, W) float32.
         noise: (N, H, W) float32.
         held_out: (N, H, W) bool.
+        beside: (N, 2 K) int32 from `neighbours.table`, or None.
         patch_size: P, not larger than H or W.
         limit: the most patches.
 
@@ -148,7 +156,8 @@ def covering_patches(frames, visible, noise, held_out, *, patch_size, limit):
     own = np.array([np.outer(*((span[1] <= inside) & (inside < span[2]) for span in (row, column))) for _, row, column in places])
     stacks = frames, visible, noise, held_out
     *rest, held_out = (jax.vmap(lambda at, stack=stack: _cut(stack, at, patch_size))(where) for stack in stacks)
-    return Covering(*rest, held_out & own)
+    others = None if beside is None else jax.vmap(lambda at: _cut_beside(frames, beside, at, patch_size))(where)
+    return Covering(*rest, held_out & own, others)
 
 
 def _spans(length, patch_size):
@@ -161,6 +170,11 @@ def _spans(length, patch_size):
 def _random_place(key, shape, patch_size):
     room = jnp.array([shape[0], shape[1] - patch_size + 1, shape[2] - patch_size + 1])
     return jax.random.randint(key, (3,), 0, room)
+
+
+def _cut_beside(frames, beside, where, patch_size):
+    """The patches (2 K, P, P) at the same place of the frames beside, or None."""
+    return None if beside is None else jax.vmap(lambda number: _cut(frames, (number, where[1], where[2]), patch_size))(beside[where[0]])
 
 
 def _cut(frames, where, patch_size):

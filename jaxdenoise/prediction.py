@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import convolution, errors, patches
+from jaxdenoise import convolution, errors, neighbours, patches
 from jaxdenoise.hotpixels import replace_hot_pixels
-from jaxdenoise.problem import check_levels, checked_stack
+from jaxdenoise.problem import check_levels, checked_stack, row_length
 from jaxdenoise.psf import check_psf_fits, convolve, trimmed
 from jaxdenoise.updates import network_output
 
@@ -47,7 +47,7 @@ def denoise(denoiser, stack, *, tile_size=None, on_tile=None):
 
     Args:
         denoiser: `training.Denoiser`.
-        stack: (N, H, W) or (H, W) array of any real dtype, in grey levels.
+        stack: (N, H, W), (H, W) or, as in `problem.prepare`, (S, N, H, W) array of any real dtype, in grey levels.
         tile_size: side in pixels of the square that the network sees at a time, its overlap included. It bounds the memory and does
             not change the result. Default: the image, at most 512 pixels and the overlap.
         on_tile: called with (tiles done, tiles in all) after each tile.
@@ -56,18 +56,18 @@ def denoise(denoiser, stack, *, tile_size=None, on_tile=None):
         `Denoised` of NumPy arrays.
 
     Raises:
-        ValueError: not such a stack, NaN, or a tile size that leaves nothing beside the overlap.
+        ValueError: not such a stack, NaN, a tile size that leaves nothing beside the overlap, or too few frames for the neighbours.
     """
     shape = np.shape(stack)
     frames = checked_stack(stack)
     results = Denoised(np.empty_like(frames), np.empty_like(frames))
-    for place, tile in tiles(denoiser, frames, tile_size=tile_size, on_tile=on_tile):
+    for place, tile in tiles(denoiser, frames, sequence=row_length(stack), tile_size=tile_size, on_tile=on_tile):
         for result, values in zip(results, tile, strict=True):
             result[place] = values
     return Denoised(*(result.reshape(shape) for result in results))
 
 
-def tiles(denoiser, frames, *, tile_size=None, on_tile=None):
+def tiles(denoiser, frames, *, sequence=None, tile_size=None, on_tile=None):
     """`denoise` piece by piece, for images larger than the memory: a generator of (place, `Denoised` of that place).
 
     A device that runs out of memory gets smaller tiles, with a warning; the result is the same.
@@ -75,6 +75,7 @@ def tiles(denoiser, frames, *, tile_size=None, on_tile=None):
     Args:
         denoiser: `training.Denoiser`.
         frames: (N, H, W) array, or what reads like one (`frames.Frames`): ``frames[n, rows, columns]`` is an array of finite grey levels.
+        sequence: how many frames stand in a row, for a network that sees neighbours; default: all.
         tile_size: as in `denoise`.
         on_tile: as in `denoise`; counts in tiles of the size that it began with.
 
@@ -85,6 +86,7 @@ def tiles(denoiser, frames, *, tile_size=None, on_tile=None):
         ValueError: as `denoise`.
     """
     check_psf_fits(denoiser.psf.shape, frames.shape[1:])
+    beside = neighbours.table(len(frames), sequence or len(frames), denoiser.config.network.neighbours)
     denoiser = dataclasses.replace(denoiser, psf=trimmed(denoiser.psf))  # a narrower overlap of the tiles
     core = core_size(frames.shape[1:], tile_size, denoiser.config.network, denoiser.psf)
     corners = list(itertools.product(*(range(0, length, step) for length, step in zip(frames.shape, (1, core, core), strict=True))))
@@ -96,7 +98,7 @@ def tiles(denoiser, frames, *, tile_size=None, on_tile=None):
         while not whole:
             try:
                 for some in _batched(_cut(group, core, size, frames.shape), at_once):
-                    yield from _denoise_places(denoiser, frames, some, size, at_once)
+                    yield from _denoise_places(denoiser, frames, beside, some, size, at_once)
                 whole = True
             except jax.errors.JaxRuntimeError as error:  # the group begins anew
                 size = _smaller(error, size, denoiser.config.network.multiple)
@@ -117,12 +119,12 @@ def _cut(corners, core, size, shape):
     return [corner for corner in cut if corner[1] < shape[1] and corner[2] < shape[2]]
 
 
-def _denoise_places(denoiser, frames, corners, core, most):
+def _denoise_places(denoiser, frames, beside, corners, core, most):
     """For each corner (n, y, x), at most ``most``: its place and both results for it, (core, core) or less at the frame's end."""
     margin, size = halo(denoiser.config.network, denoiser.psf), frames.shape[1:]
-    tiles = np.zeros((most, core + 2 * margin, core + 2 * margin), np.float32)
+    tiles = np.zeros((most, 1 + beside.shape[1], core + 2 * margin, core + 2 * margin), np.float32)
     for tile, (n, *corner) in zip(tiles, corners, strict=False):
-        tile[:] = _tile(frames, n, corner, core, margin)
+        tile[:] = [_tile(frames, seen, corner, core, margin) for seen in (n, *beside[n])]
     starts = np.zeros((most, 2), np.int32)
     starts[: len(corners)] = [corner[1:] for corner in corners]
     results = [np.asarray(values) for values in _denoise_tiles(denoiser, tiles, starts, len(corners), size)]
@@ -155,14 +157,19 @@ def denoise_image(denoiser, image):
 
     Returns:
         `Denoised` of JAX arrays (H, W), float32, in grey levels.
+
+    Raises:
+        ValueError: a PSF that does not fit, or a network that sees neighbouring frames.
     """
+    if denoiser.config.network.neighbours:
+        raise ValueError("this model sees neighbouring frames: give `denoise` a stack")
     image = jnp.asarray(image, jnp.float32)
     check_psf_fits(denoiser.psf.shape, image.shape)
     network = denoiser.config.network
     margin = halo(network, denoiser.psf)
     core = core_size(image.shape, max(image.shape) + 2 * margin + network.multiple, network, denoiser.psf)
     rows, columns = (_reflected(0, core, margin, size) for size in image.shape)
-    results = _denoise_tile(denoiser, image[jnp.ix_(rows, columns)], (0, 0), image.shape)
+    results = _denoise_tile(denoiser, image[jnp.ix_(rows, columns)][None], (0, 0), image.shape)
     return Denoised(*(values[: image.shape[0], : image.shape[1]] for values in results))
 
 
@@ -216,12 +223,12 @@ def _denoise_in_turn(denoiser, tiles, corners, count, size):
         result = _denoise_tile(denoiser, tiles[index], corners[index], size)
         return jax.tree.map(lambda all, values: all.at[index].set(values), results, result)
 
-    core = tiles.shape[1] - 2 * halo(denoiser.config.network, denoiser.psf)
+    core = tiles.shape[-1] - 2 * halo(denoiser.config.network, denoiser.psf)
     return jax.lax.fori_loop(0, count, one, Denoised(*(jnp.zeros((len(tiles), core, core)) for _ in Denoised._fields)))
 
 
 def _denoise_tile(denoiser, tile, corner, size):
-    """Both results for the core of a square tile whose core's corner lies at ``corner`` of an image of ``size``."""
+    """Both results for the core of a tile (1 + 2 K, S, S), itself and those beside, whose core's corner is at ``corner`` of ``size``."""
     tile = _without_hot_pixels(tile - denoiser.scale.background, denoiser.scale.std)
     deconvolved = _deconvolved(denoiser, tile)
     margin = halo(denoiser.config.network, denoiser.psf)
@@ -241,7 +248,7 @@ def _deconvolve_in_turn(params, tile, scale, *, config):
     def add(total, symmetry):
         return total + _deconvolve(params, tile, scale, symmetry, config=config), None
 
-    total, _ = jax.lax.scan(add, jnp.zeros(tile.shape), jnp.array(_symmetries(config.symmetries)))
+    total, _ = jax.lax.scan(add, jnp.zeros(tile.shape[1:]), jnp.array(_symmetries(config.symmetries)))
     return total / config.symmetries
 
 
@@ -251,13 +258,14 @@ def _symmetries(count):
 
 @jax.jit
 def _without_hot_pixels(tile, std):
-    return replace_hot_pixels(tile, std=std, background=0)
+    return jax.vmap(partial(replace_hot_pixels, std=std, background=0))(tile)
 
 
 @partial(jax.jit, static_argnames="config")
 def _deconvolve(params, tile, scale, symmetry, *, config):
-    turned = patches.apply_symmetry(tile, symmetry)
-    return patches.undo_symmetry(network_output(params, turned[None], scale, config)[0], symmetry)
+    turned = jax.vmap(patches.apply_symmetry, (0, None))(tile, symmetry)[None]
+    beside = turned[:, 1:] if config.network.neighbours else None
+    return patches.undo_symmetry(network_output(params, turned[:, 0], scale, config, beside)[0], symmetry)
 
 
 @partial(jax.jit, static_argnames=("margin",))

@@ -28,18 +28,20 @@ def write(path, params):
         np.savez(stream, **{name: np.asarray(leaf, np.float16) for name, leaf in flat.items()})
 
 
-def parameters(scale, noise_std, output_scale):
+def parameters(scale, noise_std, output_scale, neighbours=0):
     """The shipped parameters, for images of some scale and noise: a pytree of float32 arrays as of `unet.init`.
 
     Args:
         scale: `problem.Scale` of the images.
         noise_std: the noise's standard deviation in grey levels, the root of its mean variance; scalar above 0.
         output_scale: of `TrainConfig`.
+        neighbours: of `config.UNetConfig`.
     """
     params = {name: dict(leaves) if isinstance(leaves, dict) else leaves for name, leaves in _shipped().items()}
     unit = SCALE * jnp.maximum(noise_std, _LEAST * scale.std)
     first, last = params["down_convs_0"]["conv1"], params["conv_final"]
-    params["down_convs_0"] = params["down_convs_0"] | {"conv1": first | {"kernel": first["kernel"] * (scale.std / unit)}}
+    seen = jnp.full((1 + 2 * neighbours, 1), scale.std / (unit * (1 + 2 * neighbours)))  # the mean of the frame and those beside it
+    params["down_convs_0"] = params["down_convs_0"] | {"conv1": first | {"kernel": first["kernel"] * seen}}
     params["conv_final"] = jax.tree.map(lambda leaf: leaf * (unit / (output_scale * scale.std)), last)
     return jax.tree.map(jnp.float32, params)
 
@@ -53,7 +55,7 @@ def fitted(problem, config):
     variance, _ = noise_level(views)
     if config.network.apart > 1 and min(views.shape[1:]) >= 16:
         variance *= jnp.prod(1 + 2 * jnp.maximum(noise_autocorrelation(views, lags=1), 0))
-    return parameters(problem.scale, jnp.sqrt(jnp.maximum(variance, 0)), config.output_scale)
+    return parameters(problem.scale, jnp.sqrt(jnp.maximum(variance, 0)), config.output_scale, config.network.neighbours)
 
 
 @cache

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import blindspot, patches
+from jaxdenoise import blindspot, neighbours, patches
 from jaxdenoise.correlation import correlated_reach, noise_stride
 from jaxdenoise.hotpixels import replaced
 from jaxdenoise.psf import check_psf_fits, normalized_psf
@@ -34,6 +34,7 @@ class Problem(NamedTuple):
         validation: (V, H, W) float32, the frames that validate (the training frames themselves when pixels are held out).
         scale: `Scale`.
         psf: (h, w) float32, square, sum 1.
+        beside: (N, 2 K) int32, the frames beside each one, for a network that sees K neighbours on each side; None for K = 0.
     """
 
     frames: jax.Array
@@ -41,6 +42,7 @@ class Problem(NamedTuple):
     validation: jax.Array
     scale: Scale
     psf: jax.Array
+    beside: jax.Array | None = None
 
 
 def prepare(key, stack, *, psf, config, masks=1):
@@ -48,7 +50,8 @@ def prepare(key, stack, *, psf, config, masks=1):
 
     Args:
         key: random key.
-        stack: (N, H, W) or (H, W) array of any real dtype, in grey levels.
+        stack: (N, H, W) or (H, W) array of any real dtype, in grey levels; for a network that sees neighbouring frames N in a row, or
+            (S, N, H, W) for several such sequences.
         psf: (h, w) array with odd sides.
         config: `TrainConfig`.
         masks: how many disjoint masks of held-out pixels, see `patches.held_out_masks`. The first validates.
@@ -56,6 +59,7 @@ def prepare(key, stack, *, psf, config, masks=1):
     Returns:
         `Problem`, and the config with its patch size made to fit the frames, and with what is "auto" of blind spots and stride.
     """
+    sequence = row_length(stack)
     stack = replaced(checked_stack(stack))
     psf = _square(normalized_psf(psf))
     background = estimate_background(stack) if config.background == "auto" else config.background
@@ -73,7 +77,9 @@ def prepare(key, stack, *, psf, config, masks=1):
         raise ValueError(f"blind spots that hide {config.hidden} pixels on each side do not fit into patches of {config.patch_size} pixels")
     scale = Scale(*(jnp.float32(v) for v in (background, mean, std)))
     training, validation, held_out = _hold_out(key, jnp.asarray(frames), config, masks)
-    return Problem(training, held_out, validation, scale, jnp.asarray(psf)), config
+    reach = config.network.neighbours
+    beside = jnp.asarray(neighbours.table(len(frames), sequence, reach)) if reach else None
+    return Problem(training, held_out, validation, scale, jnp.asarray(psf), beside), config
 
 
 def strided(network, frames):
@@ -93,13 +99,19 @@ def _correlated_reach(frames, patch_size, stride):
     return reach
 
 
+def row_length(stack):
+    """How many frames of a stack (..., N, H, W) stand in a row; 1 for an image (H, W)."""
+    return np.shape(stack)[-3] if np.ndim(stack) > 2 else 1
+
+
 def checked_stack(stack):
-    """A stack as (N, H, W) float32 NumPy array; ValueError unless it is that, or one image (H, W), non-empty and finite."""
+    """A stack as (N, H, W) float32 NumPy array; ValueError unless it is that, (S, N, H, W) or (H, W), non-empty and finite."""
     stack = np.asarray(stack)
-    if stack.ndim == 2:
-        stack = stack[None]
-    if stack.ndim != 3 or stack.size == 0:
-        raise ValueError(f"expected a stack (N, H, W) or an image (H, W) with at least one pixel, got shape {stack.shape}")
+    if not 2 <= stack.ndim <= 4 or stack.size == 0:
+        raise ValueError(
+            f"expected a stack (N, H, W), an image (H, W) or sequences (S, N, H, W), with at least one pixel, got shape {stack.shape}"
+        )
+    stack = stack.reshape(-1, *stack.shape[-2:])
     if np.iscomplexobj(stack):
         raise ValueError("the images are complex; give their magnitude")
     stack = stack.astype(np.float32, copy=False)
@@ -131,7 +143,8 @@ def _lowest_window(frame, side_y, side_x):
 
 def _hold_out(key, frames, config, masks):
     count = frames.shape[0]
-    whole = config.validation == "frames" or (config.validation == "auto" and count >= config.FRAMES_TO_SPARE)
+    spare = count >= config.FRAMES_TO_SPARE and not config.network.neighbours
+    whole = config.validation == "frames" or (config.validation == "auto" and spare)
     if whole and count > 1:
         training = count - max(1, round(config.validation_fraction * count))
         return frames[:training], frames[training:], None

@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from jaxdenoise import diagnostics, evidence, halves, page, prediction, provenance, verdict
+from jaxdenoise import diagnostics, evidence, halves, neighbours, page, prediction, provenance, verdict
 
 _MARKS = ("\N{CHECK MARK}", "!", "\N{MULTIPLICATION X}")  # of the verdict's levels
 _CLASSES = ("fine", "care", "stop")
@@ -46,11 +46,21 @@ def write_for(path, image, denoiser, *, results=None, truth=None, **options):
     shown = _shown(image.frames.shape)
     frames, rows, columns = shown
     noisy = np.stack([image.frames[n, rows, columns] for n in frames])
-    denoised, deconvolved = (np.asarray(result)[shown] for result in results) if results else prediction.denoise(denoiser, noisy)
+    denoised, deconvolved = (np.asarray(result)[shown] for result in results) if results else _denoise_shown(denoiser, image.frames, shown)
     if truth is not None:
-        truth = truth[shown if len(truth) > 1 else (slice(None), *shown[1:])]
+        truth = truth[(np.array(image.frames.numbers)[frames] if len(truth) > 1 else slice(None), rows, columns)]
     stacks = {"noisy": noisy, "denoised": denoised, "deconvolved": deconvolved, "truth": truth}
     return write_html(path, denoiser=denoiser, pixel_size_um=image.info.pixel_size_um, **stacks, **options)
+
+
+def _denoise_shown(denoiser, frames, shown):
+    """`prediction.Denoised` of the frames that are shown, with those that the network sees beside them."""
+    numbers, rows, columns = shown
+    beside = neighbours.table(len(frames), frames.row, denoiser.config.network.neighbours)
+    windows, places = neighbours.windows(beside, numbers)
+    stack = np.stack([[frames[n, rows, columns] for n in window] for window in windows])
+    results = prediction.denoise(denoiser, stack)
+    return [result[np.arange(len(numbers)), places] for result in results]
 
 
 def _shown(shape):

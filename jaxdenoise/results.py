@@ -36,7 +36,8 @@ def denoise_file(args, ensembles, parts, targets, bars, *, keep):
         stores = {name: opened.enter_context(create(path, dtype=dtypes[name])) for name, path in targets.items()}
         on_tile = bars.predicting(Path(next(iter(targets.values()))).name)
         for denoisers, part, own in zip(ensembles, parts, kept, strict=True):
-            for (n, *place), results in ensemble.tiles(denoisers, part.frames, tile_size=args.tile_size, on_tile=on_tile):
+            options = {"sequence": part.frames.row, "tile_size": args.tile_size, "on_tile": on_tile}
+            for (n, *place), results in ensemble.tiles(denoisers, part.frames, **options):
                 for name, store in stores.items():
                     store[part.frames.numbers[n], *place] = getattr(results, name)
                 if own is not None:
@@ -44,6 +45,12 @@ def denoise_file(args, ensembles, parts, targets, bars, *, keep):
     for path in targets.values():
         bars.say(f"wrote {path}")
     return kept
+
+
+def denoised(denoiser, frames):
+    """All of some `frames.Frames` denoised (N, H, W), in the file's order."""
+    rows = np.asarray(frames).reshape(-1, frames.row, *frames.shape[1:])
+    return prediction.denoise(denoiser, rows).denoised.reshape(frames.shape)[np.argsort(frames.numbers)]
 
 
 def compare_with_random(parts, results, others, bars):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import math
 import signal
 import sys
 import time
@@ -28,7 +27,7 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
 
     Args:
         args: the parsed command line.
-        stack: (N, H, W) array, in grey levels.
+        stack: (N, H, W) array, in grey levels, or (S, N, H, W), rows of frames.
         bars: `progress.Bars` or `progress.Silence`.
         psfs: dict of name to PSF: one, or several to choose from.
         run: the run folder that keeps the state to resume from.
@@ -41,7 +40,7 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
     config, arrays = config_of(args), list(psfs.values())
     widest = max(arrays, key=len)
     if getattr(args, "tile_size", None) is not None:  # a wrong one must not be noticed after minutes of training
-        prediction.core_size(stack.shape[1:], args.tile_size, config.network, trimmed(widest))
+        prediction.core_size(stack.shape[-2:], args.tile_size, config.network, trimmed(widest))
     key, resumed, rows = jax.random.key(args.seed), *(resume or (None, None))
     if run is not None and resume is None:
         # The checks that need no training come first, so that bad input neither leaves a folder behind nor costs an earlier run.
@@ -73,31 +72,6 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
         options = {"config": config, "halving": sweeps.HALVING, "resume": begun}
         found = sweeps.sweep(key, stack, psfs=arrays, on_epoch=after_epoch, on_stage=on_stage, **options)
     return found.denoiser, rows
-
-
-def channels(args, files):
-    """The files once for each model that the flag --channels asks for: dict of name to list of `images.ImageFile`.
-
-    One model for all frames is named "", those of the channels "channel-0" and so on, each with the channel's own frames.
-    """
-    if args.channels == "together":
-        return {"": files}
-    numbers = [_numbers_by_channel(path, file.info) for path, file in zip(args.input, files, strict=True)]
-    if len({len(own) for own in numbers}) > 1:
-        raise UsageError("--channels separate: the files differ in their number of channels; run them one by one")
-    return {
-        f"channel-{channel}": [file._replace(frames=file.frames.choose(own[channel])) for file, own in zip(files, numbers, strict=True)]
-        for channel in range(len(numbers[0]))
-    }
-
-
-def _numbers_by_channel(path, info):
-    others = [(axis, size) for axis, size in zip(info.axes, info.shape, strict=True) if axis not in "YX"]
-    names = "".join(axis for axis, _ in others)
-    if "C" not in names:
-        raise UsageError(f"{path}: --channels separate needs a C axis, the file's axes are {info.axes}; name them with --axes")
-    numbers = np.arange(math.prod(size for _, size in others)).reshape([size for _, size in others])
-    return [own.ravel().tolist() for own in np.moveaxis(numbers, names.index("C"), 0)]
 
 
 def sweep(args, stack, bars, *, psfs):
@@ -144,7 +118,7 @@ def config_of(args):
     changes = {name: getattr(args, name) for name in _CHANGES}
     changes = {name: value for name, value in changes.items() if value is not None}
     config = TrainConfig.preset(args.preset, **changes)
-    network = {name: getattr(args, name) for name in ("filters", "stride") if getattr(args, name) is not None}
+    network = {name: getattr(args, name) for name in ("filters", "stride", "neighbours") if getattr(args, name) is not None}
     config = dataclasses.replace(config, network=dataclasses.replace(config.network, **network))
     return dataclasses.replace(config, patch_size=args.patch_size) if args.patch_size is not None else config
 

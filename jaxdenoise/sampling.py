@@ -6,26 +6,44 @@ PIXELS = 2**25  # that are kept in memory, 134 MB in float32: more than the pres
 _SIDE = 512  # of a random square
 
 
-def training_stack(sources, *, seed, pixels=PIXELS):
+def training_stack(sources, *, seed, reach=0, pixels=PIXELS):
     """All frames, or random squares of them where they are more than the memory should hold.
 
     Args:
         sources: list of arrays (N, H, W), or of `frames.Frames`, all of one H and W.
         seed: of the places of the squares, which are uniform over all frames.
+        reach: how many neighbours on each side the network sees: then the frames of the sources, `frames.Frames`, stay in rows.
         pixels: how many are kept at the most.
 
     Returns:
-        (N, H, W) float32 array, or (M, S, S) with S at most 512 and M S^2 at most ``pixels``.
+        (N, H, W) float32 array, or (M, S, S) with S at most 512 and M S^2 at most ``pixels``; with neighbours (R, N, H, W) or (M, N, S, S),
+        N frames in a row.
+
+    Raises:
+        ValueError: the sources' rows differ in length.
     """
+    row = _row(sources) if reach else 1
     if sum(source.size for source in sources) <= pixels:
         stacks = [np.asarray(source, np.float32) for source in sources]
-        return stacks[0] if len(stacks) == 1 else np.concatenate(stacks)
+        stack = stacks[0] if len(stacks) == 1 else np.concatenate(stacks)
+        return stack.reshape(-1, row, *stack.shape[1:]) if reach else stack
     height, width = sources[0].shape[1:]
     rng, side_y, side_x = np.random.default_rng(seed), min(_SIDE, height), min(_SIDE, width)
     owners = np.repeat(range(len(sources)), [len(source) for source in sources])
     numbers = np.concatenate([range(len(source)) for source in sources])
-    stack = np.empty((max(1, pixels // (side_y * side_x)), side_y, side_x), np.float32)
-    for square in stack:
+    run = min(row, 4 * reach + 1)
+    stack = np.empty((max(1, pixels // (run * side_y * side_x)), run, side_y, side_x), np.float32)
+    for squares in stack:
         frame, y, x = (rng.integers(room) for room in (len(owners), height - side_y + 1, width - side_x + 1))
-        square[...] = sources[owners[frame]][numbers[frame], y : y + side_y, x : x + side_x]
-    return stack
+        place = numbers[frame] % row
+        first = numbers[frame] - place + min(place, row - run)
+        for number, square in enumerate(squares, first):
+            square[...] = sources[owners[frame]][number, y : y + side_y, x : x + side_x]
+    return stack if reach else stack[:, 0]
+
+
+def _row(sources):
+    rows = {source.row for source in sources}
+    if len(rows) > 1:
+        raise ValueError(f"the files have {', '.join(map(str, sorted(rows)))} neighbouring frames in a row; run them one by one")
+    return rows.pop()

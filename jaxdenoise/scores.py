@@ -81,7 +81,8 @@ def model_errors(params, psf, patch, scale, config):
         config: `TrainConfig`, static.
     """
     inputs = jnp.stack([patch.visible, patch.visible + _SHARE * patch.noise])
-    denoised, noisier = jax.vmap(convolve, (0, None))(updates.network_output(params, inputs, scale, config), psf)
+    beside = None if patch.beside is None else jnp.stack([patch.beside] * 2)
+    denoised, noisier = jax.vmap(convolve, (0, None))(updates.network_output(params, inputs, scale, config, beside), psf)
 
     def total(values):
         return jnp.sum(jnp.where(patch.scored, values, 0)) / scale.std**2
@@ -132,12 +133,13 @@ def covering(key, problem, config):
         config: `TrainConfig`.
     """
     frames, key = problem.validation, jax.random.fold_in(key, 2**32 - 2)
+    cut = partial(patches.covering_patches, beside=problem.beside, patch_size=config.patch_size, limit=_PLACES)
     if any(config.hidden):
         spots, visible = _hidden_neighbours(key, frames, problem.held_out, config)
-        return patches.covering_patches(frames, visible, jnp.zeros_like(frames), spots, patch_size=config.patch_size, limit=_PLACES)
+        return cut(frames, visible, jnp.zeros_like(frames), spots)
     noise = noise_std(frames, problem.frames) * jax.random.normal(key, frames.shape)
     held_out = jnp.ones(frames.shape, bool) if problem.held_out is None else problem.held_out > 0
-    return patches.covering_patches(frames, frames, noise, held_out, patch_size=config.patch_size, limit=_PLACES)
+    return cut(frames, frames, noise, held_out)
 
 
 def _hidden_neighbours(key, frames, held_out, config):

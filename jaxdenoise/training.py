@@ -97,7 +97,8 @@ def fit(key, stack, *, psf, config=None, resume=None, on_epoch=None):
 
     Args:
         key: random key; the same key, data and settings give the same model on the same device and versions.
-        stack: (N, H, W) or (H, W) array of any real dtype, in grey levels.
+        stack: (N, H, W) or (H, W) array of any real dtype, in grey levels; for a network that sees neighbouring frames N in a row, or
+            (S, N, H, W) for several such sequences.
         psf: (h, w) array with odd sides; it is scaled to sum 1. ``[[1.0]]`` means no blur.
         config: `TrainConfig`; default ``TrainConfig()``, the preset "fast".
         resume: a `Snapshot` to go on from.

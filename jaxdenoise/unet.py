@@ -8,6 +8,7 @@ downsampling: Zhou et al., "When AWGN-based denoiser meets real noises", AAAI 20
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from jaxdenoise import convolution
@@ -19,30 +20,35 @@ _XAVIER_NORMAL = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
 
 def init(key, config):
     """Random parameters: a pytree of float32 arrays; Xavier-normal weights, zero biases."""
-    return _UNet(config).init(key, jnp.zeros((1, config.multiple, config.multiple, 1)))["params"]
+    return _UNet(config).init(key, jnp.zeros((1, config.multiple, config.multiple, 1 + 2 * config.neighbours)))["params"]
 
 
-def apply(params, images, config, *, precision="float32"):
+def apply(params, images, config, *, beside=None, precision="float32"):
     """Run the network.
 
     Args:
         params: from `init`.
         images: (N, H, W) float32, normalised to about zero mean and unit standard deviation; H and W multiples of ``config.multiple``.
         config: `UNetConfig`, static.
+        beside: (N, 2 K, H, W) float32, normalised alike: the frames beside each image, for a config with K > 0 ``neighbours``.
         precision: of the products between channels, "float32", "bfloat16" or "auto", see `convolution`; static.
 
     Returns:
         (N, H, W) float32. Outside the image the network sees zeros.
 
     Raises:
-        ValueError: H or W is not such a multiple.
+        ValueError: H or W is not such a multiple, or there is another number of frames beside.
     """
     if images.ndim != 3 or images.shape[1] % config.multiple or images.shape[2] % config.multiple:
         raise ValueError(
             f"U-Net of depth {config.depth}: expected (N, H, W) with H and W multiples of {config.multiple}, got {images.shape}"
         )
-    seen = views(images, config.apart)
-    output = _UNet(config, convolution.resolve(precision)).apply({"params": params}, seen[..., None])[..., 0]
+    if (0 if beside is None else beside.shape[1]) != 2 * config.neighbours:
+        raise ValueError(f"this network sees {config.neighbours} frames on each side of an image: give 2 x {config.neighbours} beside it")
+    seen = views(images, config.apart)[..., None]
+    if config.neighbours:
+        seen = jnp.concatenate([seen, jax.vmap(views, (1, None), -1)(beside, config.apart)], axis=-1)
+    output = _UNet(config, convolution.resolve(precision)).apply({"params": params}, seen)[..., 0]
     return _together(output, config.apart)
 
 

@@ -13,7 +13,7 @@ from jaxdenoise.optimizer import apply_gradients
 from jaxdenoise.psf import convolve
 
 
-def network_output(params, images, scale, config):
+def network_output(params, images, scale, config, beside=None):
     """The deconvolved images z above the background: grey levels in, grey levels out.
 
     Args:
@@ -21,17 +21,19 @@ def network_output(params, images, scale, config):
         images: (B, H, W) float32 above the background; H and W multiples of ``config.network.multiple``.
         scale: `Scale`.
         config: `TrainConfig`, static.
+        beside: (B, 2 K, H, W) float32, the frames beside the images, for a network that sees K neighbours on each side.
 
     Returns:
         (B, H, W) float32.
     """
-    output = unet.apply(params, (images - scale.mean) / scale.std, config.network, precision=config.precision)
+    images, beside = jax.tree.map(lambda levels: (levels - scale.mean) / scale.std, (images, beside))
+    output = unet.apply(params, images, config.network, beside=beside, precision=config.precision)
     return output * (config.output_scale * scale.std) + scale.mean
 
 
 def batch_losses(params, batch, scale, psf, config):
     """`losses.LossTerms` with one value a patch, (B,), of a `patches.Batch`."""
-    deconvolved = network_output(params, batch.visible, scale, config)
+    deconvolved = network_output(params, batch.visible, scale, config, batch.beside)
     turned = jax.vmap(patches.apply_symmetry, (None, 0))(psf, batch.symmetry)
     denoised = jax.vmap(convolve)(deconvolved, turned)
     loss = partial(losses.total_loss, std=scale.std, positivity=config.positivity, variation=config.variation)
@@ -61,7 +63,9 @@ def train_step(key, state, problem, rate_scale, *, config, parts=1):
 def draw_batch(key, step, problem, config):
     """The `patches.Batch` of a step (0-based, may be traced); arguments as of `train_step`."""
     key = jax.random.fold_in(key, step)
-    return patches.training_batch(key, problem.frames, problem.held_out, batch_size=config.batch_size, **_patch_options(config))
+    return patches.training_batch(
+        key, problem.frames, problem.held_out, problem.beside, batch_size=config.batch_size, **_patch_options(config)
+    )
 
 
 def batch_gradients(params, batch, problem, config):
@@ -97,6 +101,7 @@ def validation_losses(key, params, problem, *, config, parts=1):
         key,
         problem.validation,
         problem.held_out,
+        problem.beside,
         batch_size=config.validation_patches,
         **_patch_options(config),
     )
