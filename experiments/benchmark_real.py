@@ -29,7 +29,7 @@ from jaxdenoise.calibration import SIGMAS, calibrate, calibrate_gaussian, noise_
 from jaxdenoise.problem import estimate_background
 
 SIZES = (3, 5, 7)  # of the windows of median and box that are tried
-NEIGHBOURS = "best, neighbours"  # for the stack protocol, where each capture is denoised with two others of the same scene
+NEIGHBOURS = "best with neighbours"  # for the stack protocol, where each capture is denoised with two others of the same scene
 SEARCH = {"patch_size": 5, "patch_distance": 6, "fast_mode": True}  # of non-local means, as scikit-image's gallery has it
 
 
@@ -168,7 +168,7 @@ def methods(config):
         "instant": (instant, False),
         "best random": (partial(network, config=dataclasses.replace(winner, init="random")), True),
         "best": (partial(network, config=winner), True),
-        "best, 3 members": (partial(together, config=winner), True),
+        "best with 3 members": (partial(together, config=winner), True),
         NEIGHBOURS: (partial(network, config=near), True),
     }
 
@@ -237,11 +237,16 @@ def main():
     parser.add_argument("--only", default="", help="run the experiments whose names hold one of these texts, with commas")
     parser.add_argument("--preset", default="fast", choices=("fast", "best", "paper"), help="of the row deconoising")
     parser.add_argument("--epochs", type=int, help="of the row deconoising")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON", help="a field of its TrainConfig, as batch_size=8")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=JSON", help="a field of its TrainConfig, as batch_size=8 or network.depth=4"
+    )
     args = parser.parse_args()
-    changes = {name: json.loads(value) for name, value in (setting.split("=", 1) for setting in args.set)}
-    config = jd.TrainConfig.preset(args.preset, **({"epochs": args.epochs} if args.epochs else {}))
-    known = methods(jd.TrainConfig.from_dict({**config.to_dict(), **changes}))
+    config = jd.TrainConfig.preset(args.preset, **({"epochs": args.epochs} if args.epochs else {})).to_dict()
+    for setting in args.set:
+        name, value = setting.split("=", 1)
+        *place, field = name.split(".")
+        (config[place[0]] if place else config)[field] = json.loads(value)
+    known = methods(jd.TrainConfig.from_dict(config))
     names = list(known) if args.methods == "all" else args.methods.split(",")
     results = json.loads(args.output.read_text()) if args.output.exists() else {}
     chosen = [task for task in tasks(args.data) if any(part in task[0] for part in args.only.split(","))]

@@ -66,7 +66,7 @@ def stratified_order(key, shape, *, box, regular=False):
     return (place - first) % (box * box)
 
 
-def replace_from_neighbourhood(key, image, mask, *, radius=2, blind=(0, 0)):
+def replace_from_neighbourhood(key, image, mask, *, radius=2, blind=(0, 0), by="random"):
     """Replace the masked pixels and what is hidden with them, each by a random pixel of the neighbourhood.
 
     The neighbourhood is the rectangle of ``blind`` + ``radius`` pixels on each side of the masked pixel without the hidden one of
@@ -78,6 +78,7 @@ def replace_from_neighbourhood(key, image, mask, *, radius=2, blind=(0, 0)):
         mask: (H, W) bool, True at the centres; more than 2 ``blind`` pixels apart along y or x.
         radius: in pixels, static; the published 5x5 neighbourhood is 2.
         blind: pixels along y and x that are hidden on each side of a masked pixel, static.
+        by: "random", or "median" or "mean" of the neighbourhood instead (Hoeck et al., "N2V2", 2022), static.
 
     Returns:
         (H, W), the dtype of the image.
@@ -91,6 +92,9 @@ def replace_from_neighbourhood(key, image, mask, *, radius=2, blind=(0, 0)):
     if radius < 1 or image.size == 0 or all(size <= 2 * reach + 1 for size, reach in zip(image.shape, blind, strict=True)):
         raise ValueError(f"a pixel of a {image.shape[0]}x{image.shape[1]} image has no neighbour within radius {radius} beyond {blind}")
     hidden, centre = _hidden(mask, blind)
+    if by != "random":
+        typical = _of_neighbourhood({"median": jnp.nanmedian, "mean": jnp.nanmean}[by], image, radius, blind)
+        return jnp.where(hidden, typical[*centre].astype(image.dtype), image)
     (top, height), (left, width) = (_span(*at, radius) for at in zip(centre, image.shape, blind, strict=True))
     (hole_top, hole_height), (hole_left, hole_width) = (_span(*at, 0) for at in zip(centre, image.shape, blind, strict=True))
     # The pixels around the hole are numbered row by row: those in the rows above it, beside it, below it.
@@ -103,6 +107,17 @@ def replace_from_neighbourhood(key, image, mask, *, radius=2, blind=(0, 0)):
     column = left + jnp.where(is_beside, (number - above) % a_row, whole % width)
     column = jnp.where(is_beside & (column >= hole_left), column + hole_width, column)
     return jnp.where(hidden, image[row, column], image)
+
+
+def _of_neighbourhood(statistic, image, radius, blind):
+    """A statistic of each pixel's neighbourhood, as far as that exists."""
+    reach = [radius + own for own in blind]
+    padded = jnp.pad(image.astype(jnp.float32), [(width, width) for width in reach], constant_values=jnp.nan)
+    steps = [
+        (y, x) for y in range(-reach[0], reach[0] + 1) for x in range(-reach[1], reach[1] + 1) if abs(y) > blind[0] or abs(x) > blind[1]
+    ]
+    parts = [jax.lax.dynamic_slice(padded, (reach[0] + y, reach[1] + x), image.shape) for y, x in steps]
+    return statistic(jnp.stack(parts), axis=0)
 
 
 def _span(centre, size, reach, more):

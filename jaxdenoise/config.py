@@ -38,6 +38,8 @@ class UNetConfig:
         depth: levels; the image is halved depth - 1 times.
         filters: channels of the first level, doubled on each next one.
         skip: how the skip connections join, "add" (published) or "concat".
+        top_skip: whether the first level has one (published); without it, and with ``pooling`` "blur", this is the network of N2V2.
+        pooling: "max" (published) or "blur", maxima that are blurred before every second one is taken, against checkerboards.
         stride: the network sees every stride-th row and column as an image of its own, for noise that neighbours share; "auto" is 1 unless
             a training measures that they do.
         neighbours: how many frames on each side the network sees beside the one that it denoises, in time or depth; 0 for none.
@@ -46,6 +48,8 @@ class UNetConfig:
     depth: int = 3
     filters: int = 64
     skip: str = "add"
+    top_skip: bool = True
+    pooling: str = "max"
     stride: int | str = "auto"
     neighbours: int = 0
 
@@ -55,6 +59,7 @@ class UNetConfig:
         most = _MOST_CHANNELS // 2 ** (self.depth - 1)
         _check(self, "filters", 1 <= self.filters <= most, f"from 1 to {most} in a network of depth {self.depth}")
         _check(self, "skip", self.skip in ("add", "concat"), "'add' or 'concat'")
+        _check(self, "pooling", self.pooling in ("max", "blur"), "'max' or 'blur'")
         numbers = range(1, _MOST_APART + 1)
         _check(self, "stride", self.stride == "auto" or self.stride in numbers, f"'auto' or a whole number from 1 to {_MOST_APART}")
         _check(self, "neighbours", 0 <= self.neighbours <= _MOST_BESIDE, f"from 0 to {_MOST_BESIDE}")
@@ -74,10 +79,11 @@ class UNetConfig:
         """Radius of the receptive field in pixels: no pixel further away, in either axis, changes the output.
 
         Each level adds its convolutions (two on the way down, two up, of radius 1 at its stride; the last level has one pair), and the
-        grids of the pooled levels shift the field by up to ``multiple`` - 1 pixels.
+        grids of the pooled levels shift the field by up to ``multiple`` - 1 pixels. A blur before a level adds one pixel at its stride.
         """
+        blurs = sum(2**level for level in range(self.depth - 1)) if self.pooling == "blur" else 0
         convolutions = sum(4 * 2**level for level in range(self.depth - 1)) + 2 * 2 ** (self.depth - 1)
-        return convolutions * self.apart + self.multiple - 1
+        return (convolutions + blurs) * self.apart + self.multiple - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +104,7 @@ class TrainConfig:
         patience: see ``schedule``.
         density: blind spots a pixel.
         radius: the replacement of a blind spot comes from the (2 radius + 1)^2 neighbourhood.
+        replacement: which of its pixels, "random" (published), or their "median" or "mean" (N2V2).
         blind: pixels along y and x that a blind spot hides on each side of the one that is scored, for noise that neighbours share: (0, 0)
             hides none (published), "auto" measures the noise's correlation.
         positivity: weight of the penalty on negative deconvolved values.
@@ -128,6 +135,7 @@ class TrainConfig:
     patience: int = 10
     density: float = 1 / 32
     radius: int = 2
+    replacement: str = "random"
     blind: str | tuple = "auto"
     positivity: float = 1.0
     variation: float = 0.0
@@ -159,6 +167,7 @@ class TrainConfig:
         _check(self, "epochs", self.epochs * self.steps_per_epoch < 2**31, f"fewer than 2^31 steps in all, {self.steps_per_epoch} each")
         reaches = isinstance(self.blind, tuple) and len(self.blind) == 2 and all(type(n) is int and 0 <= n <= _WIDEST for n in self.blind)
         _check(self, "blind", self.blind == "auto" or reaches, f"'auto' or two whole numbers from 0 to {_WIDEST}")
+        _check(self, "replacement", self.replacement in REPLACEMENTS, "'random', 'median' or 'mean'")
         for name in ("output_scale", "learning_rate"):
             _check(self, name, 0 < getattr(self, name) < math.inf, "positive")
         for name in ("positivity", "variation"):
@@ -232,6 +241,7 @@ class TrainConfig:
 
 
 PRESETS = ("fast", "best", "paper")
+REPLACEMENTS = ("random", "median", "mean")
 INITS = ("random", "pretrained")
 PRETRAINED = UNetConfig(filters=32)  # shape of the network that the package ships
 PRECISIONS = ("auto", "float32", "bfloat16")

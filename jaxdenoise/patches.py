@@ -62,7 +62,7 @@ def held_out_masks(key, shape, *, box, masks=1, regular=False):
     return jnp.where(order < masks, order + 1, 0).astype(jnp.uint8)
 
 
-def training_batch(key, frames, held_out, beside=None, *, patch_size, batch_size, box, radius, blind=(0, 0)):
+def training_batch(key, frames, held_out, beside=None, *, patch_size, batch_size, box, radius, blind=(0, 0), by="random"):
     """Random patches with random symmetries and random blind spots.
 
     Args:
@@ -75,6 +75,7 @@ def training_batch(key, frames, held_out, beside=None, *, patch_size, batch_size
         box: side of a blind spot's cell, see `blindspot.spacing`.
         radius: of the neighbourhood that replaces a blind spot.
         blind: pixels along y and x that a blind spot hides on each side.
+        by: which of it replaces, as in `blindspot.replace_from_neighbourhood`.
 
     Returns:
         `Batch`.
@@ -88,7 +89,7 @@ def training_batch(key, frames, held_out, beside=None, *, patch_size, batch_size
         mask = blindspot.stratified_mask(k_mask, noisy.shape, box=box, regular=any(blind))
         if held_out is not None:
             mask &= _cut(held_out, where, patch_size) == 0
-        visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius, blind=blind)
+        visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius, blind=blind, by=by)
         others = _cut_beside(frames, beside, where, patch_size)
         turned = None if others is None else jax.vmap(apply_symmetry, (0, None))(others, symmetry)
         return Batch(*(apply_symmetry(values, symmetry) for values in (noisy, visible, mask)), symmetry, turned)
@@ -96,7 +97,7 @@ def training_batch(key, frames, held_out, beside=None, *, patch_size, batch_size
     return jax.vmap(one)(jax.random.split(key, batch_size))
 
 
-def validation_batch(key, frames, held_out, beside=None, *, patch_size, batch_size, box, radius, blind=(0, 0)):
+def validation_batch(key, frames, held_out, beside=None, *, patch_size, batch_size, box, radius, blind=(0, 0), by="random"):
     """Unturned random patches, scored on the first of the held-out masks, or, without any, on fresh blind spots. Arguments as above."""
 
     def one(key):
@@ -106,7 +107,7 @@ def validation_batch(key, frames, held_out, beside=None, *, patch_size, batch_si
         fresh = held_out is None
         drawn = partial(blindspot.stratified_mask, k_mask, noisy.shape, box=box, regular=any(blind))
         mask = drawn() if fresh else _cut(held_out, where, patch_size) == 1
-        visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius, blind=blind)
+        visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius, blind=blind, by=by)
         return Batch(noisy, visible, mask, jnp.int32(0), _cut_beside(frames, beside, where, patch_size))
 
     return jax.vmap(one)(jax.random.split(key, batch_size))

@@ -75,7 +75,13 @@ def params_from_state_dict(state_dict):
 
 
 def state_dict_from_params(params, config):
-    """The inverse of `params_from_state_dict`: a dict of float32 NumPy arrays under the published names."""
+    """The inverse of `params_from_state_dict`: a dict of float32 NumPy arrays under the published names.
+
+    Raises:
+        WeightsError: a network that the published code does not have.
+    """
+    if config != UNetConfig(depth=config.depth, filters=config.filters, skip=config.skip, stride=config.stride):
+        raise WeightsError(f"the published U-Net has a skip on every level, max-pooling and no neighbours, not {config}")
     arrays = {}
     for name, _, (place, order) in _layers(config):
         value = params

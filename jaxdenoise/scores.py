@@ -148,7 +148,9 @@ def _hidden_neighbours(key, frames, held_out, config):
 
     def one(key, frame, held_out):
         drawn = blindspot.stratified_mask(key, frame.shape, box=box, regular=True) if held_out is None else held_out == 1
-        return drawn, blindspot.replace_from_neighbourhood(key, frame, drawn, radius=config.radius, blind=config.hidden)
+        return drawn, blindspot.replace_from_neighbourhood(
+            key, frame, drawn, radius=config.radius, blind=config.hidden, by=config.replacement
+        )
 
     return jax.vmap(one, (0, 0, None if held_out is None else 0))(jax.random.split(key, len(frames)), frames, held_out)
 

@@ -4,7 +4,8 @@ Structure and parameter names follow the published DecoNoising network (Ronneber
 3x3 convolutions with ReLU, 2x2 max-pooling down, 2x2 transposed convolution up, skip connections, a 1x1 convolution out.
 
 With a ``stride`` each interleaved part of the image is an image of its own, in which noise that neighbours share is white (pixel-shuffle
-downsampling: Zhou et al., "When AWGN-based denoiser meets real noises", AAAI 2020; Lee, Son and Lee, "AP-BSN", CVPR 2022).
+downsampling: Zhou et al., "When AWGN-based denoiser meets real noises", AAAI 2020; Lee, Son and Lee, "AP-BSN", CVPR 2022). Without the
+first skip connection and with blurred pooling it is the network of N2V2 (Hoeck et al., ECCV Workshops 2022; Zhang, ICML 2019).
 """
 
 import flax.linen as nn
@@ -79,7 +80,9 @@ class _UNet(nn.Module):
             x = _DoubleConv(width, self.precision, name=f"down_convs_{level}")(x)
             if level < self.config.depth - 1:
                 skips.append(x)
-                x = _max_pool(x)
+                x = _max_pool(x) if self.config.pooling == "max" else _blur_pool(x)
+        if skips and not self.config.top_skip:
+            skips[0] = None
         for step, (width, skip) in enumerate(zip(widths[-2::-1], skips[::-1], strict=True)):
             x = _UpConv(width, self.config.skip, self.precision, name=f"up_convs_{step}")(x, skip)
         return nn.Conv(1, (1, 1), kernel_init=_XAVIER_NORMAL, name="conv_final")(x)
@@ -106,7 +109,8 @@ class _UpConv(nn.Module):
         kernel = self.param("upconv_kernel", _XAVIER_NORMAL, (2, 2, x.shape[-1], self.width))
         bias = self.param("upconv_bias", nn.initializers.zeros, (self.width,))
         x = _transposed_conv(x, kernel, self.precision) + bias
-        x = x + skip if self.skip == "add" else jnp.concatenate([x, skip], axis=-1)
+        if skip is not None:
+            x = x + skip if self.skip == "add" else jnp.concatenate([x, skip], axis=-1)
         for name in ("conv1", "conv2"):
             x = nn.relu(_Conv3x3(self.width, self.precision, name=name)(x))
         return x
@@ -127,6 +131,23 @@ def _max_pool(x):
     # XLA's gradient of a pooling window is slow on CPU; that of maxima of four slices is not.
     top, bottom = (jnp.maximum(x[:, row::2, ::2], x[:, row::2, 1::2]) for row in (0, 1))
     return jnp.maximum(top, bottom)
+
+
+def _blur_pool(x):
+    """Maxima of all 2x2 windows, blurred by (1, 2, 1) / 4 along y and x, every second of them: what aliases is blurred first."""
+    for axis in (1, 2):
+        x = jnp.maximum(x, _shifted(x, 1, axis))
+    for axis in (1, 2):
+        x = (_shifted(x, -1, axis) + 2 * x + _shifted(x, 1, axis)) / 4
+        x = jax.lax.slice_in_dim(x, 0, None, 2, axis)
+    return x
+
+
+def _shifted(x, step, axis):
+    """The pixels one step further along an axis; at the border the last one."""
+    length = x.shape[axis]
+    part = jax.lax.slice_in_dim(x, max(step, 0), length + min(step, 0), axis=axis)
+    return jnp.pad(part, [(max(-step, 0), max(step, 0)) if i == axis else (0, 0) for i in range(x.ndim)], mode="edge")
 
 
 def _transposed_conv(x, kernel, precision):

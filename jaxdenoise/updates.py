@@ -121,4 +121,4 @@ def take_steps(key, state, problem, rate_scale, *, config, steps, parts=1):
 
 def _patch_options(config):
     box = blindspot.spacing(config.density, config.hidden)
-    return {"patch_size": config.patch_size, "box": box, "radius": config.radius, "blind": config.hidden}
+    return {"patch_size": config.patch_size, "box": box, "radius": config.radius, "blind": config.hidden, "by": config.replacement}

@@ -234,3 +234,21 @@ def test_every_pixel_around_what_is_hidden_is_as_likely(centre):
 def test_an_image_that_could_be_hidden_whole():
     with pytest.raises(ValueError, match="7x3 image has no neighbour"):
         replace_from_neighbourhood(keys(1)[0], jnp.zeros((7, 3)), jnp.zeros((7, 3), bool), blind=(3, 1))
+
+
+@few
+@given(
+    blind=st.tuples(st.integers(0, 2), st.integers(0, 2)), radius=st.integers(1, 2), shape=st.tuples(*[st.integers(8, 20)] * 2), seed=seeds
+)
+def test_the_median_or_mean_of_the_neighbourhood(blind, radius, shape, seed):
+    key, image = jax.random.key(seed), np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    mask = np.asarray(stratified_mask(key, shape, box=2 * max(blind) + 2, regular=True))
+    rows, columns = np.indices(shape)
+    for by, statistic in (("median", np.median), ("mean", np.mean)):
+        expected = image.copy()
+        for y, x in np.argwhere(mask):
+            own = (abs(rows - y) <= blind[0]) & (abs(columns - x) <= blind[1])
+            around = (abs(rows - y) <= blind[0] + radius) & (abs(columns - x) <= blind[1] + radius) & ~own
+            expected[own] = statistic(image[around])
+        result = replace_from_neighbourhood(key, image, mask, radius=radius, blind=blind, by=by)
+        np.testing.assert_allclose(result, expected, atol=1e-6)

@@ -82,7 +82,8 @@ def test_json_brings_back_the_presets(config):
 def test_to_dict_writes_every_field_and_nothing_else():
     values = TrainConfig().to_dict()
     assert list(values) == [field.name for field in dataclasses.fields(TrainConfig)]
-    assert values["network"] == {"depth": 3, "filters": 32, "skip": "add", "stride": "auto"}
+    network = {"depth": 3, "filters": 32, "skip": "add", "top_skip": True, "pooling": "max", "stride": "auto", "neighbours": 0}
+    assert values["network"] == network
     assert "FRAMES_TO_SPARE" not in values
 
 

@@ -57,7 +57,9 @@ def test_windows_hold_the_frame_and_those_beside():
 @pytest.mark.parametrize("make", [patches.training_batch, patches.validation_batch])
 def test_patches_beside_are_of_the_same_place_and_turned_alike(make):
     frames = np.random.default_rng(0).random((4, 20, 24)).astype(np.float32)
-    frames = jnp.asarray(frames[0] + 10 * np.arange(4, dtype=np.float32)[:, None, None])  # the neighbours differ by a constant: the patch tells its place
+    frames = jnp.asarray(
+        frames[0] + 10 * np.arange(4, dtype=np.float32)[:, None, None]
+    )  # the neighbours differ by a constant: the patch tells its place
     options = {"patch_size": 12, "batch_size": 16, "box": 4, "radius": 1}
     batch = make(KEY, frames, patches.held_out_masks(KEY, frames.shape, box=4), jnp.asarray(neighbours.table(4, 4, 1)), **options)
     assert batch.beside.shape == (16, 2, 12, 12)

@@ -66,24 +66,41 @@ def pair(x, layers):
     return x
 
 
+def blurred_maxima(x):
+    """(H, W, C): scipy's maximum of 2x2 pixels, then its convolution with (1, 2, 1) / 4, then every second pixel."""
+    x = ndimage.maximum_filter(x, (2, 2, 1), mode="nearest", origin=(-1, -1, 0))
+    for axis in (0, 1):
+        x = ndimage.convolve1d(x, np.array([1, 2, 1]) / 4, axis=axis, mode="nearest")
+    return x[::2, ::2]
+
+
 def reference(params, image, config):
     x, skips = np.asarray(image, np.float64)[..., None], []
     for level in range(config.depth):
         x = pair(x, params[f"down_convs_{level}"])
         if level < config.depth - 1:
             skips.append(x)
-            x = block_reduce(x, (2, 2, 1), np.max)
+            x = block_reduce(x, (2, 2, 1), np.max) if config.pooling == "max" else blurred_maxima(x)
+    if not config.top_skip:
+        skips[0] = None
     for step in range(config.depth - 1):
         layers, skip = params[f"up_convs_{step}"], skips.pop()
         kernel = np.asarray(layers["upconv_kernel"], np.float64)
         x = sum(np.kron(x[..., i, None], kernel[:, :, i]) for i in range(x.shape[-1])) + np.asarray(layers["upconv_bias"], np.float64)
-        x = pair(x + skip if config.skip == "add" else np.concatenate([x, skip], -1), layers)
+        if skip is not None:
+            x = x + skip if config.skip == "add" else np.concatenate([x, skip], -1)
+        x = pair(x, layers)
     return convolution(x, params["conv_final"])[..., 0]
 
 
-@pytest.mark.parametrize(("depth", "skip"), [(1, "add"), (2, "add"), (3, "add"), (3, "concat")])
-def test_the_network_is_the_one_of_scipy(depth, skip):
-    config = UNetConfig(depth=depth, filters=3, skip=skip)
+N2V2 = {"top_skip": False, "pooling": "blur"}
+
+
+@pytest.mark.parametrize(
+    ("depth", "skip", "more"), [(1, "add", {}), (2, "add", {}), (3, "add", {}), (3, "concat", {}), (3, "add", N2V2), (2, "concat", N2V2)]
+)
+def test_the_network_is_the_one_of_scipy(depth, skip, more):
+    config = UNetConfig(depth=depth, filters=3, skip=skip, **more)
     images = normal(2, 12, 8)
     result = network(config)(parameters(config), images)
     assert result.shape == images.shape
@@ -209,9 +226,11 @@ def test_gradients_are_finite(images):
     assert by_images.shape == images.shape
 
 
-@pytest.mark.parametrize(("depth", "skip", "stride"), [(1, "add", 1), (2, "add", 1), (3, "concat", 1), (4, "add", 1), (2, "add", 3)])
-def test_the_radius_is_as_far_as_a_pixel_reaches(depth, skip, stride):
-    config = UNetConfig(depth=depth, filters=1, skip=skip, stride=stride)
+@pytest.mark.parametrize(
+    ("depth", "more"), [(1, {}), (2, {}), (3, {"skip": "concat"}), (4, {}), (2, {"stride": 3}), (3, {"pooling": "blur"})], ids=str
+)
+def test_the_radius_is_as_far_as_a_pixel_reaches(depth, more):
+    config = UNetConfig(depth=depth, filters=1, **{"stride": 1, **more})
     # Positive means in place of all weights: nothing cancels, no ReLU and no maximum hides a bright enough pixel.
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, leaf.shape[-1] / leaf.size * (leaf.ndim == 4), np.float32), shapes(config))
     multiple, reach = config.multiple, config.radius + config.multiple
