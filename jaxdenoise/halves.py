@@ -22,7 +22,7 @@ class Halves(NamedTuple):
     reason: str
 
 
-def compare_halves(noisy, denoised):
+def compare_halves(noisy, denoised, *, neighbours=0):
     """Fourier ring correlation between the mean of the even and the mean of the odd frames, if all frames show one static scene.
 
     That of the noisy halves is a measurement: their noise is independent. The denoised halves share one network and its prior, so what it
@@ -31,11 +31,13 @@ def compare_halves(noisy, denoised):
     Args:
         noisy: (N, H, W) real, in grey levels.
         denoised: the same shape and unit.
+        neighbours: how many frames on each side the network saw: then each denoised half holds what is in the other.
 
     Returns:
         `Halves`.
     """
-    reason = why_not_comparable(noisy)
+    mixed = "the network saw neighbouring frames, so that each denoised half holds the other's noise." if neighbours else ""
+    reason = mixed or why_not_comparable(noisy)
     if reason:
         return Halves(None, None, reason)
     correlate = jax.jit(metrics.fourier_ring_correlation)

@@ -114,7 +114,7 @@ def write_html(
     psf, background = np.asarray(denoiser.psf), float(denoiser.scale.background)
     found = diagnostics.examine_input(noisy, background=background)
     residual = diagnostics.examine_residual(noisy, denoised)
-    agreement = halves.compare_halves(noisy, denoised)
+    agreement = halves.compare_halves(noisy, denoised, neighbours=denoiser.config.network.neighbours)
 
     def length(pixels):
         size = f" ({pixels * np.mean(pixel_size_um):.3g} \N{MICRO SIGN}m)" if pixel_size_um is not None else ""

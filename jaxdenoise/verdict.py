@@ -55,7 +55,8 @@ LIMITS = (
     ),
     (
         "What does no harm",
-        "Moving samples: every frame is denoised by itself. Photon noise that grows with the signal. Frames of different fields of view.",
+        "Moving samples, unless neighbouring frames were seen: every frame is denoised by itself. Photon noise that grows with the signal. "
+        "Frames of different fields of view.",
     ),
 )
 
@@ -93,6 +94,7 @@ def judge(noisy, residual, halves, denoiser):
     """
     findings = [
         _independent_noise(noisy, denoiser.config),
+        *_neighbours(denoiser.config.network.neighbours),
         *([] if any(denoiser.config.hidden) else [_structure(residual)]),  # of which such noise has its own
         *_brightness(residual, denoiser.scale),
         *_grey_scale(noisy),
@@ -108,6 +110,16 @@ def judge(noisy, residual, halves, denoiser):
         findings.append(_psf_width(halves, denoiser.psf))
     findings.sort(key=lambda finding: -finding.level)
     return Verdict(findings[0].level, HEADLINES[findings[0].level], tuple(findings))
+
+
+def _neighbours(reach):
+    if reach:
+        yield Finding(
+            CARE,
+            "Neighbouring frames were seen",
+            f"Each frame was denoised with {2 * reach} others of its row: what changes from one to the next may be smoothed. Compare with "
+            "a result without --neighbours wherever such changes are what is measured.",
+        )
 
 
 def _independent_noise(noisy, config):
