@@ -1,10 +1,11 @@
 """The noise's autocorrelation against noise whose autocorrelation is known."""
 
+import jax
 import numpy as np
 import pytest
 import scipy.ndimage
 
-from jaxdenoise import correlation
+from jaxdenoise import correlation, synthetic
 from jaxdenoise.correlation import correlated_reach, noise_autocorrelation, noise_stride
 
 
@@ -56,6 +57,13 @@ def test_blocks_without_noise_do_not_count():
     image[:, :64] = 7
     np.testing.assert_allclose(noise_autocorrelation(image), 0, atol=0.08)
     np.testing.assert_array_equal(noise_autocorrelation(np.full((1, 64, 64), 7)), 0)
+
+
+@pytest.mark.parametrize("side", [64, 96])
+def test_structure_in_small_images_is_not_taken_for_noise(side):
+    for seed in range(3):
+        noisy = synthetic.static_scene(jax.random.key(seed), frames=3, shape=(side, side)).noisy
+        assert correlated_reach(np.asarray(noisy)) == (0, 0)
 
 
 def test_what_is_too_small():
