@@ -72,13 +72,14 @@ def main():
     parser.add_argument("volume", type=Path)
     parser.add_argument("--presets", default="best", help="with commas")
     parser.add_argument("--neighbours", type=int, default=1)
+    parser.add_argument("--noise", default=",".join(CAMERAS), help="with commas")
     parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
     image = jd.read(args.volume, axes="TZYX")
     truth = image.frames.reshape(image.info.shape)
     print("| noise | method | PSNR | seconds |\n|---|---|---|---|")
-    for name, camera in CAMERAS.items():
-        noisy = np.asarray(jd.poisson_gaussian_noise(jax.random.key(0), truth, **camera))
+    for name in args.noise.split(","):
+        noisy = np.asarray(jd.poisson_gaussian_noise(jax.random.key(0), truth, **CAMERAS[name]))
         print(f"| {name} | noisy | {quality(noisy, truth):.2f} | |")
         for label, axis in AXES.items():
             for kind, filter, candidates in filters(axis):

@@ -110,7 +110,7 @@ def _remove(folder):
     """Remove a folder into which tensorstore's threads may still be writing what an interrupt cut short."""
     for _ in range(100):
         shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
+        if not os.path.exists(folder):  # of a name that is too long, too
             return
         time.sleep(0.05)
 

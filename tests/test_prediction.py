@@ -99,7 +99,7 @@ def test_a_device_without_memory_gets_smaller_tiles(make_denoiser, monkeypatch, 
     limit, denoise_tiles = memory + 2 * prediction.halo(denoiser.config.network, denoiser.psf), prediction._denoise_tiles
 
     def with_little_memory(denoiser, tiles, *args):
-        if tiles.shape[1] > limit:
+        if tiles.shape[-1] > limit:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
         return denoise_tiles(denoiser, tiles, *args)
 
@@ -181,7 +181,7 @@ def test_progress_counts_every_tile(make_denoiser):
     [
         (noisy((32, 32)), {"tile_size": 20}, "tile size 20"),
         (np.full((8, 8), np.nan), {}, "64 pixels are NaN"),
-        (noisy((2, 2, 8, 8)), {}, "expected a stack"),
+        (noisy((2, 2, 2, 8, 8)), {}, "expected a stack"),
         (noisy((0, 8, 8)), {}, "at least one pixel"),
         (noisy((4, 40)), {}, "larger than the image"),
         (noisy((32, 32)).astype(complex), {}, "complex"),
