@@ -237,9 +237,7 @@ def test_an_image_that_could_be_hidden_whole():
 
 
 @few
-@given(
-    blind=st.tuples(st.integers(0, 2), st.integers(0, 2)), radius=st.integers(1, 2), shape=st.tuples(*[st.integers(8, 20)] * 2), seed=seeds
-)
+@given(blind=st.sampled_from([(0, 0), (2, 1)]), radius=st.integers(1, 2), shape=st.sampled_from([(8, 13), (20, 9)]), seed=seeds)
 def test_the_median_or_mean_of_the_neighbourhood(blind, radius, shape, seed):
     key, image = jax.random.key(seed), np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     mask = np.asarray(stratified_mask(key, shape, box=2 * max(blind) + 2, regular=True))
