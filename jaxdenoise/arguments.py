@@ -4,7 +4,7 @@ import argparse
 import math
 
 from jaxdenoise import __version__
-from jaxdenoise.config import INITS, PRECISIONS, PRESETS
+from jaxdenoise.config import INITS, PRECISIONS, PRESETS, TARGETS
 
 FILTERS = ("gaussian", "median", "box", "box3d", "wiener")
 BORDERS = ("reflect", "mirror", "nearest", "wrap", "constant")
@@ -146,6 +146,11 @@ def _add_training(verb, *, psf=None, psf_help=_PSF):
         type=_whole,
         metavar="K",
         help="frames on each side, in time or depth, that the network sees too (default: 0); for what changes slowly",
+    )
+    group.add_argument(
+        "--targets",
+        choices=TARGETS,
+        help="own: blind spots of each frame; repeats: other frames of the same scene (default: auto, whether there are any)",
     )
     group.add_argument("--init", choices=INITS, help="weights to start from; beside pretrained ones a model from random weights is shown")
     group.add_argument("--epochs", type=_positive, metavar="N")

@@ -11,13 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdenoise.filters import gaussian_filter
+from jaxdenoise.noise import estimate_noise
 from jaxdenoise.windows import correlate, extend, gaussian_radius
 
-__all__ = ["Calibration", "calibrate", "calibrate_gaussian", "noise_level"]
+__all__ = ["Calibration", "calibrate", "calibrate_gaussian", "noise_level", "noise_std"]
 
 CORRELATED = 0.12  # lag-1 autocorrelation of the noise from which a blind spot of one pixel is not to be trusted
 SIGMAS = np.geomspace(0.3, 8.0, 57).astype(np.float32)  # of the Gaussian filter in pixels: steps of 6 %
 _STRIDE = 4  # pixels between blind spots
+_BLUR = 1.5  # pixels: sigma of the Gaussian filter that tells the brightness
 
 
 class Calibration(NamedTuple):
@@ -131,6 +133,24 @@ def noise_level(image):
     measured = jnp.stack([_autocovariance(residual, *lag) for lag in _LAGS])
     variance, along_y, along_x = jnp.asarray(_SOLUTION, image.dtype) @ measured
     return variance, jnp.maximum(along_y, along_x) / jnp.where(variance > 0, variance, 1)
+
+
+def noise_std(frames, sample):
+    """Standard deviation of the noise at each pixel, in grey levels: its mean variance is `noise_level`'s.
+
+    Args:
+        frames: (N, H, W) float32 above the background, in grey levels.
+        sample: (M, H, W), frames of the same kind, from which the noise is estimated.
+
+    Returns:
+        (N, H, W) float32.
+    """
+    variance, _ = noise_level(sample)
+    if min(sample.shape[1:]) < 16:  # too small to tell how it depends on the brightness
+        return jnp.full(frames.shape, jnp.sqrt(jnp.maximum(variance, 0)))
+    found = estimate_noise(sample)
+    expected = jnp.maximum(found.gain * gaussian_filter(frames, (_BLUR, _BLUR)) + found.read_std**2, 0)
+    return jnp.sqrt(expected * jnp.maximum(variance, 0) / jnp.maximum(expected.mean(), 1e-30))
 
 
 def _measure(filter, image, candidate):

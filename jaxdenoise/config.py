@@ -107,6 +107,9 @@ class TrainConfig:
         replacement: which of its pixels, "random" (published), or their "median" or "mean" (N2V2).
         blind: pixels along y and x that a blind spot hides on each side of the one that is scored, for noise that neighbours share: (0, 0)
             hides none (published), "auto" measures the noise's correlation.
+        targets: what the network learns to predict: "own", blind spots of the frame itself (published); "repeats", all pixels of other
+            frames that show the same scene (Noise2Noise), and blind spots where no other frame does; "auto" finds out whether there are
+            such frames.
         positivity: weight of the penalty on negative deconvolved values.
         variation: weight of the total variation of the deconvolved image.
         averaging: decay of the exponential moving average of the weights a step; 0 averages nothing.
@@ -118,8 +121,8 @@ class TrainConfig:
         background: grey level of no light, subtracted before everything; "auto" estimates it from the data.
         weights: which weights denoise: "best" (the latest that validation does not speak against), "averaged" or "last".
         precision: of the products between the network's channels, in training and prediction: "float32"; "bfloat16", factors rounded to 8
-            bits, sums in float32; "auto", bfloat16 where the hardware has units for it (GPUs, TPUs, CPUs with AMX). Parameters, loss and
-            everything else are float32.
+            bits, sums in float32; "auto", bfloat16 where the hardware has units for it (GPUs, TPUs, CPUs with AMX or AVX-512's
+            bfloat16). Parameters, loss and everything else are float32.
         symmetries: predictions are averaged over this many of the eight rotations and mirror images (1, 2, 4 or 8).
     """
 
@@ -137,6 +140,7 @@ class TrainConfig:
     radius: int = 2
     replacement: str = "random"
     blind: str | tuple = "auto"
+    targets: str = "auto"
     positivity: float = 1.0
     variation: float = 0.0
     averaging: float = 0.99
@@ -168,6 +172,9 @@ class TrainConfig:
         reaches = isinstance(self.blind, tuple) and len(self.blind) == 2 and all(type(n) is int and 0 <= n <= _WIDEST for n in self.blind)
         _check(self, "blind", self.blind == "auto" or reaches, f"'auto' or two whole numbers from 0 to {_WIDEST}")
         _check(self, "replacement", self.replacement in REPLACEMENTS, "'random', 'median' or 'mean'")
+        _check(self, "targets", self.targets in TARGETS, "'auto', 'own' or 'repeats'")
+        alone = self.targets != "repeats" or not self.network.neighbours
+        _check(self, "targets", alone, "'auto' or 'own' for a network that sees neighbouring frames")
         for name in ("output_scale", "learning_rate"):
             _check(self, name, 0 < getattr(self, name) < math.inf, "positive")
         for name in ("positivity", "variation"):
@@ -211,6 +218,7 @@ class TrainConfig:
             "schedule": "plateau",
             "averaging": 0.0,
             "blind": (0, 0),
+            "targets": "own",
             "validation": "frames",
             "validation_patches": 20,
             "validation_redraw": True,
@@ -242,6 +250,7 @@ class TrainConfig:
 
 PRESETS = ("fast", "best", "paper")
 REPLACEMENTS = ("random", "median", "mean")
+TARGETS = ("auto", "own", "repeats")
 INITS = ("random", "pretrained")
 PRETRAINED = UNetConfig(filters=32)  # shape of the network that the package ships
 PRECISIONS = ("auto", "float32", "bfloat16")

@@ -1,10 +1,11 @@
 """The network's convolutions, in float32 or with factors rounded to bfloat16 and sums in float32. Pure JAX, NHWC.
 
 On accelerators XLA's own convolution does either. On CPU it knows float32 only, and finds the gradient of a kernel at a quarter of the
-speed of the rest; matrix products in bfloat16 with sums in float32 run there on the matrix units (AMX) of CPUs that have them, several
-times as fast as float32. So on CPU a 3x3 convolution in bfloat16 is three copies of the image, shifted along the rows and side by side,
-times the kernel's three rows at once, of which three results are added, shifted along the columns; its gradients likewise. Products also
-keep their speed in compiled loops, where XLA's convolutions on CPU lose it, and a loop keeps its memory from one round to the next.
+speed of the rest; matrix products in bfloat16 with sums in float32 run there on the matrix units (AMX) or vector units (AVX-512) of CPUs
+that have such for bfloat16, faster than float32 (AMX by several times). So on CPU a 3x3 convolution in bfloat16 is three copies of the
+image, shifted along the rows and side by side, times the kernel's three rows at once, of which three results are added, shifted along the
+columns; its gradients likewise. Products also keep their speed in compiled loops, where XLA's convolutions on CPU lose it, and a loop keeps
+its memory from one round to the next.
 """
 
 from functools import cache
@@ -20,7 +21,7 @@ def resolve(precision):
     """The precision that "auto" stands for on the default device: "bfloat16" where the hardware multiplies it fast, else "float32"."""
     if precision != "auto":
         return precision
-    return "bfloat16" if jax.default_backend() != "cpu" or _has_amx() else "float32"
+    return "bfloat16" if jax.default_backend() != "cpu" or _multiplies_bfloat16() else "float32"
 
 
 def fast_in_loops(precision):
@@ -140,7 +141,7 @@ def _product(a, b):
 
 
 @cache
-def _has_amx():
-    """Whether this CPU multiplies matrices of bfloat16 in hardware; only Linux says so."""
+def _multiplies_bfloat16():
+    """Whether this CPU multiplies bfloat16 in hardware; only Linux says so."""
     cpus = Path("/proc/cpuinfo")
-    return cpus.exists() and "amx_bf16" in cpus.read_text()
+    return cpus.exists() and any(unit in cpus.read_text() for unit in ("amx_bf16", "avx512_bf16"))

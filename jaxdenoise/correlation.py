@@ -1,4 +1,4 @@
-"""How far neighbouring pixels share their noise, from the noisy images alone. Pure JAX but for `correlated_reach`."""
+"""How far neighbouring pixels share their noise, from the noisy images alone. Pure JAX but for what says so."""
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ _FEWEST = 6  # blocks a side: of fewer the flattest hold structure, and any stru
 _CORRELATED = 0.3  # of neighbours: noise that cameras leave white has less than 0.25 where images are crowded
 _SHARED = 0.1  # of pixels further away: with less they are not hidden
 _LAGS = 5
+_LEFT = 0.03  # of the pixels of a residual, the same
+_FURTHEST = 8  # pixels
 
 
 def noise_autocorrelation(image, *, lags=_LAGS):
@@ -57,6 +59,24 @@ def correlated_reach(frames):
     if found[:, 0].max() < _CORRELATED:
         return 0, 0
     return tuple(_LAGS if row.min() >= _SHARED else int(np.argmax(row < _SHARED)) for row in found)
+
+
+def residual_reach(residual):
+    """How many pixels along y and x share a pixel's noise, as what a denoiser took out of images tells. Host side.
+
+    Flat blocks are too few and too small for a weak correlation of pixels further apart; the whole residual shows it. What the denoiser
+    took for signal is missing from it, which lowers all but the nearest.
+
+    Args:
+        residual: (N, H, W) noisy less denoised images, more than 8 pixels a side.
+
+    Returns:
+        (y, x), each at most 8.
+    """
+    residual = residual - jnp.mean(residual, axis=(1, 2), keepdims=True)
+    power = jnp.maximum(jnp.mean(residual**2), 1e-30)
+    found = np.array([[_product_at(residual, axis, lag) / power for lag in range(1, _FURTHEST + 1)] for axis in (1, 2)])
+    return tuple(_FURTHEST if row.min() >= _LEFT else int(np.argmax(row < _LEFT)) for row in found)
 
 
 def noise_stride(frames):

@@ -62,7 +62,7 @@ def held_out_masks(key, shape, *, box, masks=1, regular=False):
     return jnp.where(order < masks, order + 1, 0).astype(jnp.uint8)
 
 
-def training_batch(key, frames, held_out, beside=None, *, patch_size, batch_size, box, radius, blind=(0, 0), by="random"):
+def training_batch(key, frames, held_out, beside=None, repeats=None, *, patch_size, batch_size, box, radius, blind=(0, 0), by="random"):
     """Random patches with random symmetries and random blind spots.
 
     Args:
@@ -70,6 +70,8 @@ def training_batch(key, frames, held_out, beside=None, *, patch_size, batch_size
         frames: (N, H, W) float32.
         held_out: (N, H, W), from `held_out_masks`: pixels that are not 0 are never scored; or None.
         beside: (N, 2 K) int32 from `neighbours.table`, or None.
+        repeats: `repeats.Repeats` of the frames, or None. Patches of frames that have some show all their pixels, and all pixels of
+            another frame, as far as it shows the same scene, are scored.
         patch_size: P, not larger than H or W.
         batch_size: B.
         box: side of a blind spot's cell, see `blindspot.spacing`.
@@ -90,6 +92,8 @@ def training_batch(key, frames, held_out, beside=None, *, patch_size, batch_size
         if held_out is not None:
             mask &= _cut(held_out, where, patch_size) == 0
         visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius, blind=blind, by=by)
+        if repeats is not None:
+            noisy, visible, mask = _from_repeat(k_mask, repeats, frames, held_out, where, 0, (noisy, visible, mask))
         others = _cut_beside(frames, beside, where, patch_size)
         turned = None if others is None else jax.vmap(apply_symmetry, (0, None))(others, symmetry)
         return Batch(*(apply_symmetry(values, symmetry) for values in (noisy, visible, mask)), symmetry, turned)
@@ -97,7 +101,7 @@ def training_batch(key, frames, held_out, beside=None, *, patch_size, batch_size
     return jax.vmap(one)(jax.random.split(key, batch_size))
 
 
-def validation_batch(key, frames, held_out, beside=None, *, patch_size, batch_size, box, radius, blind=(0, 0), by="random"):
+def validation_batch(key, frames, held_out, beside=None, repeats=None, *, patch_size, batch_size, box, radius, blind=(0, 0), by="random"):
     """Unturned random patches, scored on the first of the held-out masks, or, without any, on fresh blind spots. Arguments as above."""
 
     def one(key):
@@ -108,9 +112,27 @@ def validation_batch(key, frames, held_out, beside=None, *, patch_size, batch_si
         drawn = partial(blindspot.stratified_mask, k_mask, noisy.shape, box=box, regular=any(blind))
         mask = drawn() if fresh else _cut(held_out, where, patch_size) == 1
         visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius, blind=blind, by=by)
+        if repeats is not None:
+            noisy, visible, mask = _from_repeat(k_mask, repeats, frames, held_out, where, 1, (noisy, visible, mask))
         return Batch(noisy, visible, mask, jnp.int32(0), _cut_beside(frames, beside, where, patch_size))
 
     return jax.vmap(one)(jax.random.split(key, batch_size))
+
+
+def _from_repeat(key, repeats, frames, held_out, where, number, own):
+    """Targets, visible and scored pixels (P, P) of a frame that another one repeats; of one without what its ``own`` are.
+
+    Scored are the pixels of the other frame that show the same and whose ``held_out`` is ``number``, since they are the targets.
+    """
+    size, count = own[0].shape[0], repeats.count[where[0]]
+    chosen = jax.random.randint(jax.random.fold_in(key, 1), (), 0, jnp.maximum(count, 1))
+    other, gain, offset = (values[where[0], chosen] for values in (repeats.frame, repeats.gain, repeats.offset))
+    there = (other, where[1], where[2])
+    same = (_cut(repeats.differs, where, size) >> chosen) & 1 == 0
+    if held_out is not None:
+        same &= _cut(held_out, there, size) == number
+    repeated = gain * _cut(frames, there, size) + offset, _cut(frames, where, size), same
+    return jax.tree.map(lambda new, old: jnp.where(count > 0, new, old), repeated, own)
 
 
 class Covering(NamedTuple):

@@ -4,7 +4,7 @@ It was trained on images in units of their noise; `parameters` fits it to images
 told the noise level.
 """
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import jax
@@ -13,9 +13,12 @@ import numpy as np
 
 from jaxdenoise import unet
 from jaxdenoise.calibration import noise_level
+from jaxdenoise.config import TrainConfig
 from jaxdenoise.correlation import noise_autocorrelation
+from jaxdenoise.psf import convolve, gaussian_psf
+from jaxdenoise.updates import network_output
 
-PSF_SIGMA = 1.0  # pixels: its output convolved with this Gaussian is the denoised image
+PSF_SIGMA = 0.75  # pixels: its output convolved with this Gaussian is the denoised image
 SCALE = 4.0  # standard deviations of the noise that are 1 for the network
 _LEAST = 1e-3  # standard deviations of the images: noise that the network is told at least
 _FILE = Path(__file__).with_name("pretrained.npz")
@@ -37,7 +40,7 @@ def parameters(scale, noise_std, output_scale, neighbours=0):
         output_scale: of `TrainConfig`.
         neighbours: of `config.UNetConfig`.
     """
-    params = {name: dict(leaves) if isinstance(leaves, dict) else leaves for name, leaves in _shipped().items()}
+    params = {name: dict(leaves) if isinstance(leaves, dict) else leaves for name, leaves in shipped().items()}
     unit = SCALE * jnp.maximum(noise_std, _LEAST * scale.std)
     first, last = params["down_convs_0"]["conv1"], params["conv_final"]
     seen = jnp.full((1 + 2 * neighbours, 1), scale.std / (unit * (1 + 2 * neighbours)))  # the mean of the frame and those beside it
@@ -47,19 +50,47 @@ def parameters(scale, noise_std, output_scale, neighbours=0):
 
 
 def fitted(problem, config):
-    """`parameters` for a `problem.Problem` and `TrainConfig`, with the noise that the frames show to the network.
+    """`parameters` for a `problem.Problem` and `TrainConfig`, with the noise that the frames show to the network."""
+    noise_std = _noise_std(problem.frames, config.network.apart)
+    return parameters(problem.scale, noise_std, config.output_scale, config.network.neighbours)
 
-    Of pixels that a stride has not quite made independent it is the noise at low frequencies, which is what there is to remove.
+
+def _noise_std(frames, stride):
+    """The noise's standard deviation in grey levels, of every ``stride``-th row and column.
+
+    Of pixels that the stride has not quite made independent it is the noise at low frequencies, which is what there is to remove.
     """
-    views = unet.views(problem.frames, config.network.apart)
+    views = unet.views(frames, stride)
     variance, _ = noise_level(views)
-    if config.network.apart > 1 and min(views.shape[1:]) >= 16:
+    if stride > 1 and min(views.shape[1:]) >= 16:
         variance *= jnp.prod(1 + 2 * jnp.maximum(noise_autocorrelation(views, lags=1), 0))
-    return parameters(problem.scale, jnp.sqrt(jnp.maximum(variance, 0)), config.output_scale, config.network.neighbours)
+    return jnp.sqrt(jnp.maximum(variance, 0))
+
+
+def denoised(frames, scale, network):
+    """What the shipped network makes of frames at a glance: in one piece, without averaging over symmetries.
+
+    Args:
+        frames: (N, H, W) float32 above the background, in grey levels; H and W multiples of ``network.multiple``.
+        scale: `problem.Scale` of the frames.
+        network: `config.UNetConfig`, of `config.PRETRAINED`'s shape but for its stride.
+
+    Returns:
+        (N, H, W) float32.
+    """
+    config = TrainConfig(network=network)
+    params = parameters(scale, _noise_std(frames, network.apart), config.output_scale)
+    return _denoised(params, frames, scale, gaussian_psf(PSF_SIGMA), config=config)
+
+
+@partial(jax.jit, static_argnames="config")
+def _denoised(params, frames, scale, psf, *, config):
+    return jax.vmap(convolve, (0, None))(network_output(params, frames, scale, config), psf)
 
 
 @cache
-def _shipped():
+def shipped():
+    """The parameters as they were trained, for images in units of their noise: a pytree of float32 NumPy arrays."""
     params = {}
     with np.load(_FILE, allow_pickle=False) as arrays:
         for name in arrays.files:

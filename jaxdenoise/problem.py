@@ -8,11 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import blindspot, neighbours, patches
-from jaxdenoise.correlation import correlated_reach, noise_stride
+from jaxdenoise import blindspot, neighbours, patches, pretrained
+from jaxdenoise.config import PRETRAINED
+from jaxdenoise.correlation import correlated_reach, noise_stride, residual_reach
 from jaxdenoise.hotpixels import replaced
 from jaxdenoise.psf import check_psf_fits, normalized_psf
+from jaxdenoise.repeats import Repeats, find_repeats
 
+_LOOKED_AT, _SIDE = 4, 1024  # frames and pixels a side, at the most, that tell how far neighbours share their noise
 _LARGEST = 1e18  # grey levels, whose square float32 holds
 
 
@@ -35,6 +38,8 @@ class Problem(NamedTuple):
         scale: `Scale`.
         psf: (h, w) float32, square, sum 1.
         beside: (N, 2 K) int32, the frames beside each one, for a network that sees K neighbours on each side; None for K = 0.
+        repeats: `repeats.Repeats` of the frames; None where no frame shows the scene of another, or where that is not to count.
+        validation_repeats: the same of the frames that validate.
     """
 
     frames: jax.Array
@@ -43,6 +48,8 @@ class Problem(NamedTuple):
     scale: Scale
     psf: jax.Array
     beside: jax.Array | None = None
+    repeats: Repeats | None = None
+    validation_repeats: Repeats | None = None
 
 
 def prepare(key, stack, *, psf, config, masks=1):
@@ -57,7 +64,7 @@ def prepare(key, stack, *, psf, config, masks=1):
         masks: how many disjoint masks of held-out pixels, see `patches.held_out_masks`. The first validates.
 
     Returns:
-        `Problem`, and the config with its patch size made to fit the frames, and with what is "auto" of blind spots and stride.
+        `Problem`, and the config with its patch size made to fit the frames, and with what is "auto" of targets, blind spots and stride.
     """
     sequence = row_length(stack)
     stack = replaced(checked_stack(stack))
@@ -71,15 +78,20 @@ def prepare(key, stack, *, psf, config, masks=1):
         raise ValueError(f"the pixels' standard deviation of {std:.3g} is too small for the squares of float32; multiply the images")
     config = dataclasses.replace(config, network=strided(config.network, frames))
     config = _fit_patch(config, stack.shape[1:], psf.shape)
+    scale = Scale(*(jnp.float32(v) for v in (background, mean, std)))
+    training, apart = _split(jnp.asarray(frames), config)
+    repeats, config = _repeats(training, config)
     if config.blind == "auto":
-        config = dataclasses.replace(config, blind=_correlated_reach(frames, config.patch_size, config.network.apart))
+        everywhere = repeats is not None and bool(jnp.all(repeats.count > 0))
+        reach = (0, 0) if everywhere else _correlated_reach(frames, scale, config)
+        config = dataclasses.replace(config, blind=reach)
     if blindspot.spacing(config.density, config.hidden) > config.patch_size and any(config.hidden):
         raise ValueError(f"blind spots that hide {config.hidden} pixels on each side do not fit into patches of {config.patch_size} pixels")
-    scale = Scale(*(jnp.float32(v) for v in (background, mean, std)))
-    training, validation, held_out = _hold_out(key, jnp.asarray(frames), config, masks)
+    held_out = _hold_out(key, training, config, masks) if apart is None else None
     reach = config.network.neighbours
     beside = jnp.asarray(neighbours.table(len(frames), sequence, reach)) if reach else None
-    return Problem(training, held_out, validation, scale, jnp.asarray(psf), beside), config
+    validation, validation_repeats = (training, repeats) if apart is None else (apart, repeats and find_repeats(apart))
+    return Problem(training, held_out, validation, scale, jnp.asarray(psf), beside, repeats, validation_repeats), config
 
 
 def strided(network, frames):
@@ -90,9 +102,18 @@ def strided(network, frames):
     return dataclasses.replace(network, stride=stride)
 
 
-def _correlated_reach(frames, patch_size, stride):
-    # Up to the next pixel that the network sees: weakly as it shares the noise, a training would learn it. And as far as they fit.
-    reach = tuple(min(-(-n // stride) * stride, (patch_size - 2) // 4) for n in correlated_reach(frames))
+def _correlated_reach(frames, scale, config):
+    """What `TrainConfig.blind` should hide: at least up to the next pixel that the network sees, and as far as blind spots fit."""
+    stride, near = config.network.apart, correlated_reach(frames)
+    if not any(near):
+        return 0, 0
+    # Weakly as pixels further away share the noise, a training would learn it.
+    some = frames[:_LOOKED_AT, :_SIDE, :_SIDE]
+    network = dataclasses.replace(PRETRAINED, stride=stride)
+    height, width = (size // network.multiple * network.multiple for size in some.shape[1:])
+    some = jnp.asarray(some[:, :height, :width])
+    far = residual_reach(some - pretrained.denoised(some, scale, network))
+    reach = tuple(min(max(-(-n // stride) * stride, further), (config.patch_size - 2) // 4) for n, further in zip(near, far, strict=True))
     if any(reach):
         rows, columns = (2 * n + 1 for n in reach)
         warnings.warn(f"neighbouring pixels share their noise: each blind spot hides {rows} x {columns} pixels", stacklevel=4)
@@ -141,16 +162,29 @@ def _lowest_window(frame, side_y, side_x):
     return float(windows.min()) / (side_y * side_x)
 
 
-def _hold_out(key, frames, config, masks):
-    count = frames.shape[0]
+def _split(frames, config):
+    """The frames that train, and those that validate; None where pixels of the former do."""
+    count = len(frames)
     spare = count >= config.FRAMES_TO_SPARE and not config.network.neighbours
     whole = config.validation == "frames" or (config.validation == "auto" and spare)
-    if whole and count > 1:
-        training = count - max(1, round(config.validation_fraction * count))
-        return frames[:training], frames[training:], None
+    if count == 1 or not whole:
+        return frames, None
+    training = count - max(1, round(config.validation_fraction * count))
+    return frames[:training], frames[training:]
+
+
+def _repeats(frames, config):
+    """`Repeats` of the frames, or None, and the config with what "auto" of its targets is."""
+    wanted = config.targets != "own" and not config.network.neighbours
+    repeats = find_repeats(frames) if wanted else None
+    if config.targets == "repeats" and repeats is None:
+        raise ValueError("no two of the frames show the same scene with noise of their own; leave the targets to 'auto'")
+    return repeats, dataclasses.replace(config, targets="own" if repeats is None else "repeats")
+
+
+def _hold_out(key, frames, config, masks):
     box, regular = blindspot.spacing(config.density, config.hidden), any(config.hidden)
-    held_out = patches.held_out_masks(jax.random.fold_in(key, 2**31 + 1), frames.shape, box=box, masks=masks, regular=regular)
-    return frames, frames, held_out
+    return patches.held_out_masks(jax.random.fold_in(key, 2**31 + 1), frames.shape, box=box, masks=masks, regular=regular)
 
 
 def _fit_patch(config, frame_shape, psf_shape):

@@ -18,7 +18,7 @@ from jaxdenoise.config import TrainConfig
 from jaxdenoise.problem import prepare
 from jaxdenoise.psf import gaussian_psf, normalized_psf, trimmed
 
-_CHANGES = ("init", "epochs", "batch_size", "background", "blind", "weights", "precision", "symmetries")  # flags that are fields
+_CHANGES = ("init", "epochs", "batch_size", "background", "blind", "targets", "weights", "precision", "symmetries")  # flags that are fields
 _WIDEST = 200  # sigma of a Gaussian PSF in pixels
 
 

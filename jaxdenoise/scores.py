@@ -14,6 +14,8 @@ narrow.
 If neighbours share their noise that would reward keeping it: there the score is the masked error, of blind spots that hide their
 neighbours (`config.TrainConfig.blind`), as far as the network is trained to use no others.
 
+Where frames show the same scene, it is the squared difference to another frame, whose noise is independent of the denoised one's.
+
 What the score cannot see is what the PSF removes: two deconvolved images that differ in nothing else score the same.
 
 Source: Ramani, Blu and Unser, "Monte-Carlo SURE", IEEE Transactions on Image Processing 17 (2008).
@@ -27,15 +29,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdenoise import blindspot, patches, updates
-from jaxdenoise.calibration import noise_level
-from jaxdenoise.filters import gaussian_filter
-from jaxdenoise.noise import estimate_noise
+from jaxdenoise.calibration import noise_std
 from jaxdenoise.psf import convolve
+from jaxdenoise.repeats import first_targets
 
 _PLACES = 108  # patches that are scored at the most
 MASKS = 3  # of held-out pixels, where no whole frames are held out: one has too few to tell PSFs apart that differ by 0.1 dB
 _SHARE = 0.5  # of the noise's strength that is added: near a derivative, yet far above rounding
-_BLUR = 1.5  # pixels: sigma of the Gaussian filter that tells the brightness
 _CHUNK = 16  # patches scored at once
 
 
@@ -134,6 +134,11 @@ def covering(key, problem, config):
     """
     frames, key = problem.validation, jax.random.fold_in(key, 2**32 - 2)
     cut = partial(patches.covering_patches, beside=problem.beside, patch_size=config.patch_size, limit=_PLACES)
+    if problem.validation_repeats is not None:
+        targets, same = first_targets(frames, problem.validation_repeats)
+        if problem.held_out is not None:
+            same &= problem.held_out[problem.validation_repeats.frame[:, 0]] > 0
+        return cut(targets, frames, jnp.zeros_like(frames), same)
     if any(config.hidden):
         spots, visible = _hidden_neighbours(key, frames, problem.held_out, config)
         return cut(frames, visible, jnp.zeros_like(frames), spots)
@@ -153,24 +158,6 @@ def _hidden_neighbours(key, frames, held_out, config):
         )
 
     return jax.vmap(one, (0, 0, None if held_out is None else 0))(jax.random.split(key, len(frames)), frames, held_out)
-
-
-def noise_std(frames, sample):
-    """Standard deviation of the noise at each pixel, in grey levels: its mean variance is `calibration.noise_level`'s.
-
-    Args:
-        frames: (N, H, W) float32 above the background, in grey levels.
-        sample: (M, H, W), frames of the same kind, from which the noise is estimated.
-
-    Returns:
-        (N, H, W) float32.
-    """
-    variance, _ = noise_level(sample)
-    if min(sample.shape[1:]) < 16:  # too small to tell how it depends on the brightness
-        return jnp.full(frames.shape, jnp.sqrt(jnp.maximum(variance, 0)))
-    found = estimate_noise(sample)
-    expected = jnp.maximum(found.gain * gaussian_filter(frames, (_BLUR, _BLUR)) + found.read_std**2, 0)
-    return jnp.sqrt(expected * jnp.maximum(variance, 0) / jnp.maximum(expected.mean(), 1e-30))
 
 
 def standard_error(errors):

@@ -156,7 +156,8 @@ def sweep(key, stack, *, psfs, seeds=1, config=None, halving=(), together=None, 
         running = [model for model in running if model.psf in kept]
     (chosen,) = _kept(running, psfs, 1, config.epochs)
     best = min((model for model in models() if model.psf == chosen), key=lambda model: model.score)
-    return Sweep(models(), chosen, best.denoiser, _correlation(problem.frames, warned=not any(config.hidden)))
+    warned = not any(config.hidden) and problem.validation_repeats is None
+    return Sweep(models(), chosen, best.denoiser, _correlation(problem.frames, warned=warned))
 
 
 def epochs_in_all(halving, epochs, count):

@@ -64,7 +64,7 @@ def draw_batch(key, step, problem, config):
     """The `patches.Batch` of a step (0-based, may be traced); arguments as of `train_step`."""
     key = jax.random.fold_in(key, step)
     return patches.training_batch(
-        key, problem.frames, problem.held_out, problem.beside, batch_size=config.batch_size, **_patch_options(config)
+        key, problem.frames, problem.held_out, problem.beside, problem.repeats, batch_size=config.batch_size, **_patch_options(config)
     )
 
 
@@ -93,7 +93,7 @@ def equal_parts(size, most):
 
 
 def validation_losses(key, params, problem, *, config, parts=1):
-    """Masked squared error over variance on each of the validation patches that ``key`` draws: (V,) float32.
+    """Squared error of what is scored over variance, on each of the validation patches that ``key`` draws: (V,) float32.
 
     Arguments as of `train_step`.
     """
@@ -102,6 +102,7 @@ def validation_losses(key, params, problem, *, config, parts=1):
         problem.validation,
         problem.held_out,
         problem.beside,
+        problem.validation_repeats,
         batch_size=config.validation_patches,
         **_patch_options(config),
     )

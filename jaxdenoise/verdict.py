@@ -95,6 +95,7 @@ def judge(noisy, residual, halves, denoiser):
     findings = [
         _independent_noise(noisy, denoiser.config),
         *_neighbours(denoiser.config.network.neighbours),
+        *_repeats(denoiser.config.targets),
         *([] if any(denoiser.config.hidden) else [_structure(residual)]),  # of which such noise has its own
         *_brightness(residual, denoiser.scale),
         *_grey_scale(noisy),
@@ -122,6 +123,17 @@ def _neighbours(reach):
         )
 
 
+def _repeats(targets):
+    if targets == "repeats":
+        yield Finding(
+            FINE,
+            "Frames of the same scene taught each other",
+            "The training found frames that show the same scene, and learned from each to predict the others, wherever they differ by "
+            "nothing but noise. Each frame was denoised by itself. What repeats in all of them, as a camera's fixed pattern, is not noise "
+            "to it; --targets own learns from each frame alone.",
+        )
+
+
 def _independent_noise(noisy, config):
     measured = f"the noise's correlation between neighbouring pixels is {noisy.noise_correlation:.2f} (limit {CORRELATED})"
     if any(config.hidden):
@@ -132,6 +144,12 @@ def _independent_noise(noisy, config):
             "Neighbouring pixels share their noise",
             f"{_sentence(measured)} Each pixel was therefore learned without the {rows} x {columns} pixels around it: detail as fine as "
             f"that is lost.{apart} Noise that reaches further is still taken for signal.",
+        )
+    if config.targets == "repeats" and noisy.noise_correlation > CORRELATED:
+        return Finding(
+            FINE,
+            "Neighbouring pixels share their noise",
+            f"{_sentence(measured)} Other frames of the same scene told it from signal.{_STRIDES[config.network.apart]}",
         )
     if noisy.noise_correlation > CORRELATED:
         return Finding(

@@ -66,7 +66,7 @@ def test_steps_one_by_one_are_10_times_as_fast_as_a_scan_in_float32(problem):
     assert times_as_fast(eight_steps(problem, 8), eight_steps(problem, 1)) > 10
 
 
-@pytest.mark.skipif(not convolution._has_amx(), reason="no matrix units for bfloat16")
+@pytest.mark.skipif(not convolution._multiplies_bfloat16(), reason="no matrix units for bfloat16")
 def test_a_scan_is_1_2_times_as_fast_as_steps_one_by_one_in_bfloat16(problem):
     one_by_one, scan = (eight_steps(problem, a_call, precision="bfloat16") for a_call in (1, 8))
     assert times_as_fast(one_by_one, scan) > 1.2
@@ -119,7 +119,7 @@ def test_max_pooling_is_5_times_as_fast_as_a_window():
     assert times_as_fast(lambda: window(x), lambda: ours(x)) > 5
 
 
-@pytest.mark.skipif(not convolution._has_amx(), reason="no matrix units for bfloat16")
+@pytest.mark.skipif(not convolution._multiplies_bfloat16(), reason="no matrix units for bfloat16")
 def test_bfloat16_convolutions_are_twice_as_fast_as_float32_where_there_are_matrix_units():
     x, kernel = normal(1, 96, 96, 64), normal(3, 3, 64, 64)
     exact, ours = (

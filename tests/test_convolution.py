@@ -82,7 +82,7 @@ def test_one_kernel_for_each_of_several_images():
 
 @pytest.mark.parametrize(("has_units", "expected"), [(True, "bfloat16"), (False, "float32")])
 def test_auto_is_what_the_hardware_multiplies_fast(monkeypatch, has_units, expected):
-    monkeypatch.setattr(convolution, "_has_amx", lambda: has_units)
+    monkeypatch.setattr(convolution, "_multiplies_bfloat16", lambda: has_units)
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert convolution.resolve("auto") == expected
     assert convolution.resolve("float32") == "float32"

@@ -1,12 +1,15 @@
 """The noise's autocorrelation against noise whose autocorrelation is known."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
 
 from jaxdenoise import correlation, synthetic
-from jaxdenoise.correlation import correlated_reach, noise_autocorrelation, noise_stride
+from jaxdenoise.config import TrainConfig
+from jaxdenoise.correlation import correlated_reach, noise_autocorrelation, noise_stride, residual_reach
+from jaxdenoise.problem import prepare
 
 
 def white(*shape, seed=0):
@@ -50,6 +53,23 @@ def test_the_reach_follows_the_noise(sigmas, reach):
     assert correlated_reach(image.astype(np.float32)) == reach
     assert correlated_reach((3000 + 40 * image).astype(np.uint16)) == reach
     assert noise_stride(image.astype(np.float32)) == 1 + max(reach)
+
+
+@pytest.mark.parametrize(("sigmas", "reach"), [((0, 0), (0, 0)), ((0.7, 0.7), (2, 2)), ((0, 0.7), (0, 2)), ((0.7, 1.2), (2, 4))])
+def test_the_reach_of_a_residual(sigmas, reach):
+    assert residual_reach(jnp.asarray(filtered(white(2, 512, 512), sigmas), jnp.float32)) == reach
+
+
+@pytest.mark.filterwarnings("ignore:neighbouring pixels share their noise")
+def test_blind_spots_hide_a_weak_correlation_too():
+    """Of noise that is alike between neighbours the same, but weakly alike further away too, more is hidden."""
+    short = filtered(white(2, 256, 256), (0.7, 0.7))
+    hidden = [
+        prepare(jax.random.key(0), cells(2, 256, 256) + 10 * noise, psf=np.ones((1, 1)), config=TrainConfig(targets="own"))[1].blind
+        for noise in (short, short + 0.8 * filtered(white(2, 256, 256, seed=3), (1.3, 1.3)))
+    ]
+    assert hidden[0] == (2, 2)
+    assert min(hidden[1]) >= 3
 
 
 def test_blocks_without_noise_do_not_count():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdenoise import blindspot, patches, scores, sweeps, synthetic, updates
+from jaxdenoise import blindspot, calibration, patches, scores, sweeps, synthetic, updates
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.problem import prepare
 from jaxdenoise.psf import convolve, gaussian_psf
@@ -22,7 +22,9 @@ PSF = gaussian_psf(2.0)
 @pytest.mark.parametrize("frames", [2, 12], ids=["pixels held out", "frames held out"])
 def test_every_held_out_pixel_is_scored_once_and_none_is_a_target(frames, tiny_config):
     stack = np.arange(frames * 50 * 43, dtype=np.float32).reshape(frames, 50, 43)  # each value says where it is
-    problem, config = prepare(KEY, stack, psf=PSF, config=dataclasses.replace(tiny_config, background=0.0, blind=(0, 0)), masks=3)
+    problem, config = prepare(
+        KEY, stack, psf=PSF, config=dataclasses.replace(tiny_config, background=0.0, blind=(0, 0), targets="own"), masks=3
+    )
     covering = jax.tree.map(np.asarray, scores.covering(KEY, problem, config))
     scored = covering.noisy[covering.scored].astype(int)
     assert len(set(scored)) == len(scored)
@@ -82,7 +84,7 @@ def scene_with(noise):
 @pytest.mark.parametrize("noise", ["constant", "shot"])
 def test_the_noise_is_as_strong_as_that_of_the_image(noise):
     noisy, clean = scene_with(noise)
-    found = np.asarray(scores.noise_std(jnp.asarray(noisy), jnp.asarray(noisy))) ** 2
+    found = np.asarray(calibration.noise_std(jnp.asarray(noisy), jnp.asarray(noisy))) ** 2
     true = np.broadcast_to(200**2 if noise == "constant" else clean * 200**2 / clean.mean(), noisy.shape)
     assert found.mean() == pytest.approx(200**2, rel=0.05)
     for half in clean < np.median(clean), clean >= np.median(clean):
