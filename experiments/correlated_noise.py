@@ -71,7 +71,7 @@ def main():
             label = f"{name} {preset} stride={stride} hidden={hidden} psf={sigma:g}"
             if label not in found:
                 network = dataclasses.replace(PRETRAINED, stride=stride)
-                config = jd.TrainConfig.preset(preset, network=network, blind=(hidden, hidden))
+                config = jd.TrainConfig.preset(preset, network=network, blind=(hidden, hidden), targets="own")
                 denoiser = jd.fit(jax.random.key(0), noisy, psf=jd.gaussian_psf(sigma), config=config)
                 found[label] = psnr(jd.denoise(denoiser, noisy).denoised, truth)
                 args.output.write_text(json.dumps(found, indent=1))

@@ -32,10 +32,10 @@ def experiments(data):
                 f"synthetic/{sigma:g}-{seed}",
                 lambda sigma=sigma, seed=seed: scene(sigma, seed),
                 sigma,
-                jd.TrainConfig(epochs=SYNTHETIC_EPOCHS),
+                jd.TrainConfig(epochs=SYNTHETIC_EPOCHS, targets="own"),
             )
     for name, *images in tasks(data) if data else ():
-        yield name, lambda images=images: images, None, jd.TrainConfig()
+        yield name, lambda images=images: images, None, jd.TrainConfig(targets="own")
 
 
 def scene(sigma, seed):

@@ -139,7 +139,7 @@ def training_speed(args):
 
 def fast_training(args):
     """The whole training of the preset: everyone the same network, patches and steps."""
-    config = jd.TrainConfig(epochs=1, steps_per_epoch=40) if args.quick else jd.TrainConfig()
+    config = jd.TrainConfig(targets="own", **({"epochs": 1, "steps_per_epoch": 40} if args.quick else {}))
     options = {"patch_size": config.patch_size, "filters": config.network.filters, "depth": config.network.depth}
     count = config.epochs * config.steps_per_epoch * config.batch_size
     tuned, name, _ = fastest(args, batch_size=config.batch_size, **options)
@@ -211,7 +211,8 @@ def prediction_speed(args):
 
 def sweep_speed(args):
     """Several PSFs at once; the rivals train them one after the other."""
-    config = jd.TrainConfig(epochs=1, steps_per_epoch=10 if args.quick else 20 if DEVICE == "cpu" else 100, validation_patches=1)
+    steps = 10 if args.quick else 20 if DEVICE == "cpu" else 100
+    config = jd.TrainConfig(epochs=1, steps_per_epoch=steps, validation_patches=1, targets="own")
     options = {"patch_size": config.patch_size, "filters": config.network.filters, "depth": config.network.depth}
     tuned, name, _ = fastest(args, batch_size=config.batch_size, **options)
     for count in (3,) if args.quick else (3, 8):
@@ -223,7 +224,7 @@ def sweep_speed(args):
             "tuned": steps_of(tuned, count * config.steps_per_epoch),
         }
         times = times_in_turn({key: (function, None) for key, function in rivals.items()}, args.runs)
-        what = f"sweep over {count} PSFs, {config.steps_per_epoch} steps each, scored"
+        what = f"sweep over {count} PSFs, {steps} steps each, scored"
         yield measurement(what, "seconds", times, tuned_is=name)
 
 

@@ -81,7 +81,7 @@ def run(args):
     said = REPORT if args.actin else {}
     rows = {name: {"report": said.get(name), "seconds": None} | scores(truth, frames) for name, frames in results.items()}
     zoom = pictures.busiest_window(truth, min(truth.shape) // 4)
-    config = jd.TrainConfig.preset(args.preset, **({"epochs": args.epochs} if args.epochs else {}))
+    config = jd.TrainConfig.preset(args.preset, targets="own", **({"epochs": args.epochs} if args.epochs else {}))
     for name, denoiser, seconds in models(stack, args.output, config, args.seed):
         frames = jd.denoise(denoiser, shown).denoised
         rows[name] = {"report": said.get(name), "seconds": seconds} | scores(truth, frames)

@@ -116,7 +116,10 @@ def _verb(verbs, name, text):
     return verb
 
 
-_PSF = "Gaussian's sigma in pixels (not its FWHM; default: 1.0), a measured PSF, none, or auto: chosen from the data, in 2.2 times the time"
+_PSF = (
+    "Gaussian's sigma in pixels, not its FWHM (default: 1.0, with --preset best auto), a measured PSF, none, or auto: "
+    "chosen from the data, in 2.2 times the time"
+)
 
 
 def _add_training(verb, *, psf=None, psf_help=_PSF):

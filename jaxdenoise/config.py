@@ -106,10 +106,10 @@ class TrainConfig:
         radius: the replacement of a blind spot comes from the (2 radius + 1)^2 neighbourhood.
         replacement: which of its pixels, "random" (published), or their "median" or "mean" (N2V2).
         blind: pixels along y and x that a blind spot hides on each side of the one that is scored, for noise that neighbours share: (0, 0)
-            hides none (published), "auto" measures the noise's correlation.
+            hides none (published), "auto" measures the noise's correlation, unless all frames have repeats.
         targets: what the network learns to predict: "own", blind spots of the frame itself (published); "repeats", all pixels of other
             frames that show the same scene (Noise2Noise), and blind spots where no other frame does; "auto" finds out whether there are
-            such frames.
+            such frames, unless ``blind`` says what blind spots hide.
         positivity: weight of the penalty on negative deconvolved values.
         variation: weight of the total variation of the deconvolved image.
         averaging: decay of the exponential moving average of the weights a step; 0 averages nothing.

@@ -17,8 +17,8 @@ class Batch(NamedTuple):
 
     Attributes:
         noisy: (B, P, P) float32, the targets.
-        visible: (B, P, P) float32, the same with the blind spots replaced: what the network sees.
-        scored: (B, P, P) bool, the blind spots that count.
+        visible: (B, P, P) float32, what the network sees: the same with the blind spots replaced, or another frame of the same scene.
+        scored: (B, P, P) bool, the pixels that count: blind spots, or all that show the same.
         symmetry: (B,) int32 in 0..7, how each patch was turned; the PSF must be turned in the same way.
         beside: (B, 2 K, P, P) float32, the patches at the same place of the K neighbouring frames on each side; None for K = 0.
     """
@@ -102,7 +102,10 @@ def training_batch(key, frames, held_out, beside=None, repeats=None, *, patch_si
 
 
 def validation_batch(key, frames, held_out, beside=None, repeats=None, *, patch_size, batch_size, box, radius, blind=(0, 0), by="random"):
-    """Unturned random patches, scored on the first of the held-out masks, or, without any, on fresh blind spots. Arguments as above."""
+    """Unturned random patches, scored on the first of the held-out masks, or, without any, on fresh blind spots or all of a repeat.
+
+    Arguments as above.
+    """
 
     def one(key):
         k_place, k_mask, k_replace = jax.random.split(key, 3)

@@ -68,7 +68,7 @@ def _noise_std(frames, stride):
 
 
 def denoised(frames, scale, network):
-    """What the shipped network makes of frames at a glance: in one piece, without averaging over symmetries.
+    """What the shipped network makes of frames at a glance: each in one piece, without averaging over symmetries.
 
     Args:
         frames: (N, H, W) float32 above the background, in grey levels; H and W multiples of ``network.multiple``.
@@ -80,12 +80,13 @@ def denoised(frames, scale, network):
     """
     config = TrainConfig(network=network)
     params = parameters(scale, _noise_std(frames, network.apart), config.output_scale)
-    return _denoised(params, frames, scale, gaussian_psf(PSF_SIGMA), config=config)
+    psf = gaussian_psf(PSF_SIGMA)
+    return jnp.stack([_denoised(params, frame, scale, psf, config=config) for frame in frames])
 
 
 @partial(jax.jit, static_argnames="config")
-def _denoised(params, frames, scale, psf, *, config):
-    return jax.vmap(convolve, (0, None))(network_output(params, frames, scale, config), psf)
+def _denoised(params, frame, scale, psf, *, config):
+    return convolve(network_output(params, frame[None], scale, config)[0], psf)
 
 
 @cache

@@ -15,7 +15,7 @@ from jaxdenoise.hotpixels import replaced
 from jaxdenoise.psf import check_psf_fits, normalized_psf
 from jaxdenoise.repeats import Repeats, find_repeats
 
-_LOOKED_AT, _SIDE = 4, 1024  # frames and pixels a side, at the most, that tell how far neighbours share their noise
+_LOOKED_AT, _SIDE = 4, 512  # frames and pixels a side, at the most, that tell how far neighbours share their noise
 _LARGEST = 1e18  # grey levels, whose square float32 holds
 
 
@@ -80,7 +80,7 @@ def prepare(key, stack, *, psf, config, masks=1):
     config = _fit_patch(config, stack.shape[1:], psf.shape)
     scale = Scale(*(jnp.float32(v) for v in (background, mean, std)))
     training, apart = _split(jnp.asarray(frames), config)
-    repeats, config = _repeats(training, config)
+    repeats, apart_repeats, config = _repeats(training, apart, config)
     if config.blind == "auto":
         everywhere = repeats is not None and bool(jnp.all(repeats.count > 0))
         reach = (0, 0) if everywhere else _correlated_reach(frames, scale, config)
@@ -90,8 +90,8 @@ def prepare(key, stack, *, psf, config, masks=1):
     held_out = _hold_out(key, training, config, masks) if apart is None else None
     reach = config.network.neighbours
     beside = jnp.asarray(neighbours.table(len(frames), sequence, reach)) if reach else None
-    validation, validation_repeats = (training, repeats) if apart is None else (apart, repeats and find_repeats(apart))
-    return Problem(training, held_out, validation, scale, jnp.asarray(psf), beside, repeats, validation_repeats), config
+    validation = training if apart is None else apart
+    return Problem(training, held_out, validation, scale, jnp.asarray(psf), beside, repeats, apart_repeats), config
 
 
 def strided(network, frames):
@@ -173,13 +173,19 @@ def _split(frames, config):
     return frames[:training], frames[training:]
 
 
-def _repeats(frames, config):
-    """`Repeats` of the frames, or None, and the config with what "auto" of its targets is."""
-    wanted = config.targets != "own" and not config.network.neighbours
+def _repeats(frames, apart, config):
+    """`Repeats` of the frames that train and of those that validate, or twice None, and the config with what "auto" of its targets is."""
+    asked = config.targets == "repeats"
+    # Who says what blind spots hide wants blind spots.
+    wanted = asked or (config.targets == "auto" and config.blind == "auto" and not config.network.neighbours)
     repeats = find_repeats(frames) if wanted else None
-    if config.targets == "repeats" and repeats is None:
-        raise ValueError("no two of the frames show the same scene with noise of their own; leave the targets to 'auto'")
-    return repeats, dataclasses.replace(config, targets="own" if repeats is None else "repeats")
+    of_apart = repeats if apart is None else repeats and find_repeats(apart)
+    if of_apart is None and asked:
+        those = "frames" if apart is None else "frames that train, or of those that validate,"
+        raise ValueError(f"no two of the {those} show the same scene with noise of their own; leave the targets to 'auto'")
+    if of_apart is None:  # the validation would judge blind spots that no training has seen
+        return None, None, dataclasses.replace(config, targets="own")
+    return repeats, of_apart, dataclasses.replace(config, targets="repeats")
 
 
 def _hold_out(key, frames, config, masks):

@@ -56,7 +56,8 @@ def sweep(sweep):
     html = page.paragraph(
         f"Several PSFs were tried, and {name} was chosen, without a clean image. The score estimates the error of the denoised image plus "
         "the noise's variance, which all candidates share, in units of the data's variance; it was measured on pixels that no training "
-        "had as a target, and holds if the noise is white. It cannot see what the PSF removes: it says nothing about the deconvolved image."
+        "had as a target, and holds if the noise is white or other frames showed the same scene. It cannot see what the PSF removes: it "
+        "says nothing about the deconvolved image."
     )
     heads = ["PSF", "seed", "score", "standard error", "PSNR in dB", "epochs", "seconds"]
     table = page.table(heads, list(_rows(candidates)), numbers=True, chosen=chosen)
@@ -73,7 +74,8 @@ def training(history):
     ends = f"The loss on held-out pixels went from {held_out[0]:.4f} to {held_out[-1]:.4f}."
     alt = f"Training curves over {len(held_out)} epochs. {ends} {weights}"
     caption = (
-        f"Squared error at blind spots in units of the data's variance; at the end {history['data_loss'][-1]:.4f} on training and "
+        "Squared error at blind spots, or against other frames of the same scene, in units of the data's variance; at the end "
+        f"{history['data_loss'][-1]:.4f} on training and "
         f"{held_out[-1]:.4f} on held-out pixels. It ends at the noise's share, not at 0. {weights}"
     )
     rate = page.chart(f"Learning rate by epoch, at most {history['learning_rate'].max():.2g}.", pictures.learning_rates, history)

@@ -22,6 +22,7 @@ from jaxdenoise.windows import correlate
 MOST = 4  # frames, the nearest in the stack, that each one is compared with
 _SMALLEST = 32  # pixels a side: in less there is too little to compare
 _BLUR = 2.0  # pixels: sigma of the Gaussian filter that takes most of the noise out of a difference
+_LEAST = 0.01  # of the mean variance that a pixel has
 _DIFFERS = 16.0  # square of a blurred difference over its noise's variance: four standard deviations
 
 # Two frames show one scene if, blurred, they
@@ -106,22 +107,27 @@ class _Compared(NamedTuple):
 def _look(frame, noise):
     level = gaussian_filter(frame, (_BLUR, _BLUR))
     variance = noise.gain * jnp.maximum(level, 0) + noise.read_std**2
+    variance = jnp.maximum(variance, _LEAST * variance.mean())
     finest = correlate(correlate(frame, (1, -2, 1), 0), (1, -2, 1), 1)
     return _Look(level, variance, finest / jnp.maximum(finest.std(), 1e-30))
 
 
 @jax.jit
 def _compare(one, other):
-    gain = one.level.std() / jnp.maximum(other.level.std(), 1e-30)  # both have noise: the line that treats them alike
-    offset = one.level.mean() - gain * other.level.mean()
-    matched = gain * other.level + offset
+    differs = jnp.zeros(one.level.shape, bool)
+    for _ in range(2):  # what differs says nothing of the brightness
+        mean, std, other_mean, other_std = (f(x.level, where=~differs) for x in (one, other) for f in (jnp.mean, jnp.std))
+        gain = std / jnp.maximum(other_std, 1e-30)  # both have noise: the line that treats them alike
+        offset = mean - gain * other_mean
+        matched = gain * other.level + offset
+        difference = (one.level - matched) ** 2 / jnp.maximum(one.variance + gain**2 * other.variance, 1e-30)
+        # How strong the noise is in what is blurred, be it shared by neighbours or not: the median of a squared normal variable is 0.455.
+        difference /= jnp.maximum(jnp.median(difference) / 0.455, 1e-30)
+        differs = difference > _DIFFERS
     shift = _shift(one.level, matched)
-    difference = (one.level - matched) ** 2 / jnp.maximum(one.variance + gain**2 * other.variance, 1e-30)
-    # How strong the noise is in what is blurred, be it shared by neighbours or not: the median of a squared normal variable is 0.455.
-    difference /= jnp.maximum(jnp.median(difference) / 0.455, 1e-30)
     alike = jnp.corrcoef(one.level.ravel(), other.level.ravel())[0, 1]
     spread = jnp.minimum(difference, _DIFFERS).mean()
-    return _Compared(gain, offset, alike, shift, spread, jnp.mean(one.finest * other.finest), difference > _DIFFERS)
+    return _Compared(gain, offset, alike, shift, spread, jnp.mean(one.finest * other.finest), differs)
 
 
 def _is_repeat(compared):
@@ -142,7 +148,9 @@ def _table(found, size):
     frame, gain, offset = (np.zeros((len(found), MOST), kind) for kind in (np.int32, np.float32, np.float32))
     differs = np.zeros((len(found), *size), np.uint8)
     for number, others in enumerate(found):
-        for place, (other, scale, shift, elsewhere) in enumerate(others[:MOST]):
+        # The next frame first, so that not all have the same one there.
+        nearest = sorted((abs(other - number), -other, place) for place, (other, *_) in enumerate(others))
+        for place, (other, scale, shift, elsewhere) in enumerate(others[index] for *_, index in nearest[:MOST]):
             frame[number, place], gain[number, place], offset[number, place] = other, scale, shift
             differs[number] |= np.asarray(elsewhere).astype(np.uint8) << place
     return Repeats(*(jnp.asarray(values) for values in (count, frame, gain, offset, differs)))

@@ -136,6 +136,13 @@ def psfs_of(text, *, several=False):
     return {name: _psf(name) for name in names}
 
 
+def psf_named(args):
+    """What --psf says, or what stands for it where nothing says what the PSF is; None with --na."""
+    if args.psf is None and getattr(args, "na", None) is None:
+        return "auto" if args.preset == "best" else "1.0"
+    return args.psf
+
+
 def psfs_asked_for(args, files):
     """The PSFs of --psf, or the one of --na and its companions: as `psfs_of`.
 
@@ -144,7 +151,10 @@ def psfs_asked_for(args, files):
         files: list of `images.Image`, whose pixel size counts if --pixel-size does not say it.
     """
     if args.na is None:
-        return psfs_of("1.0" if args.psf is None else args.psf)
+        psfs = psfs_of(psf_named(args))
+        # Of those to choose from the ones that fit; a single one that does not is the user's error.
+        fitting = {name: psf for name, psf in psfs.items() if len(psfs) == 1 or max(psf.shape) <= min(files[0].frames.shape[1:])}
+        return fitting or psfs
     if args.psf is not None:
         raise UsageError("--psf and --na both say what the PSF is: leave one of them out")
     size = args.pixel_size or files[0].info.pixel_size_um
@@ -165,7 +175,7 @@ def notes_of(args, stack, choice=None):
     optics = {name: getattr(args, name, None) for name in ("na", "emission", "excitation", "pinhole", "pixel_size")}
     return {
         "seed": args.seed,
-        "psf": args.psf or "1.0" if optics["na"] is None else optics,
+        "psf": psf_named(args) if optics["na"] is None else optics,
         "pixels_sha256": hashlib.sha256(stack.tobytes()).hexdigest(),
         "precision": convolution.resolve(config_of(args).precision),
         "inputs": list(map(str, args.input)),
@@ -192,7 +202,7 @@ def resumable(args, run, notes):
             hint = f" ({header['notes'].get(name)}, here it is {value})" if name == "precision" else ""
             raise UsageError(f"{run}: was trained with another {name}{hint}; resume with the same inputs and flags")
     choice = header["notes"].get("choice")
-    if args.psf == "auto":
+    if psf_named(args) == "auto":
         resumed = candidates.load(run, config, len(sweeps.SIGMAS))
         begun = any(one.snapshot for one in resumed.values())
     else:

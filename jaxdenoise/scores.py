@@ -138,7 +138,9 @@ def covering(key, problem, config):
         targets, same = first_targets(frames, problem.validation_repeats)
         if problem.held_out is not None:
             same &= problem.held_out[problem.validation_repeats.frame[:, 0]] > 0
-        return cut(targets, frames, jnp.zeros_like(frames), same)
+        covering = cut(targets, frames, jnp.zeros_like(frames), same)
+        if covering.scored.any():  # else, of many frames, none that another repeats is among the patches
+            return covering
     if any(config.hidden):
         spots, visible = _hidden_neighbours(key, frames, problem.held_out, config)
         return cut(frames, visible, jnp.zeros_like(frames), spots)

@@ -139,7 +139,7 @@ def instant(stack, *, noise_std=None, config=None):
         raise ValueError(f"instant: noise_std must be positive, in grey levels, not {noise_std}")
     config = config or TrainConfig()
     network = dataclasses.replace(PRETRAINED, stride=config.network.stride)
-    config = dataclasses.replace(config, network=network, init="pretrained", weights="last")
+    config = dataclasses.replace(config, network=network, init="pretrained", weights="last", targets="own")
     problem, config = prepare(jax.random.key(0), stack, psf=gaussian_psf(pretrained.PSF_SIGMA), config=config)
     params = (
         pretrained.fitted(problem, config)

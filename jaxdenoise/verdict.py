@@ -147,9 +147,10 @@ def _independent_noise(noisy, config):
         )
     if config.targets == "repeats" and noisy.noise_correlation > CORRELATED:
         return Finding(
-            FINE,
+            CARE,
             "Neighbouring pixels share their noise",
-            f"{_sentence(measured)} Other frames of the same scene told it from signal.{_STRIDES[config.network.apart]}",
+            f"{_sentence(measured)} The training told it from signal by other frames of the same scene; in images that are not of that "
+            f"training, or that no other frame repeats, it may be left.{_STRIDES[config.network.apart]}",
         )
     if noisy.noise_correlation > CORRELATED:
         return Finding(

@@ -5,6 +5,7 @@ Run by hand on a quiet machine: pytest -m benchmark -n 0 -s
 
 import dataclasses
 import statistics
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,8 @@ pytestmark = [
 ]
 KEY = jax.random.key(0)
 CONFIG = TrainConfig(precision="float32", validation_patches=1)
+_CPUS = Path("/proc/cpuinfo")
+HAS_MATRIX_UNITS = _CPUS.exists() and "amx_bf16" in _CPUS.read_text()
 
 
 def times_as_fast(slow, fast, runs=5):
@@ -66,7 +69,7 @@ def test_steps_one_by_one_are_10_times_as_fast_as_a_scan_in_float32(problem):
     assert times_as_fast(eight_steps(problem, 8), eight_steps(problem, 1)) > 10
 
 
-@pytest.mark.skipif(not convolution._multiplies_bfloat16(), reason="no matrix units for bfloat16")
+@pytest.mark.skipif(not HAS_MATRIX_UNITS, reason="no matrix units for bfloat16")
 def test_a_scan_is_1_2_times_as_fast_as_steps_one_by_one_in_bfloat16(problem):
     one_by_one, scan = (eight_steps(problem, a_call, precision="bfloat16") for a_call in (1, 8))
     assert times_as_fast(one_by_one, scan) > 1.2
@@ -119,7 +122,7 @@ def test_max_pooling_is_5_times_as_fast_as_a_window():
     assert times_as_fast(lambda: window(x), lambda: ours(x)) > 5
 
 
-@pytest.mark.skipif(not convolution._multiplies_bfloat16(), reason="no matrix units for bfloat16")
+@pytest.mark.skipif(not HAS_MATRIX_UNITS, reason="no matrix units for bfloat16")
 def test_bfloat16_convolutions_are_twice_as_fast_as_float32_where_there_are_matrix_units():
     x, kernel = normal(1, 96, 96, 64), normal(3, 3, 64, 64)
     exact, ours = (

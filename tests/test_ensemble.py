@@ -73,6 +73,13 @@ def test_the_models_that_flags_ask_for():
     assert members.outputs(several) == ("denoised", "deconvolved", "disagreement", "random_start")
 
 
+def test_the_psf_where_nothing_says_it():
+    assert runs.psf_named(flags()) == "1.0"
+    assert runs.psf_named(flags("--preset", "best")) == "auto"
+    assert runs.psf_named(flags("--preset", "best", "--psf", "0.8")) == "0.8"
+    assert runs.psf_named(flags("--preset", "best", "--na", "1.4", "--emission", "0.5")) is None
+
+
 def test_what_belongs_together_is_grouped(models):
     found = members.grouped({"": models[0], "member-2": models[1], "random-start": models[2]})
     assert found.members == (models[0], models[1])
