@@ -146,8 +146,8 @@ def instant(noisy, truth, protocol, seed):
     return jd.denoise(jd.instant(noisy), noisy).denoised, {}
 
 
-def methods(config):
-    """Name to (function, whether it depends on the seed); `config` is of the row "deconoising"."""
+def methods(config, psf):
+    """Name to (function, whether it depends on the seed); `config` and the PSF's sigma are of the row "deconoising"."""
     fast, winner = jd.TrainConfig(), jd.TrainConfig.preset("best")
     near = dataclasses.replace(winner, network=dataclasses.replace(winner.network, neighbours=1))
     return {
@@ -165,7 +165,7 @@ def methods(config):
         "bm3d": (partial(block_matching, stabilised=False), False),
         "bm3d anscombe": (partial(block_matching, stabilised=True), False),
         "n2v": (partial(network, config=dataclasses.replace(fast, targets="own"), psf=0.0), True),
-        "deconoising": (partial(network, config=config), True),
+        "deconoising": (partial(network, config=config, psf=psf), True),
         "deconoising auto": (partial(auto, config=fast), True),
         "instant": (instant, False),
         "best random": (partial(network, config=dataclasses.replace(winner, init="random")), True),
@@ -229,6 +229,12 @@ def draw(results, names, path):
     figure.savefig(path, dpi=120)
 
 
+def changes(args):
+    """What tells the rows "deconoising" of several runs apart."""
+    numbers = [f"{name}={value:g}" for name, value, usual in (("epochs", args.epochs, None), ("psf", args.psf, 1.0)) if value != usual]
+    return [args.preset, *numbers, *args.set]
+
+
 def main():
     """Parse, run what is not there yet, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -239,6 +245,7 @@ def main():
     parser.add_argument("--only", default="", help="run the experiments whose names hold one of these texts, with commas")
     parser.add_argument("--preset", default="fast", choices=("fast", "best", "paper"), help="of the row deconoising")
     parser.add_argument("--epochs", type=int, help="of the row deconoising")
+    parser.add_argument("--psf", type=float, default=1.0, help="sigma of its PSF in pixels, 0 for none")
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=JSON", help="a field of its TrainConfig, as batch_size=8 or network.depth=4"
     )
@@ -248,14 +255,13 @@ def main():
         name, value = setting.split("=", 1)
         *place, field = name.split(".")
         (config[place[0]] if place else config)[field] = json.loads(value)
-    known = methods(jd.TrainConfig.from_dict(config))
+    known = methods(jd.TrainConfig.from_dict(config), args.psf)
     names = list(known) if args.methods == "all" else args.methods.split(",")
     results = json.loads(args.output.read_text()) if args.output.exists() else {}
     chosen = [task for task in tasks(args.data) if any(part in task[0] for part in args.only.split(","))]
     for name in names:
         method, seeded = known[name]
-        changed = [args.preset, *([f"epochs={args.epochs}"] if args.epochs else []), *args.set] if name == "deconoising" else []
-        label = " ".join([name, *changed])
+        label = " ".join([name, *(changes(args) if name == "deconoising" else [])])
         for task, noisy, truth, protocol in chosen:
             if name == NEIGHBOURS and len(noisy) < 3:
                 continue

@@ -45,14 +45,14 @@ def parts(config, problem):
         "the same and its gradients": (lambda: gradients(state.params), 1),
         "Adam and the average": (lambda: update(state), count),
         "a step, the batch at once": (
-            whole(lambda state: training._take_steps(KEY, state, problem, 1.0, config=config, steps=1)),
+            whole(lambda state: training.take_steps(KEY, state, problem, 1.0, config=config, steps=1)),
             count,
         ),
     }
     if count > 1:
         rows["a step, patch by patch"] = whole(lambda state: training._step_by_patches(KEY, state, problem, 1.0, config)), count
     elif (steps := training.steps_at_once(config)) > 1:
-        scan = whole(lambda state: training._take_steps(KEY, state, problem, 1.0, config=config, steps=steps))
+        scan = whole(lambda state: training.take_steps(KEY, state, problem, 1.0, config=config, steps=steps))
         rows["a step, of a loop over several"] = scan, steps
     return rows
 

@@ -166,6 +166,23 @@ def _add_training(verb, *, psf=None, psf_help=_PSF):
     _add_seed(group)
     _add_axes(verb)
     verb.add_argument("--along", choices=tuple("TZS"), help="the axis of neighbouring frames (default: the only one)")
+    _add_devices(verb)
+
+
+def _add_devices(verb):
+    group = verb.add_argument_group("many devices")
+    group.add_argument(
+        "--devices", type=_positive, metavar="N", help="that share the work (default: all; to train, as many as can share a batch)"
+    )
+    group.add_argument(
+        "--distributed", action="store_true", help="one of several processes, which SLURM, Open MPI, Kubernetes or a TPU pod started"
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="of the first process, where nothing like that says who the others are")
+    group.add_argument("--processes", type=_positive, metavar="N", help="with --coordinator: how many there are")
+    group.add_argument("--process", type=_whole, metavar="I", help="with --coordinator: which one this is, from 0 on")
+    group.add_argument(
+        "--heartbeat", type=_positive, default=30, metavar="SECONDS", help="of silence, after which a process counts as dead (default: 30)"
+    )
 
 
 def _add_members(verb):

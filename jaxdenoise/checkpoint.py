@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import __version__, errors, storage, training
+from jaxdenoise import __version__, errors, processes, storage, training
 from jaxdenoise.config import ConfigError, TrainConfig
 from jaxdenoise.problem import Scale
 from jaxdenoise.storage import CheckpointError
@@ -60,8 +60,9 @@ def save(path, denoiser, *, notes=None, overwrite=False):
     write_config(path, denoiser.config, psf_shape=denoiser.psf.shape, notes=notes)
     write_history(path, denoiser.history)
     storage.save_arrays(path / "weights", arrays)
-    for folder in _resumable(path):
-        shutil.rmtree(folder)
+    if processes.crew().first:
+        for folder in _resumable(path):
+            shutil.rmtree(folder)
 
 
 def load(path, *, weights=None):
@@ -111,8 +112,11 @@ def _weights(path):
 
 
 def clear(path):
-    """Remove what a run wrote into the folder, and nothing else."""
-    path = Path(path)
+    """Remove what a run wrote into the folder, and nothing else. Of several processes the first one does, when all have come here."""
+    path, crew = Path(path), processes.crew()
+    crew.meet()
+    if not crew.first:
+        return
     for folder in [path / "weights", *_resumable(path)]:
         shutil.rmtree(folder, ignore_errors=True)
     storage.remove_leftovers(path)
@@ -124,10 +128,15 @@ def clear(path):
 def locked(path):
     """Keep a run folder for this process, until it ends or the context does. The folder is made if missing, and goes again if unused.
 
+    Of several processes the first one keeps it for all.
+
     Raises:
         CheckpointError: another process holds it, or it cannot be written.
     """
     path = Path(path)
+    if not processes.crew().first:
+        yield
+        return
     fresh, lock = not path.exists(), filelock.FileLock(path / ".lock")
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -168,6 +177,10 @@ class Saver:
             CheckpointError: the ones before could not be written.
         """
         self.wait()
+        if processes.crew().count > 1:  # which must not wait for each other in two threads at once
+            for pair in snapshots.items():
+                save_snapshot(*pair)
+            return
         copies = {path: _copied(snapshot) for path, snapshot in snapshots.items()}
         self._pending = self._pool.submit(lambda: [save_snapshot(*pair) for pair in copies.items()])
 
@@ -188,8 +201,9 @@ def save_snapshot(path, snapshot):
     write_history(path, history_columns(snapshot.history))
     arrays = {"state": snapshot.state._asdict(), "best": snapshot.best, "lowest": snapshot.lowest}
     storage.save_arrays(path / f"epoch-{len(snapshot.history):05d}", arrays)
-    for _, folder in _unfinished(path)[:-_KEPT]:
-        shutil.rmtree(folder)
+    if processes.crew().first:
+        for _, folder in _unfinished(path)[:-_KEPT]:
+            shutil.rmtree(folder)
 
 
 def load_snapshot(path, config):

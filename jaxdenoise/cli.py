@@ -5,23 +5,37 @@ import math
 import os
 import shlex
 import sys
+import time
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
-from jaxdenoise import __version__, arguments, errors
+from jaxdenoise import __version__, arguments, errors, processes
 
 
 def main(argv=None):
     """Run the command line; returns the exit code: 0 done, 2 the user's error, 130 interrupted."""
     args = arguments.parser().parse_args(argv)
     args.command = shlex.join(["jaxdenoise", *(sys.argv[1:] if argv is None else argv)])
+    code = _run(args)
+    if code and processes.crew().count > 1:
+        # The others wait for what this process will not do: an end without a farewell tells them. The first process knows who is there,
+        # so it lets the others speak before.
+        time.sleep(_FAREWELL if processes.crew().first else 0)
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run(args):
     try:
         _keep_compiled_programs()
         with warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
-            warnings.showwarning = lambda message, *_: print(f"jaxdenoise: warning: {errors.one_line(message)}", file=sys.stderr)
+            warnings.showwarning = _show_warning
+            _join(args)
             VERBS[args.verb](args)
+            processes.crew().meet()
     except (ValueError, OSError) as error:
         print(f"jaxdenoise: error: {errors.one_line(error)}", file=sys.stderr)
         return 2
@@ -34,6 +48,41 @@ def main(argv=None):
         print(f"jaxdenoise: interrupted{f'; {interrupt}' if interrupt.args else ''}", file=sys.stderr)
         return 130
     return 0
+
+
+def _show_warning(message, *_):
+    if processes.crew().first:
+        print(f"jaxdenoise: warning: {errors.one_line(message)}", file=sys.stderr)
+
+
+def _join(args):
+    """Connect with the other processes, if the flags say that there are some."""
+    if not hasattr(args, "distributed"):
+        return
+    by_hand = args.coordinator, args.processes, args.process
+    _check_devices(args)
+    if args.distributed and by_hand != (None, None, None):
+        raise arguments.UsageError("--distributed finds the other processes by itself: leave --coordinator, --processes and --process out")
+    if not args.distributed and by_hand == (None, None, None):
+        return
+    if not args.distributed and None in by_hand:
+        raise arguments.UsageError("--coordinator, --processes and --process go together")
+    if not args.distributed and args.process >= args.processes:
+        raise arguments.UsageError(f"--process {args.process}: the processes are numbered from 0 to {args.processes - 1}")
+    processes.join(coordinator=args.coordinator, count=args.processes, index=args.process, heartbeat=args.heartbeat)
+    if processes.crew().first and not args.quiet:
+        print(f"jaxdenoise: {processes.crew().count} processes; if one dies all end, and train goes on with --resume", file=sys.stderr)
+
+
+def _check_devices(args):
+    if args.devices is None:
+        return
+    if args.distributed or args.coordinator:
+        raise arguments.UsageError("--devices is for a single process: of several, all devices take part")
+    import jax
+
+    if args.devices > jax.local_device_count():
+        raise arguments.UsageError(f"--devices {args.devices}: there are {jax.local_device_count()}")
 
 
 def demo(args):
@@ -65,6 +114,8 @@ def denoise(args):
     names = members.names(args)
     outputs = {name: images.output_paths(args.input, args.output, name, **options) for name in members.outputs(names)}
     files = images.open_many(args.input, axes=args.axes)
+    if processes.crew().count > 1 and any(path.suffix != ".zarr" for path in outputs["denoised"]):
+        raise arguments.UsageError("several processes write one image together as OME-Zarr only: say --format zarr")
     stored = (file.frames.size * (4 if args.dtype == "float32" else file.info.dtype.itemsize) for file in files)
     images.check_space(args.output, len(outputs) * sum(stored))
     channels = members.channels(args, files)
@@ -73,6 +124,7 @@ def denoise(args):
     if args.save_model:
         for name in channels:
             runs.refuse_run(Path(args.save_model) / name, overwrite=args.overwrite)
+    processes.crew().meet()  # all have checked before the first writes
     with _progress(args.quiet) as bars:
         models = [members.of_channel(args, name, own, bars) for name, own in channels.items()]
         random = outputs.pop("random_start", [])
@@ -100,6 +152,7 @@ def train(args):
     reports = {name: _report_path(args, run / name / "report.html", overwrite=args.resume or args.overwrite) for name in channels}
     for name in channels:
         runs.refuse_run(run / name, overwrite=args.overwrite or args.resume)
+    processes.crew().meet()  # all have checked before the first writes
     with _progress(args.quiet) as bars:
         for name, files in channels.items():
             _train_into(args, run / name, files, reports[name], bars)
@@ -111,7 +164,8 @@ def _train_into(args, run, files, report_path, bars):
 
     with checkpoint.locked(run):
         if args.resume and all(checkpoint.has_model(run / name) for name in members.wanted(args)):
-            print(f"{run}: the training is complete; nothing to resume")
+            if processes.crew().first:
+                print(f"{run}: the training is complete; nothing to resume")
             return
         models, choice = members.train(args, run, files, bars)
         bars.say(f"wrote {run}")
@@ -140,6 +194,7 @@ def sweep(args):
 
     noisy_psnr = judge(np.asarray(noisy.frames) for noisy in files)  # before the training, which a wrong reference should not cost
     files = members.rows(args, files)
+    processes.crew().meet()  # all have checked before the first writes
     with checkpoint.locked(folder), _progress(args.quiet) as bars:
         stack = members.stack_of(args, files, bars)
         found = runs.sweep(args, stack, bars, psfs=psfs)
@@ -156,6 +211,8 @@ def sweep(args):
         storage.replace_text(file, json.dumps(result, indent=2) + "\n")
         truth = None if reference is None else reference.frames
         _write_report(args, report_path, files, found.denoiser, bars, sweep=result, truth=truth)
+    if not processes.crew().first:
+        return
     if args.json:
         print(json.dumps(result))
         return
@@ -254,6 +311,8 @@ def psf(args):
     print(f"left out: {left_out or 'none'}")
 
 
+_FAREWELL = 2  # seconds
+
 VERBS = {
     "demo": demo,
     "denoise": denoise,
@@ -295,7 +354,7 @@ def _write_report(args, path, files, denoiser, bars, **options):
     """The report on the first file."""
     from jaxdenoise import report
 
-    if path is not None:
+    if path is not None and processes.crew().first:
         report.write_for(path, files[0], denoiser, title=args.input[0], settings=_settings(args), commands=[args.command], **options)
         bars.say(f"wrote {path}")
 
@@ -319,7 +378,7 @@ def _keep_compiled_programs():
 def _progress(quiet):
     from jaxdenoise.progress import Bars, Silence
 
-    if quiet:
+    if quiet or not processes.crew().first:
         yield Silence(quiet=True)
     elif not sys.stderr.isatty():
         yield Silence(quiet=False)

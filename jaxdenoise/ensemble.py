@@ -29,7 +29,7 @@ class Combined(NamedTuple):
     disagreement: np.ndarray
 
 
-def denoise(denoisers, stack, *, tile_size=None, on_tile=None):
+def denoise(denoisers, stack, *, tile_size=None, devices=None, on_tile=None):
     """Denoise images with several models: `prediction.denoise`, but with a list of models, and `Combined` as the result.
 
     Raises:
@@ -37,21 +37,21 @@ def denoise(denoisers, stack, *, tile_size=None, on_tile=None):
     """
     frames = checked_stack(stack)
     results = Combined(*(np.empty_like(frames) for _ in Combined._fields))
-    for place, tile in tiles(denoisers, frames, sequence=row_length(stack), tile_size=tile_size, on_tile=on_tile):
+    options = {"tile_size": tile_size, "devices": devices, "on_tile": on_tile}
+    for place, tile in tiles(denoisers, frames, sequence=row_length(stack), **options):
         for result, values in zip(results, tile, strict=True):
             result[place] = values
     return Combined(*(result.reshape(np.shape(stack)) for result in results))
 
 
-def tiles(denoisers, frames, *, sequence=None, tile_size=None, on_tile=None):
-    """`denoise` piece by piece: as `prediction.tiles`, but with a list of models, and `Combined` of each place."""
+def tiles(denoisers, frames, *, on_tile=None, **options):
+    """`denoise` piece by piece: as `prediction.tiles`, with its options, but with a list of models, and `Combined` of each place."""
     if not denoisers:
         raise ValueError("an ensemble needs at least one model")
     if len({(one.config.network, one.psf.shape) for one in denoisers}) > 1:
         raise ValueError("the models of an ensemble must have one network and one size of the PSF")
     # The last model of each place reports that the place is done.
     reports = [None] * (len(denoisers) - 1) + [on_tile]
-    options = {"sequence": sequence, "tile_size": tile_size}
     running = [prediction.tiles(one, frames, on_tile=report, **options) for one, report in zip(denoisers, reports, strict=True)]
     for found in zip(*running, strict=True):
         denoised, deconvolved = (np.stack([getattr(tile, name) for _, tile in found]) for name in ("denoised", "deconvolved"))

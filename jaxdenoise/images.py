@@ -8,6 +8,7 @@ import os
 import shutil
 import warnings
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 from jaxdenoise import omezarr, tiff, vendors
 from jaxdenoise.frames import Frames, Target, unreadable
 from jaxdenoise.metadata import ImageError, ImageInfo, checked_axes
+from jaxdenoise.processes import ALONE
 
 SUFFIXES = (*tiff.SUFFIXES, ".png", ".jpg", ".jpeg", *vendors.SUFFIXES)
 
@@ -115,8 +117,11 @@ def write(path, frames, info, *, dtype=None, overwrite=False):
 
 
 @contextmanager
-def create(path, info, *, dtype=None, overwrite=False):
-    """As `write`, piece by piece: a context manager whose `frames.Target` takes parts of frames. The file appears when it ends well."""
+def create(path, info, *, dtype=None, overwrite=False, crew=ALONE):
+    """As `write`, piece by piece: a context manager whose `frames.Target` takes parts of frames. The file appears when it ends well.
+
+    The processes of a `processes.Crew` may write an OME-Zarr together, see `omezarr.create`.
+    """
     path, dtype = Path(path), np.dtype(info.dtype if dtype is None else dtype)
     zarr = path.suffix.lower() == ".zarr"
     if not zarr:
@@ -128,7 +133,8 @@ def create(path, info, *, dtype=None, overwrite=False):
     made = not path.parent.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with omezarr.create(path, info, info.shape, dtype, overwrite=overwrite) if zarr else tiff.create(path, info, dtype) as array:
+        writer = partial(omezarr.create, overwrite=overwrite, crew=crew)
+        with writer(path, info, info.shape, dtype) if zarr else tiff.create(path, info, dtype) as array:
             target = Target(path, array, info.axes, info.shape)
             yield target
     except OSError as error:
@@ -138,8 +144,9 @@ def create(path, info, *, dtype=None, overwrite=False):
         if made:
             with suppress(OSError):  # it holds the result
                 path.parent.rmdir()
-    if target.outside:
-        message = f"{path}: {target.outside} of {np.prod(info.shape)} pixels were outside the range of {dtype} and saturated"
+    outside = int(crew.gathered(np.int64(target.outside)).sum())
+    if outside:
+        message = f"{path}: {outside} of {np.prod(info.shape)} pixels were outside the range of {dtype} and saturated"
         warnings.warn(message, stacklevel=3)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdenoise import arguments, checkpoint, neighbours, runs, sampling, training
+from jaxdenoise import arguments, checkpoint, neighbours, processes, runs, sampling, training
 
 _RANDOM = "random-start"
 
@@ -113,6 +113,8 @@ def load(run, *, weights=None):
 
 def remove_others(run, names):
     """Remove what an earlier training left in a run folder: members that are not of these names."""
+    if not processes.crew().first:
+        return
     for folder in (*Path(run).glob("member-*"), Path(run) / _RANDOM):
         if folder.name not in names and (folder / "config.json").exists():
             shutil.rmtree(folder)

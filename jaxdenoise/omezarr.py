@@ -15,9 +15,10 @@ import numpy as np
 
 from jaxdenoise import ngff
 from jaxdenoise.metadata import ImageError, ImageInfo
+from jaxdenoise.processes import ALONE
 
 _DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
-_CHUNK = 512  # pixels along Y and X; 1 along the other axes
+CHUNK = 512  # pixels along Y and X; 1 along the other axes
 _UNDERSTOOD = ("understood", "expected the metadata of OME-NGFF 0.1 to 0.5, export it again")
 _READ = ("read", "expected sound arrays and chunks, copy or export it again")
 _WRITTEN = ("written", "check free space and permissions")
@@ -63,7 +64,7 @@ def open_image(path, *, axes=None):
 
 
 @contextmanager
-def create(path, info, shape, dtype, *, zarr_format=None, overwrite=False):
+def create(path, info, shape, dtype, *, zarr_format=None, overwrite=False, crew=ALONE):
     """Write an OME-Zarr image of one resolution, region by region; it appears by rename when all is written, or not at all.
 
     The file's axes are in the order that the format demands (T, C, Z, Y, X); the pixels are given in the order of ``info.axes``.
@@ -75,6 +76,7 @@ def create(path, info, shape, dtype, *, zarr_format=None, overwrite=False):
         dtype: Its dtype: integers or floats.
         zarr_format: 2 (OME-NGFF 0.4) or 3 (0.5); None is that of the file that `info` came from, otherwise 2.
         overwrite: Whether an existing Zarr folder may be replaced.
+        crew: `processes.Crew` that writes it together, each process chunks of its own, of `CHUNK` pixels a side; it appears when all end.
 
     Yields:
         The pixels: ``pixels[slices] = array`` writes a region, without the whole image in memory.
@@ -88,22 +90,33 @@ def create(path, info, shape, dtype, *, zarr_format=None, overwrite=False):
     _check_output(path, overwrite)
     target = Path(os.path.realpath(path))  # a link stays a link
     temporary = target.with_name(f".{target.name}.unfinished")  # of a killed process too, then
+    crew.meet()
     try:
         with _errors(path, *_WRITTEN):
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+            if crew.first:
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir(parents=True)
             axes, scale = zip(*(ngff.group_axis(info, axis) for axis in order), strict=True)
             sizes = [int(shape[info.axes.index(axis)]) for axis in order]
-            store = _create_array(temporary / "0", [axis["name"] for axis in axes], sizes, dtype, zarr_format)
+            options = [axis["name"] for axis in axes], sizes, dtype, zarr_format
+            store = _create_array(temporary / "0", *options) if crew.first else None
+            crew.meet()
+            store = store or _create_array(temporary / "0", *options, there=True)
             pixels = _Output(path, store.transpose([order.index(axis) for axis in info.axes]), info.axes)
         yield pixels
         with _errors(path, *_WRITTEN):
-            name = target.stem.removesuffix(".ome")
-            for file, content in ngff.group_files(info, axes, scale, pixels.ranges(), name, zarr_format).items():
-                (temporary / file).write_text(content)
-            _put_in_place(temporary, target, overwrite)
+            name, ranges = target.stem.removesuffix(".ome"), crew.gathered(np.array(pixels.ranges(), np.float64))
+            if crew.first:
+                ranges = [
+                    (float(low), float(high)) for low, high in zip(ranges[..., 0].min(axis=0), ranges[..., 1].max(axis=0), strict=True)
+                ]
+                for file, content in ngff.group_files(info, axes, scale, ranges, name, zarr_format).items():
+                    (temporary / file).write_text(content)
+                _put_in_place(temporary, target, overwrite)
+            crew.meet()
     finally:
-        _remove(temporary)
+        if crew.first:
+            _remove(temporary)
 
 
 def _remove(folder):
@@ -209,10 +222,10 @@ def _open_array(folder):
         return tensorstore.open(_spec(folder, zarr_format), open=True, read=True).result(), zarr_format
 
 
-def _create_array(folder, names, shape, dtype, zarr_format):
+def _create_array(folder, names, shape, dtype, zarr_format, *, there=False):
     import tensorstore
 
-    chunks = [1] * (len(shape) - 2) + [min(size, _CHUNK) for size in shape[-2:]]
+    chunks = [1] * (len(shape) - 2) + [min(size, CHUNK) for size in shape[-2:]]
     metadata, blosc = {"shape": shape, "fill_value": 0}, {"cname": "zstd", "clevel": 1, "blocksize": 0}
     if zarr_format == 2:
         blosc |= {"id": "blosc", "shuffle": 1}
@@ -223,7 +236,7 @@ def _create_array(folder, names, shape, dtype, zarr_format):
         metadata |= {"data_type": dtype.name, "codecs": codecs, "dimension_names": names}
         metadata |= {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}}}
     spec = _spec(folder, zarr_format) | {"metadata": metadata}
-    return tensorstore.open(spec, create=True, read=True, write=True).result()
+    return tensorstore.open(spec, create=not there, open=there, read=True, write=True).result()
 
 
 def _spec(folder, zarr_format):

@@ -62,7 +62,9 @@ def held_out_masks(key, shape, *, box, masks=1, regular=False):
     return jnp.where(order < masks, order + 1, 0).astype(jnp.uint8)
 
 
-def training_batch(key, frames, held_out, beside=None, repeats=None, *, patch_size, batch_size, box, radius, blind=(0, 0), by="random"):
+def training_batch(
+    key, frames, held_out, beside=None, repeats=None, *, patch_size, batch_size, box, radius, blind=(0, 0), by="random", share=None
+):
     """Random patches with random symmetries and random blind spots.
 
     Args:
@@ -78,6 +80,7 @@ def training_batch(key, frames, held_out, beside=None, repeats=None, *, patch_si
         radius: of the neighbourhood that replaces a blind spot.
         blind: pixels along y and x that a blind spot hides on each side.
         by: which of it replaces, as in `blindspot.replace_from_neighbourhood`.
+        share: (index, count) of the part of the batch that is wanted, one of ``count`` equal parts; the index may be traced. Default: all.
 
     Returns:
         `Batch`.
@@ -98,10 +101,12 @@ def training_batch(key, frames, held_out, beside=None, repeats=None, *, patch_si
         turned = None if others is None else jax.vmap(apply_symmetry, (0, None))(others, symmetry)
         return Batch(*(apply_symmetry(values, symmetry) for values in (noisy, visible, mask)), symmetry, turned)
 
-    return jax.vmap(one)(jax.random.split(key, batch_size))
+    return jax.vmap(one)(_keys(key, batch_size, share))
 
 
-def validation_batch(key, frames, held_out, beside=None, repeats=None, *, patch_size, batch_size, box, radius, blind=(0, 0), by="random"):
+def validation_batch(
+    key, frames, held_out, beside=None, repeats=None, *, patch_size, batch_size, box, radius, blind=(0, 0), by="random", share=None
+):
     """Unturned random patches, scored on the first of the held-out masks, or, without any, on fresh blind spots or all of a repeat.
 
     Arguments as above.
@@ -119,7 +124,13 @@ def validation_batch(key, frames, held_out, beside=None, repeats=None, *, patch_
             noisy, visible, mask = _from_repeat(k_mask, repeats, frames, held_out, where, 1, (noisy, visible, mask))
         return Batch(noisy, visible, mask, jnp.int32(0), _cut_beside(frames, beside, where, patch_size))
 
-    return jax.vmap(one)(jax.random.split(key, batch_size))
+    return jax.vmap(one)(_keys(key, batch_size, share))
+
+
+def _keys(key, batch_size, share):
+    """Random keys of the patches of a batch, or of a share of it."""
+    keys, (index, count) = jax.random.split(key, batch_size), share or (0, 1)
+    return jax.lax.dynamic_slice_in_dim(keys, index * (batch_size // count), batch_size // count)
 
 
 def _from_repeat(key, repeats, frames, held_out, where, number, own):

@@ -1,12 +1,10 @@
-"""Prediction: whole images of any size through one compiled tile shape.
-
-A tile overlaps its neighbours by the receptive field and the PSF's radius, and starts on the grid of the pooled levels; so each pixel is
-computed from the same values whether the image is cut into tiles or not, and there are no seams, beyond the rounding of the precision.
-"""
+"""Prediction: whole images of any size through one compiled tile shape, on one device or several. `tiling` says where the tiles lie."""
 
 import dataclasses
 import itertools
 import warnings
+from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -14,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import convolution, errors, neighbours, patches
+from jaxdenoise import convolution, errors, neighbours, patches, tiling
 from jaxdenoise.hotpixels import replace_hot_pixels
 from jaxdenoise.problem import check_levels, checked_stack, row_length
 from jaxdenoise.psf import check_psf_fits, convolve, trimmed
 from jaxdenoise.updates import network_output
 
-_TILE = 512  # pixels of the result a side, by default
 _RUNS = 8  # of the network in one call of the device
+_AHEAD = 2  # calls that each of several devices is given before the results of the first are read
 
 
 class Denoised(NamedTuple):
@@ -36,20 +34,16 @@ class Denoised(NamedTuple):
     deconvolved: jax.Array
 
 
-def halo(network, psf):
-    """Overlap of the tiles in pixels on each side: the radii of hot pixels, network and PSF, up to the network's multiple."""
-    reach = 1 + network.radius + max(psf.shape) // 2
-    return -(-reach // network.multiple) * network.multiple
-
-
-def denoise(denoiser, stack, *, tile_size=None, on_tile=None):
-    """Denoise images with a trained model. Host side: NumPy in and out, a few tiles on the device at a time, one after the other.
+def denoise(denoiser, stack, *, tile_size=None, devices=None, on_tile=None):
+    """Denoise images with a trained model. Host side: NumPy in and out, a few tiles on each device at a time.
 
     Args:
         denoiser: `training.Denoiser`.
         stack: (N, H, W), (H, W) or, as in `problem.prepare`, (S, N, H, W) array of any real dtype, in grey levels.
         tile_size: side in pixels of the square that the network sees at a time, its overlap included. It bounds the memory and does
             not change the result. Default: the image, at most 512 pixels and the overlap.
+        devices: sequence of `jax.Device` of this process, such as ``jax.local_devices()``, that share the tiles; default: the default
+            device alone. The result is the same.
         on_tile: called with (tiles done, tiles in all) after each tile.
 
     Returns:
@@ -61,13 +55,14 @@ def denoise(denoiser, stack, *, tile_size=None, on_tile=None):
     shape = np.shape(stack)
     frames = checked_stack(stack)
     results = Denoised(np.empty_like(frames), np.empty_like(frames))
-    for place, tile in tiles(denoiser, frames, sequence=row_length(stack), tile_size=tile_size, on_tile=on_tile):
+    options = {"tile_size": tile_size, "devices": devices, "on_tile": on_tile}
+    for place, tile in tiles(denoiser, frames, sequence=row_length(stack), **options):
         for result, values in zip(results, tile, strict=True):
             result[place] = values
     return Denoised(*(result.reshape(shape) for result in results))
 
 
-def tiles(denoiser, frames, *, sequence=None, tile_size=None, on_tile=None):
+def tiles(denoiser, frames, *, sequence=None, tile_size=None, devices=None, share=None, on_tile=None):
     """`denoise` piece by piece, for images larger than the memory: a generator of (place, `Denoised` of that place).
 
     A device that runs out of memory gets smaller tiles, with a warning; the result is the same.
@@ -77,6 +72,8 @@ def tiles(denoiser, frames, *, sequence=None, tile_size=None, on_tile=None):
         frames: (N, H, W) array, or what reads like one (`frames.Frames`): ``frames[n, rows, columns]`` is an array of finite grey levels.
         sequence: how many frames stand in a row, for a network that sees neighbours; default: all.
         tile_size: as in `denoise`.
+        devices: as in `denoise`.
+        share: `tiling.Share` of the tiles that is wanted; default: all.
         on_tile: as in `denoise`; counts in tiles of the size that it began with.
 
     Yields:
@@ -87,22 +84,41 @@ def tiles(denoiser, frames, *, sequence=None, tile_size=None, on_tile=None):
     """
     check_psf_fits(denoiser.psf.shape, frames.shape[1:])
     beside = neighbours.table(len(frames), sequence or len(frames), denoiser.config.network.neighbours)
-    denoiser = dataclasses.replace(denoiser, psf=trimmed(denoiser.psf))  # a narrower overlap of the tiles
-    core = core_size(frames.shape[1:], tile_size, denoiser.config.network, denoiser.psf)
-    corners = list(itertools.product(*(range(0, length, step) for length, step in zip(frames.shape, (1, core, core), strict=True))))
+    denoiser = dataclasses.replace(denoiser, psf=trimmed(denoiser.psf), history={})  # a narrower overlap of the tiles
+    layout = tiling.tiling(frames.shape, tile_size, denoiser.config.network, denoiser.psf, share)
+    corners = layout.corners(share)
+    copies = itertools.cycle([denoiser] if devices is None else [jax.device_put(denoiser, device) for device in devices])
+    ahead = 1 if devices is None or len(devices) == 1 else _AHEAD * len(devices)
     in_turn = len(corners) > 1 and convolution.fast_in_loops(denoiser.config.precision)
     at_once = max(1, _RUNS // denoiser.config.symmetries) if in_turn else 1
-    size, numbers = core, itertools.count(1)
-    for group in _batched(corners, at_once):
-        whole = False
-        while not whole:
+    size, begun, done = layout.core, deque(), 0
+
+    def calls(group, copy):
+        return [(some, _begin(copy, frames, beside, layout, some, size, at_once)) for some in _batched(layout.cut(group, size), at_once)]
+
+    def finished(group, copy, called):
+        nonlocal size
+        while True:
             try:
-                for some in _batched(_cut(group, core, size, frames.shape), at_once):
-                    yield from _denoise_places(denoiser, frames, beside, some, size, at_once)
-                whole = True
+                for some, results in called or calls(group, copy):
+                    yield from _places(layout, some, results)
+                return
             except jax.errors.JaxRuntimeError as error:  # the group begins anew
-                size = _smaller(error, size, denoiser.config.network.multiple)
-        for done in itertools.islice(numbers, len(group)):
+                size, called = _smaller(error, size, denoiser.config.network.multiple), None
+
+    groups = iter(_batched(corners, at_once))
+    while True:
+        for group in itertools.islice(groups, ahead - len(begun)):
+            copy, called = next(copies), None
+            with suppress(jax.errors.JaxRuntimeError):  # raised again when its turn comes
+                called = calls(group, copy)
+            begun.append((group, copy, called))
+        if not begun:
+            return
+        group, copy, called = begun.popleft()
+        yield from finished(group, copy, called)
+        for _ in group:
+            done += 1
             if on_tile is not None:
                 on_tile(done, len(corners))
 
@@ -112,35 +128,24 @@ def _batched(items, size):
     return (items[first : first + size] for first in range(0, len(items), size))
 
 
-def _cut(corners, core, size, shape):
-    """The corners (n, y, x) of the tiles of ``size`` that cover those of ``core``."""
-    spans = (0,), range(0, core, size), range(0, core, size)
-    cut = (np.add(corner, steps).tolist() for corner in corners for steps in itertools.product(*spans))
-    return [corner for corner in cut if corner[1] < shape[1] and corner[2] < shape[2]]
+def _begin(denoiser, frames, beside, layout, corners, core, most):
+    """Both results for the tiles of some corners, at most ``most``, on the device, which may still be computing them."""
+    side = core + 2 * layout.margin
+    tiles, starts = np.zeros((most, 1 + beside.shape[1], side, side), np.float32), np.zeros((most, 2), np.int32)
+    for tile, start, corner in zip(tiles, starts, corners, strict=False):
+        tile[:] = [layout.pixels(frames, seen, corner, core) for seen in (corner[0], *beside[corner[0]])]
+        check_levels(tile)
+        start[:] = corner[1:]
+    return _denoise_tiles(denoiser, tiles, starts, len(corners), frames.shape[1:])
 
 
-def _denoise_places(denoiser, frames, beside, corners, core, most):
-    """For each corner (n, y, x), at most ``most``: its place and both results for it, (core, core) or less at the frame's end."""
-    margin, size = halo(denoiser.config.network, denoiser.psf), frames.shape[1:]
-    tiles = np.zeros((most, 1 + beside.shape[1], core + 2 * margin, core + 2 * margin), np.float32)
-    for tile, (n, *corner) in zip(tiles, corners, strict=False):
-        tile[:] = [_tile(frames, seen, corner, core, margin) for seen in (n, *beside[n])]
-    starts = np.zeros((most, 2), np.int32)
-    starts[: len(corners)] = [corner[1:] for corner in corners]
-    results = [np.asarray(values) for values in _denoise_tiles(denoiser, tiles, starts, len(corners), size)]
-    for index, (n, *corner) in enumerate(corners):
-        place = tuple(slice(start, min(start + core, length)) for start, length in zip(corner, size, strict=True))
-        height, width = (span.stop - span.start for span in place)
-        yield (n, *place), Denoised(*(values[index, :height, :width] for values in results))
-
-
-def _tile(frames, n, corner, core, margin):
-    """The grey levels that a tile needs, reflected at the frame's borders."""
-    rows, columns = (_reflected(start, core, margin, length) for start, length in zip(corner, frames.shape[1:], strict=True))
-    (top, bottom), (left, right) = ((span.min(), span.max() + 1) for span in (rows, columns))
-    tile = frames[n, top:bottom, left:right][np.ix_(rows - top, columns - left)]
-    check_levels(tile)
-    return tile
+def _places(layout, corners, results):
+    """For each corner its place and both results for it, as NumPy arrays."""
+    results = [np.asarray(values) for values in results]
+    for index, corner in enumerate(corners):
+        n, rows, columns = layout.place(corner, results[0].shape[-1])
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        yield (n, rows, columns), Denoised(*(values[index, :height, :width] for values in results))
 
 
 def _smaller(error, size, multiple):
@@ -166,45 +171,11 @@ def denoise_image(denoiser, image):
     image = jnp.asarray(image, jnp.float32)
     check_psf_fits(denoiser.psf.shape, image.shape)
     network = denoiser.config.network
-    margin = halo(network, denoiser.psf)
-    core = core_size(image.shape, max(image.shape) + 2 * margin + network.multiple, network, denoiser.psf)
-    rows, columns = (_reflected(0, core, margin, size) for size in image.shape)
+    margin = tiling.halo(network, denoiser.psf)
+    core = tiling.core_size(image.shape, max(image.shape) + 2 * margin + network.multiple, network, denoiser.psf)
+    rows, columns = (tiling.reflected(0, core, margin, size) for size in image.shape)
     results = _denoise_tile(denoiser, image[jnp.ix_(rows, columns)][None], (0, 0), image.shape)
     return Denoised(*(values[: image.shape[0], : image.shape[1]] for values in results))
-
-
-def core_size(frame_shape, tile_size, network, psf):
-    """Side of the part of a tile that is kept: a multiple of the network's, so that all tiles start on its pooling grid.
-
-    Args:
-        frame_shape: (H, W) of the images.
-        tile_size: as in `denoise`; None for the default.
-        network: `config.UNetConfig`.
-        psf: (h, w) array.
-
-    Raises:
-        ValueError: the tile size leaves nothing beside the overlap.
-    """
-    multiple, margin = network.multiple, halo(network, psf)
-    needed = -(-max(frame_shape) // multiple) * multiple
-    if tile_size is None:
-        return min(max(_TILE // multiple, 1) * multiple, needed)
-    core = (int(tile_size) - 2 * margin) // multiple * multiple
-    if core < multiple:
-        smallest = 2 * margin + multiple
-        raise ValueError(f"tile size {tile_size} leaves nothing beside the overlap of {margin} pixels a side; at least {smallest}")
-    return min(core, needed)
-
-
-def _reflected(start, core, margin, size):
-    """Indices of a tile's rows or columns in the image, reflected at its borders."""
-    return _reflect(np.arange(start - margin, start + core + margin), size)
-
-
-def _reflect(index, size):
-    """Fold any index into 0 <= index < size as NumPy's "reflect" padding does, which does not repeat the edge."""
-    period = 2 * size - 2 + (size == 1)
-    return abs((index + size - 1) % period - (size - 1))
 
 
 def _denoise_tiles(denoiser, tiles, corners, count, size):
@@ -223,7 +194,7 @@ def _denoise_in_turn(denoiser, tiles, corners, count, size):
         result = _denoise_tile(denoiser, tiles[index], corners[index], size)
         return jax.tree.map(lambda all, values: all.at[index].set(values), results, result)
 
-    core = tiles.shape[-1] - 2 * halo(denoiser.config.network, denoiser.psf)
+    core = tiles.shape[-1] - 2 * tiling.halo(denoiser.config.network, denoiser.psf)
     return jax.lax.fori_loop(0, count, one, Denoised(*(jnp.zeros((len(tiles), core, core)) for _ in Denoised._fields)))
 
 
@@ -231,7 +202,7 @@ def _denoise_tile(denoiser, tile, corner, size):
     """Both results for the core of a tile (1 + 2 K, S, S), itself and those beside, whose core's corner is at ``corner`` of ``size``."""
     tile = _without_hot_pixels(tile - denoiser.scale.background, denoiser.scale.std)
     deconvolved = _deconvolved(denoiser, tile)
-    margin = halo(denoiser.config.network, denoiser.psf)
+    margin = tiling.halo(denoiser.config.network, denoiser.psf)
     return _finish(deconvolved, denoiser.psf, denoiser.scale, corner, size, margin=margin)
 
 
@@ -275,7 +246,7 @@ def _finish(deconvolved, psf, scale, corner, size, *, margin):
     for axis in (0, 1):
         span = jnp.arange(deconvolved.shape[axis])
         place = span + corner[axis] - margin
-        source = _reflect(place, size[axis]) - corner[axis] + margin
+        source = tiling.reflect(place, size[axis]) - corner[axis] + margin
         reflected = jnp.take(reflected, jnp.clip(source, 0, span[-1]), axis=axis)
     denoised = convolve(reflected, psf)
     core = slice(margin, deconvolved.shape[0] - margin), slice(margin, deconvolved.shape[1] - margin)

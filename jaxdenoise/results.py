@@ -5,9 +5,10 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 
-from jaxdenoise import ensemble, images, prediction
+from jaxdenoise import ensemble, images, omezarr, prediction, processes, tiling
 
 _KEPT = 2**23  # pixels of a file whose results are kept for the report, which denoises its examples again of a larger one
 _APART = 0.5  # of the noise: results of other weights that differ by more deserve a warning
@@ -25,18 +26,23 @@ def denoise_file(args, ensembles, parts, targets, bars, *, keep):
         keep: whether the results are wanted.
 
     Returns:
-        List of the parts' `prediction.Denoised`, or of None where they are not wanted or too large to be kept.
+        List of the parts' `prediction.Denoised`, or of None where they are not wanted or too large to be kept, or where each of several
+        processes denoises its share of the file.
     """
     dtype = None if args.dtype == "same" else args.dtype
+    crew = processes.crew()
+    share = tiling.Share(*crew, square=omezarr.CHUNK) if crew.count > 1 else None
+    keep = keep and share is None  # of several processes none has all
     kept = [_empty(part.frames.shape) if keep and part.frames.size <= _KEPT else None for part in parts]
     with ExitStack() as opened:
         # How far models disagree is mostly less than a grey level.
         dtypes = {name: "float32" if name == "disagreement" else dtype for name in targets}
-        create = partial(images.create, info=parts[0].info, overwrite=args.overwrite)
+        create = partial(images.create, info=parts[0].info, overwrite=args.overwrite, crew=crew)
         stores = {name: opened.enter_context(create(path, dtype=dtypes[name])) for name, path in targets.items()}
         on_tile = bars.predicting(Path(next(iter(targets.values()))).name)
         for denoisers, part, own in zip(ensembles, parts, kept, strict=True):
-            options = {"sequence": part.frames.row, "tile_size": args.tile_size, "on_tile": on_tile}
+            options = {"sequence": part.frames.row, "tile_size": args.tile_size, "share": share, "on_tile": on_tile}
+            options["devices"] = jax.local_devices()[: args.devices]
             for (n, *place), results in ensemble.tiles(denoisers, part.frames, **options):
                 for name, store in stores.items():
                     store[part.frames.numbers[n], *place] = getattr(results, name)

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxdenoise import candidates, checkpoint, convolution, images, optics, prediction, sweeps, training
+from jaxdenoise import candidates, checkpoint, convolution, images, meshes, optics, processes, sweeps, tiling, training
 from jaxdenoise.arguments import UsageError
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.problem import prepare
@@ -38,9 +38,11 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
         `training.Denoiser`, and what `table` says of the choice, or None where there was none.
     """
     config, arrays = config_of(args), list(psfs.values())
+    if len(arrays) == 1:  # said before the training, and before an earlier run is cleared
+        meshes.of_one_model(devices(args), batch_size=config.batch_size)
     widest = max(arrays, key=len)
     if getattr(args, "tile_size", None) is not None:  # a wrong one must not be noticed after minutes of training
-        prediction.core_size(stack.shape[-2:], args.tile_size, config.network, trimmed(widest))
+        tiling.core_size(stack.shape[-2:], args.tile_size, config.network, trimmed(widest))
     key, resumed, rows = jax.random.key(args.seed), *(resume or (None, None))
     if run is not None and resume is None:
         # The checks that need no training come first, so that bad input neither leaves a folder behind nor costs an earlier run.
@@ -52,7 +54,7 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
         if len(arrays) == 1:
             on_epoch = bars.training(config, done=len(resumed.history) if resumed else 0)
             steps = {"resume": resumed, "on_epoch": lambda snapshot: (on_epoch(snapshot), keep({run: snapshot}))}
-            return training.fit(key, stack, psf=arrays[0], config=config, **steps), None
+            return training.fit(key, stack, psf=arrays[0], config=config, devices=devices(args), **steps), None
         done = sum(len(one.snapshot.history) for one in (resumed or {}).values() if one.snapshot)
         on_epoch = bars.training(config, done=done, total=sweeps.epochs_in_all(sweeps.HALVING, config.epochs, len(arrays)))
 
@@ -69,7 +71,7 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
                 checkpoint.write_config(run, config, psf_shape=widest.shape, notes=notes | ({"choice": rows} if rows else {}))
 
         begun = {(psf, 0): one for psf, one in (resumed or {}).items()}
-        options = {"config": config, "halving": sweeps.HALVING, "resume": begun}
+        options = {"config": config, "halving": sweeps.HALVING, "resume": begun, "devices": devices(args, several=True)}
         found = sweeps.sweep(key, stack, psfs=arrays, on_epoch=after_epoch, on_stage=on_stage, **options)
     return found.denoiser, rows
 
@@ -86,6 +88,7 @@ def sweep(args, stack, bars, *, psfs):
         seeds=args.seeds,
         config=config,
         halving=halving,
+        devices=devices(args, several=True),
         on_epoch=lambda snapshots: [on_epoch(snapshot) for *_, snapshot in snapshots],
     )
 
@@ -121,6 +124,14 @@ def config_of(args):
     network = {name: getattr(args, name) for name in ("filters", "stride", "neighbours") if getattr(args, name) is not None}
     config = dataclasses.replace(config, network=dataclasses.replace(config.network, **network))
     return dataclasses.replace(config, patch_size=args.patch_size) if args.patch_size is not None else config
+
+
+def devices(args, *, several=False):
+    """The devices that train: those that --devices names, or all that can share a batch; all for ``several`` models, or processes."""
+    here = jax.devices()
+    if args.devices is not None or several or processes.crew().count > 1:
+        return here[: args.devices]
+    return meshes.sharing(here, config_of(args).batch_size)
 
 
 def psfs_of(text, *, several=False):
@@ -252,14 +263,15 @@ def _value(name):
 
 def _keeper(run, saver, interrupted, *, every):
     """What happens after an epoch with the states, by folder: every few seconds they are saved, and a Ctrl-C is heeded."""
-    saved_at = time.monotonic()
+    saved_at, crew = time.monotonic(), processes.crew()
 
     def keep(snapshots):
         nonlocal saved_at
-        if run is not None and (interrupted() or time.monotonic() - saved_at >= every):
+        stop, due = crew.any(interrupted(), time.monotonic() - saved_at >= every)
+        if run is not None and (stop or due):
             saver.save(snapshots)
             saved_at = time.monotonic()
-        if interrupted():
+        if stop:
             saver.wait()
             raise KeyboardInterrupt(*([f"go on with --resume -o {run}"] if run is not None else []))
 

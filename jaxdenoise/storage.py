@@ -11,7 +11,7 @@ import shutil
 import jax
 import numpy as np
 
-from jaxdenoise import errors
+from jaxdenoise import errors, meshes, processes
 
 _SUMS = "SHA256SUMS"
 
@@ -21,19 +21,27 @@ class CheckpointError(ValueError):
 
 
 def save_arrays(folder, tree):
-    """Write a pytree of arrays as a folder, in place of one of that name; CheckpointError if it cannot be written."""
+    """Write a pytree of arrays as a folder, in place of one of that name; CheckpointError if it cannot be written.
+
+    Several processes, which have the same arrays, write a part of them each.
+    """
     from orbax.checkpoint import v1 as ocp  # late: it takes a second to import
 
     # Orbax would delete what is there before it writes: so it writes beside it, and two renames make the exchange.
     folder = folder.absolute()
     new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
+    crew = processes.crew()
+    tree = meshes.replicated(tree, meshes.of_all_processes())
     try:
         remove_leftovers(folder.parent)
+        crew.meet()
         ocp.save(new, tree)
-        replace_text(new / _SUMS, "".join(_sums(new)))
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
+        if crew.first:
+            replace_text(new / _SUMS, "".join(_sums(new)))
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+        crew.meet()
     except Exception as error:  # a full disk is an OSError, or whatever tensorstore makes of it
         raise CheckpointError(f"{folder}: cannot be written ({errors.one_line(error)})") from error
     finally:
@@ -42,6 +50,8 @@ def save_arrays(folder, tree):
 
 def remove_leftovers(path):
     """What a save that was killed or failed left beside its target; what it had moved aside goes back."""
+    if not processes.crew().first:
+        return
     for old in path.glob(".*.old"):
         folder = path / old.name[1:-4]
         if not folder.exists():
@@ -56,7 +66,7 @@ def load_arrays(folder, abstract):
     from orbax.checkpoint import v1 as ocp
 
     # Said for each array, so that a model saved on a GPU loads on a machine without one.
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), abstract)
     try:
         # What is wrong is found before orbax reads the numbers: when that fails, its threads write on the terminal for pages.
@@ -83,7 +93,9 @@ def _shapes(tree):
 
 
 def replace_text(file, text):
-    """Write a text file so that it appears whole, by rename."""
+    """Write a text file so that it appears whole, by rename. Of several processes the first one writes."""
+    if not processes.crew().first:
+        return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f".{file.name}.unfinished")

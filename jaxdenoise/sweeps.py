@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import scores, training, updates
+from jaxdenoise import meshes, scores, training, updates
 from jaxdenoise.calibration import CORRELATED, noise_level
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.errors import is_out_of_memory
@@ -96,7 +96,7 @@ class Sweep(NamedTuple):
     correlation: float
 
 
-def sweep(key, stack, *, psfs, seeds=1, config=None, halving=(), together=None, resume=None, on_epoch=None, on_stage=None):
+def sweep(key, stack, *, psfs, seeds=1, config=None, halving=(), together=None, devices=None, resume=None, on_epoch=None, on_stage=None):
     """Train one model for each PSF and seed on the same data, and choose among the PSFs by held-out pixels.
 
     Args:
@@ -108,7 +108,9 @@ def sweep(key, stack, *, psfs, seeds=1, config=None, halving=(), together=None, 
         halving: pairs (share of the epochs, how many PSFs go on), in rising order: all models are scored there, and the PSFs with the
             lowest scores go on, or, if it is one, `scores.choose`'s choice. `HALVING` is a good one; by default all are trained to the end.
         together: train the models as one vmapped program, or as several if the device has no memory for it; default: everywhere but on
-            CPU.
+            a single CPU.
+        devices: sequence of `jax.Device` that share the models, and their batches where there are more devices than models; default: the
+            default device alone.
         resume: dict of (index of the PSF, of the seed) to `Progress`, as `on_epoch` and `on_stage` told of it: go on from there.
         on_epoch: called after each epoch with a list of (index of the PSF, of the seed, `training.Snapshot`) of the models that took it at
             once. Their states are used up by the next epoch: copy what must outlive the call.
@@ -127,7 +129,8 @@ def sweep(key, stack, *, psfs, seeds=1, config=None, halving=(), together=None, 
     config = config or TrainConfig()
     psfs = _of_one_size([normalized_psf(psf) for psf in psfs])
     problem, config = prepare(key, stack, psf=psfs[0], config=config, masks=scores.MASKS)
-    together = jax.default_backend() != "cpu" if together is None else together
+    several = devices is not None and len(devices) > 1
+    together = several or jax.default_backend() != "cpu" if together is None else together
     covering = scores.covering(key, problem, config)
     resume, stages = resume or {}, _stages(halving, config.epochs, len(psfs))
     running = [
@@ -142,7 +145,7 @@ def sweep(key, stack, *, psfs, seeds=1, config=None, halving=(), together=None, 
         return tuple(_finish(model, problem, psfs, config) for model in everyone)
 
     for until, keep in stages:
-        _train(running, problem, psfs, config, until, together, on_epoch)
+        _train(running, problem, psfs, config, until, together, devices, on_epoch)
         passed = any(len(model.snapshot.history) > until for model in running)  # before this call
         if passed and not all(until in model.errors for model in running):
             raise ValueError(f"sweep: resume lacks errors of epoch {until}, which it has passed")
@@ -181,25 +184,27 @@ class _Running:
         return {"best": self.snapshot.best, "averaged": state.averaged, "last": state.params}[config.weights]
 
 
-def _train(running, problem, psfs, config, until, together, on_epoch):
+def _train(running, problem, psfs, config, until, together, devices, on_epoch):
     """Train the models until the end of an epoch: all together epoch by epoch, or one model after the other."""
     most, parts = len(running) if together else 1, 1
+    everywhere = meshes.replicated(problem, meshes.mesh(devices, batch_size=config.batch_size))
     while behind := [model for model in running if len(model.snapshot.history) < until]:
         least = min(len(model.snapshot.history) for model in behind) if together else len(behind[0].snapshot.history)
         group = [model for model in behind if len(model.snapshot.history) == least][:most]
+        mesh = meshes.mesh(devices, batch_size=config.batch_size, models=len(group))
         began = time.monotonic()
-        if len(group) > 1:
+        if len(group) > 1 or meshes.places(mesh) > 1:
             try:
-                snapshots = _run_epoch_together(group, problem, psfs, config)
+                snapshots = _run_epoch_together(group, everywhere, psfs, config, mesh)
             except jax.errors.JaxRuntimeError as error:
                 most = _fewer(error, len(group))
                 continue
         else:
             (model,) = group
-            snapshot, parts = training.run_epoch_in_memory(
-                model.key, model.snapshot, problem._replace(psf=psfs[model.psf]), config, parts=parts
-            )
-            snapshots = [snapshot]
+            own = everywhere._replace(psf=meshes.replicated(psfs[model.psf], mesh))
+            snapshot = training.on_mesh(model.snapshot, mesh)
+            snapshot, parts = training.run_epoch_in_memory(model.key, snapshot, own, config, parts=parts, mesh=mesh)
+            snapshots = [snapshot if mesh is None else meshes.local(snapshot)]
         for model, snapshot in zip(group, snapshots, strict=True):
             model.snapshot = snapshot
             model.seconds += (time.monotonic() - began) / len(group)
@@ -209,23 +214,30 @@ def _train(running, problem, psfs, config, until, together, on_epoch):
 
 def _fewer(error, count):
     """Half the models that the device had no memory for; any other error is raised again."""
-    if not is_out_of_memory(error):
+    if not is_out_of_memory(error) or count == 1:
         raise error
     warnings.warn(f"the device has no memory for {count} models at once; going on with fewer, the result is the same", stacklevel=4)
     return count // 2
 
 
-def _run_epoch_together(group, problem, psfs, config):
-    keys, own_psfs = jnp.stack([model.key for model in group]), psfs[np.array([model.psf for model in group])]
-    histories = [model.snapshot.history for model in group]
-    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(model.snapshot.state for model in group))
+def _run_epoch_together(group, problem, psfs, config, mesh):
+    """An epoch of some models as one program, on all devices of a mesh; the `Snapshot`s that come back are on one of this process."""
+    places = -(-len(group) // meshes.places(mesh)) * meshes.places(mesh)
+    filled = group + group[-1:] * (places - len(group))  # the results of those that fill up are thrown away
+    histories = [model.snapshot.history for model in filled]
+    keys, own_psfs = jnp.stack([model.key for model in filled]), psfs[np.array([model.psf for model in filled])]
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(model.snapshot.state for model in filled))
     scales = jnp.array([training.rate_scale(history, config) for history in histories])
+    validation_keys = jax.vmap(lambda key: training.validation_key(key, len(histories[0]), config))(keys)
+    keys, own_psfs, states, scales, validation_keys = meshes.replicated((keys, own_psfs, states, scales, validation_keys), mesh)
     steps, terms = training.steps_at_once(config), []
     for _ in range(config.steps_per_epoch // steps):
-        states, term = _steps_together(keys, states, own_psfs, problem, scales, config=config, steps=steps)
+        options = {"config": config, "steps": steps, "mesh": mesh}
+        states, term = meshes.awaited(_steps_together(keys, states, own_psfs, scales, problem, **options), mesh)
         terms.append(term)
-    validation_keys = jax.vmap(lambda key: training.validation_key(key, len(histories[0]), config))(keys)
-    losses = _validation_together(validation_keys, states.averaged, own_psfs, problem, config=config)
+    losses = _validation_together(validation_keys, states.averaged, own_psfs, problem, config=config, mesh=mesh)
+    found = meshes.gathered((states, terms, losses), mesh)
+    states, terms, losses = found if mesh is None else meshes.local(found)
 
     def part(tree, index):
         return jax.tree.map(lambda leaf: leaf[index], tree)
@@ -236,20 +248,26 @@ def _run_epoch_together(group, problem, psfs, config):
     ]
 
 
-@partial(jax.jit, static_argnames=("config", "steps"), donate_argnames="states")
-def _steps_together(keys, states, psfs, problem, rate_scales, *, config, steps):
-    def one(key, state, psf, rate_scale):
-        return updates.take_steps(key, state, problem._replace(psf=psf), rate_scale, config=config, steps=steps)
+@partial(jax.jit, static_argnames=("config", "steps", "mesh"), donate_argnames="states")
+def _steps_together(keys, states, psfs, rate_scales, problem, *, config, steps, mesh):
+    def together(keys, states, psfs, rate_scales, problem, axis=None):
+        def one(key, state, psf, rate_scale):
+            return updates.take_steps(key, state, problem._replace(psf=psf), rate_scale, config=config, steps=steps, axis=axis)
 
-    return jax.vmap(one)(keys, states, psfs, rate_scales)
+        return meshes.each(one, keys, states, psfs, rate_scales)
+
+    return meshes.spread(together, mesh, members=(0, 1, 2, 3))(keys, states, psfs, rate_scales, problem)
 
 
-@partial(jax.jit, static_argnames="config")
-def _validation_together(keys, params, psfs, problem, *, config):
-    def one(key, params, psf):
-        return updates.validation_losses(key, params, problem._replace(psf=psf), config=config)
+@partial(jax.jit, static_argnames=("config", "mesh"))
+def _validation_together(keys, params, psfs, problem, *, config, mesh):
+    def together(keys, params, psfs, problem, axis=None):
+        def one(key, params, psf):
+            return updates.validation_losses(key, params, problem._replace(psf=psf), config=config, axis=axis)
 
-    return jax.vmap(one)(keys, params, psfs)
+        return meshes.each(one, keys, params, psfs)
+
+    return meshes.spread(together, mesh, members=(0, 1, 2))(keys, params, psfs, problem)
 
 
 def _score(running, problem, psfs, covering, config, together):

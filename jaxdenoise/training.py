@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise import convolution, errors, losses, pretrained, unet, updates
+from jaxdenoise import convolution, errors, losses, meshes, pretrained, unet, updates
 from jaxdenoise.config import PRETRAINED, TrainConfig
 from jaxdenoise.optimizer import TrainState, apply_gradients, initial_state, learning_rate, plateau_factor
 from jaxdenoise.problem import Scale, prepare
@@ -92,7 +92,7 @@ def is_chosen(losses, lowest, *, paired):
     return bool(paired and len(losses) > 1 and difference.mean() <= difference.std(ddof=1) / len(losses) ** 0.5)
 
 
-def fit(key, stack, *, psf, config=None, resume=None, on_epoch=None):
+def fit(key, stack, *, psf, config=None, devices=None, resume=None, on_epoch=None):
     """Train on noisy images alone. Host side: drives the jitted steps.
 
     Args:
@@ -101,21 +101,25 @@ def fit(key, stack, *, psf, config=None, resume=None, on_epoch=None):
             (S, N, H, W) for several such sequences.
         psf: (h, w) array with odd sides; it is scaled to sum 1. ``[[1.0]]`` means no blur.
         config: `TrainConfig`; default ``TrainConfig()``, the preset "fast".
-        resume: a `Snapshot` to go on from.
+        devices: sequence of `jax.Device`, such as ``jax.devices()``, that share each batch, to the same losses but for rounding; default:
+            the default device alone.
+        resume: a `Snapshot` to go on from, which any number of devices may have computed.
         on_epoch: called with the `Snapshot` after each epoch. Its state is used up by the next epoch: copy what must outlive the call.
 
     Returns:
         `Denoiser`.
 
     Raises:
-        ValueError: NaN, a constant stack, frames too small to train on, a PSF that is no PSF or does not fit.
+        ValueError: NaN, a constant stack, frames too small to train on, a PSF that is no PSF or does not fit, a batch that so many devices
+            cannot share.
     """
     config = config or TrainConfig()
+    mesh = meshes.of_one_model(devices, batch_size=config.batch_size)
     problem, config = prepare(key, stack, psf=psf, config=config)
-    snapshot = resume or start(key, config, problem)
-    parts = 1
+    snapshot = on_mesh(resume or start(key, config, problem), mesh)
+    everywhere, parts = meshes.replicated(problem, mesh), 1
     while len(snapshot.history) < config.epochs:
-        snapshot, parts = run_epoch_in_memory(key, snapshot, problem, config, parts=parts)
+        snapshot, parts = run_epoch_in_memory(key, snapshot, everywhere, config, parts=parts, mesh=mesh)
         if on_epoch is not None:
             on_epoch(snapshot)
     return denoiser_of(snapshot, problem, config)
@@ -152,6 +156,7 @@ def instant(stack, *, noise_std=None, config=None):
 def denoiser_of(snapshot, problem, config):
     """The `Denoiser` that a `Snapshot` of at least one epoch is. It shares the snapshot's arrays: copy it if the training goes on."""
     history = {name: np.array([row[name] for row in snapshot.history]) for name in snapshot.history[0]}
+    snapshot = meshes.local(snapshot)
     state = snapshot.state
     return Denoiser(snapshot.best, state.averaged, state.params, problem.psf, problem.scale, history, config)
 
@@ -166,15 +171,31 @@ def start(key, config, problem=None):
     return Snapshot(initial_state(params), best, jnp.full(config.validation_patches, jnp.inf), ())
 
 
+def on_mesh(snapshot, mesh):
+    """A `Snapshot` whose arrays are on all devices of a mesh."""
+    state, best = meshes.replicated((snapshot.state, snapshot.best), mesh)
+    return snapshot._replace(state=state, best=best)
+
+
 @partial(jax.jit, static_argnames="config")
 def _init(key, config):
     return unet.init(key, config)
 
 
-_take_steps = jax.jit(updates.take_steps, static_argnames=("config", "steps", "parts"), donate_argnames="state")
 _draw_batch = jax.jit(updates.draw_batch, static_argnames="config")
 _apply_gradients = jax.jit(apply_gradients, static_argnames="config", donate_argnames="state")
-_validation_losses = jax.jit(updates.validation_losses, static_argnames=("config", "parts"))
+
+
+@partial(jax.jit, static_argnames=("config", "steps", "parts", "mesh"), donate_argnames="state")
+def take_steps(key, state, problem, rate_scale, *, config, steps, parts=1, mesh=None):
+    """`updates.take_steps`, compiled, on the devices of a mesh."""
+    function = partial(updates.take_steps, config=config, steps=steps, parts=parts)
+    return meshes.spread(function, mesh)(key, state, problem, rate_scale)
+
+
+@partial(jax.jit, static_argnames=("config", "parts", "mesh"))
+def _validation_losses(key, params, problem, *, config, parts, mesh):
+    return meshes.spread(partial(updates.validation_losses, config=config, parts=parts), mesh)(key, params, problem)
 
 
 @partial(jax.jit, static_argnames="config", donate_argnames="total")
@@ -231,14 +252,14 @@ def rate_scale(history, config):
     return plateau_factor([row["validation_loss"] for row in history], config.patience) if config.schedule == "plateau" else 1.0
 
 
-def run_epoch_in_memory(key, snapshot, problem, config, *, parts=1):
+def run_epoch_in_memory(key, snapshot, problem, config, *, parts=1, mesh=None):
     """`run_epoch` with so many ``parts`` of a batch, or more if the device has no memory for them; and how many it took."""
     if jax.default_backend() == "cpu":  # where patches are computed one by one
-        return run_epoch(key, snapshot, problem, config), 1
+        return run_epoch(key, snapshot, problem, config, mesh=mesh), 1
     while True:
         used_up = snapshot._replace(state=jax.tree.map(jnp.copy, snapshot.state))
         try:
-            return run_epoch(key, used_up, problem, config, parts=parts), parts
+            return run_epoch(key, used_up, problem, config, parts=parts, mesh=mesh), parts
         except jax.errors.JaxRuntimeError as error:
             parts = _more_parts(error, parts, config)
 
@@ -251,17 +272,27 @@ def _more_parts(error, parts, config):
     return 2 * parts
 
 
-def run_epoch(key, snapshot, problem, config, *, parts=1):
-    """Train and validate for one epoch: `Snapshot` to `Snapshot`, whose state is used up. Host side; ``parts`` as in `train_step`."""
+def run_epoch(key, snapshot, problem, config, *, parts=1, mesh=None):
+    """Train and validate for one epoch: `Snapshot` to `Snapshot`, whose state is used up. Host side.
+
+    Args:
+        key: the training's random key.
+        snapshot: `Snapshot`, `on_mesh`.
+        problem: `Problem`, on all devices of the mesh.
+        config: `TrainConfig`.
+        parts: as in `updates.train_step`, of the share of each device.
+        mesh: as `meshes.mesh` makes it; None for one device.
+    """
     state, terms, steps, scale = snapshot.state, [], steps_at_once(config), rate_scale(snapshot.history, config)
-    by_patches = jax.default_backend() == "cpu" and config.batch_size > 1
+    by_patches = jax.default_backend() == "cpu" and config.batch_size > 1 and mesh is None
     for _ in range(config.steps_per_epoch // steps):
         if by_patches:
             state, term = _step_by_patches(key, state, problem, scale, config)
         else:
-            state, term = _take_steps(key, state, problem, scale, config=config, steps=steps, parts=parts)
+            state, term = meshes.awaited(take_steps(key, state, problem, scale, config=config, steps=steps, parts=parts, mesh=mesh), mesh)
         terms.append(term)
-    losses = _validation_losses(validation_key(key, len(snapshot.history), config), state.averaged, problem, config=config, parts=parts)
+    redrawn = validation_key(key, len(snapshot.history), config)
+    losses = _validation_losses(redrawn, state.averaged, problem, config=config, parts=parts, mesh=mesh)
     return conclude_epoch(snapshot, state, terms, losses, config)
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from jaxdenoise import blindspot, losses, patches, unet
 from jaxdenoise.optimizer import apply_gradients
@@ -40,7 +41,7 @@ def batch_losses(params, batch, scale, psf, config):
     return jax.vmap(loss)(batch.noisy, batch.scored, deconvolved, denoised)
 
 
-def train_step(key, state, problem, rate_scale, *, config, parts=1):
+def train_step(key, state, problem, rate_scale, *, config, parts=1, axis=None):
     """One optimiser step on one random batch. Pure; `jax.jit` it with ``config`` static and ``state`` donated.
 
     Args:
@@ -50,22 +51,34 @@ def train_step(key, state, problem, rate_scale, *, config, parts=1):
         rate_scale: scalar factor on the scheduled learning rate.
         config: `TrainConfig`, static.
         parts: into how many the batch is cut, if it can be, which are computed one after the other, for less memory; static.
+        axis: name of the axis of a `jax.shard_map` (or `jax.vmap`) whose members share the batch, a patch or several each; static.
 
     Returns:
         The next `TrainState`, and `losses.LossTerms` of scalars, means over the batch.
     """
-    batch = draw_batch(key, state.step, problem, config)
+    batch = draw_batch(key, state.step, problem, config, share=_share(axis))
     found = _in_parts(lambda part: batch_gradients(state.params, part, problem, config), batch, parts)
-    gradients, terms = jax.tree.map(lambda values: values.mean(axis=0), found)
+    found = jax.tree.map(lambda values: values.mean(axis=0), found)
+    gradients, terms = found if axis is None else _mean_over(axis, found)
     return apply_gradients(state, gradients, rate_scale, config), terms
 
 
-def draw_batch(key, step, problem, config):
-    """The `patches.Batch` of a step (0-based, may be traced); arguments as of `train_step`."""
-    key = jax.random.fold_in(key, step)
-    return patches.training_batch(
-        key, problem.frames, problem.held_out, problem.beside, problem.repeats, batch_size=config.batch_size, **_patch_options(config)
-    )
+def draw_batch(key, step, problem, config, share=None):
+    """The `patches.Batch` of a step (0-based, may be traced), or a share of it; arguments as of `train_step` and `training_batch`."""
+    data = problem.frames, problem.held_out, problem.beside, problem.repeats
+    options = _patch_options(config)
+    return patches.training_batch(jax.random.fold_in(key, step), *data, batch_size=config.batch_size, share=share, **options)
+
+
+def _share(axis):
+    """(index, count) of this member of a mapped axis; None without one."""
+    return None if axis is None else (jax.lax.axis_index(axis), jax.lax.axis_size(axis))
+
+
+def _mean_over(axis, tree):
+    """Mean over the members of a mapped axis, of a pytree of float32 as one vector: one message between devices."""
+    vector, restored = ravel_pytree(tree)
+    return restored(jax.lax.pmean(vector, axis))
 
 
 def batch_gradients(params, batch, problem, config):
@@ -92,11 +105,14 @@ def equal_parts(size, most):
     return next(count for count in range(min(most, size), 0, -1) if size % count == 0)
 
 
-def validation_losses(key, params, problem, *, config, parts=1):
+def validation_losses(key, params, problem, *, config, parts=1, axis=None):
     """Squared error of what is scored over variance, on each of the validation patches that ``key`` draws: (V,) float32.
 
-    Arguments as of `train_step`.
+    Arguments as of `train_step`. Members of an axis share the patches if they can, and all get all losses.
     """
+    share = _share(axis)
+    if share is not None and config.validation_patches % share[1]:
+        share = None
     batch = patches.validation_batch(
         key,
         problem.validation,
@@ -104,16 +120,18 @@ def validation_losses(key, params, problem, *, config, parts=1):
         problem.beside,
         problem.validation_repeats,
         batch_size=config.validation_patches,
+        share=share,
         **_patch_options(config),
     )
-    return _in_parts(lambda part: batch_losses(params, part, problem.scale, problem.psf, config).data, batch, parts).reshape(-1)
+    losses = _in_parts(lambda part: batch_losses(params, part, problem.scale, problem.psf, config).data, batch, parts).reshape(-1)
+    return losses if share is None else jax.lax.all_gather(losses, axis, tiled=True)
 
 
-def take_steps(key, state, problem, rate_scale, *, config, steps, parts=1):
+def take_steps(key, state, problem, rate_scale, *, config, steps, parts=1, axis=None):
     """Several `train_step`s; the `LossTerms` have a leading axis of steps, but for a single step. Pure; the keyword arguments static."""
 
     def step(state, _):
-        return train_step(key, state, problem, rate_scale, config=config, parts=parts)
+        return train_step(key, state, problem, rate_scale, config=config, parts=parts, axis=axis)
 
     if steps == 1:  # no loop, see `convolution.fast_in_loops`
         return step(state, None)

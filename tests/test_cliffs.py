@@ -59,7 +59,7 @@ def eight_steps(problem, a_call, **changes):
     def run():
         state = training.start(KEY, config).state
         for _ in range(8 // a_call):
-            state, _ = training._take_steps(KEY, state, problem, 1.0, config=config, steps=a_call)
+            state, _ = training.take_steps(KEY, state, problem, 1.0, config=config, steps=a_call)
         return state
 
     return run
@@ -90,7 +90,7 @@ def test_a_batch_patch_by_patch_is_1_2_times_as_fast_as_at_once(problem):
     def run(step):
         return lambda: step(training.start(KEY, config).state)
 
-    at_once = run(lambda state: training._take_steps(KEY, state, problem, 1.0, config=config, steps=1))
+    at_once = run(lambda state: training.take_steps(KEY, state, problem, 1.0, config=config, steps=1))
     assert times_as_fast(at_once, run(lambda state: training._step_by_patches(KEY, state, problem, 1.0, config))) > 1.2
 
 

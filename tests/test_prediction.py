@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from jaxdenoise import convolution, prediction, unet, updates
+from jaxdenoise import convolution, prediction, tiling, unet, updates
 from jaxdenoise.psf import gaussian_psf
 
 ASYMMETRIC = np.array([[0, 1, 2], [0, 5, 1], [0, 0, 1]], np.float32) / 10
@@ -27,7 +27,7 @@ def assert_equal_to_rounding(a, b, precision="float32"):
 
 def reference(denoiser, image):
     """The definition, without tiles: reflect widely, run the network once, cut, blur with reflected borders."""
-    margin, config = prediction.halo(denoiser.config.network, denoiser.psf), denoiser.config
+    margin, config = tiling.halo(denoiser.config.network, denoiser.psf), denoiser.config
     extra = [-n % config.network.multiple for n in image.shape]
     wide = np.pad(image, [(margin, margin + e) for e in extra], mode="reflect") - denoiser.scale.background
     network = jax.jit(updates.network_output, static_argnames="config")
@@ -57,7 +57,7 @@ def test_tiles_leave_no_seams(make_denoiser, depth, stride, symmetries, precisio
     image = noisy((57, 93))
     whole = prediction.denoise_image(denoiser, image)
     for core in (8, 40):
-        tiled = prediction.denoise(denoiser, image, tile_size=2 * prediction.halo(denoiser.config.network, denoiser.psf) + core)
+        tiled = prediction.denoise(denoiser, image, tile_size=2 * tiling.halo(denoiser.config.network, denoiser.psf) + core)
         for got, expected in zip(tiled, whole, strict=True):
             assert_equal_to_rounding(got, expected, precision)
 
@@ -67,7 +67,7 @@ def test_a_wide_psf_of_little_weight_needs_no_wide_overlap(make_denoiser):
     narrow = dataclasses.replace(wide, psf=gaussian_psf(1.0, size=13))
     with pytest.raises(ValueError, match="PSF of 81x81 pixels is larger"):
         prediction.denoise(wide, image[:80])
-    tile_size = 2 * prediction.halo(wide.config.network, narrow.psf) + 16
+    tile_size = 2 * tiling.halo(wide.config.network, narrow.psf) + 16
     for got, expected in zip(prediction.denoise(wide, image, tile_size=tile_size), reference(wide, image), strict=True):
         assert_equal_to_rounding(got, expected)
 
@@ -76,7 +76,7 @@ def test_tiles_with_too_little_overlap_would_show(make_denoiser, monkeypatch):
     # The test above can fail: half the overlap is not enough.
     denoiser, image = make_denoiser(psf=gaussian_psf(1.5)), noisy((57, 93))
     whole = prediction.denoise_image(denoiser, image)
-    monkeypatch.setattr(prediction, "halo", lambda network, psf: 12)
+    monkeypatch.setattr(tiling, "halo", lambda network, psf: 12)
     tiled = prediction.denoise(denoiser, image, tile_size=64)
     assert np.abs(tiled.deconvolved - whole.deconvolved).max() > 1e-3
 
@@ -96,7 +96,7 @@ def test_pieces_are_the_whole(make_denoiser):
 def test_a_device_without_memory_gets_smaller_tiles(make_denoiser, monkeypatch, memory):
     denoiser, stack = make_denoiser(), noisy((2, 130, 90))
     whole = prediction.denoise(denoiser, stack)
-    limit, denoise_tiles = memory + 2 * prediction.halo(denoiser.config.network, denoiser.psf), prediction._denoise_tiles
+    limit, denoise_tiles = memory + 2 * tiling.halo(denoiser.config.network, denoiser.psf), prediction._denoise_tiles
 
     def with_little_memory(denoiser, tiles, *args):
         if tiles.shape[-1] > limit:
@@ -166,8 +166,8 @@ def test_integer_images_are_accepted(make_denoiser):
 
 def test_the_default_tile_is_bounded(make_denoiser):
     network, psf = make_denoiser().config.network, make_denoiser().psf
-    assert prediction.core_size((100, 4000), None, network, psf) == 512
-    assert prediction.core_size((30, 21), None, network, psf) == 32
+    assert tiling.core_size((100, 4000), None, network, psf) == 512
+    assert tiling.core_size((30, 21), None, network, psf) == 32
 
 
 def test_progress_counts_every_tile(make_denoiser):
@@ -219,6 +219,6 @@ def test_weights_are_chosen_by_the_configuration(make_denoiser):
 def test_tiles_of_the_default_size_fit_any_stride(make_denoiser, monkeypatch):
     denoiser, image = make_denoiser(depth=2, stride=3), noisy((70, 80))
     whole = prediction.denoise(denoiser, image)
-    monkeypatch.setattr(prediction, "_TILE", 32)
+    monkeypatch.setattr(tiling, "_TILE", 32)
     for got, expected in zip(prediction.denoise(denoiser, image), whole, strict=True):
         assert_equal_to_rounding(got, expected)

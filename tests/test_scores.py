@@ -100,7 +100,7 @@ def test_the_score_estimates_the_error_of_the_denoised_image(noise):
     problem, config = prepare(KEY, noisy, psf=PSF, config=config, masks=4)
     covering = scores.covering(KEY, problem, config)
     model = sweeps._Running(0, 0, KEY, config, problem)
-    sweeps._train([model], problem, jnp.asarray(PSF)[None], config, 4, False, None)
+    sweeps._train([model], problem, jnp.asarray(PSF)[None], config, 4, False, None, None)
     sweeps._score([model], problem, jnp.asarray(PSF)[None], covering, config, False)
     score = np.mean(model.errors[4])
 

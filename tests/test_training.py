@@ -96,10 +96,10 @@ def test_without_averaging_the_average_is_the_last(scene, tiny_config):
 def test_scanned_steps_equal_single_steps(scene, tiny_config):
     problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     state = training.start(KEY, config).state
-    scanned, terms = training._take_steps(KEY, jax.tree.map(jnp.copy, state), problem, 1.0, config=config, steps=3)
+    scanned, terms = training.take_steps(KEY, jax.tree.map(jnp.copy, state), problem, 1.0, config=config, steps=3)
     losses = []
     for _ in range(3):
-        state, term = training._take_steps(KEY, state, problem, 1.0, config=config, steps=1)
+        state, term = training.take_steps(KEY, state, problem, 1.0, config=config, steps=1)
         losses.append(float(term.total))
     np.testing.assert_allclose(terms.total, losses, rtol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), scanned.params, state.params)
@@ -132,7 +132,7 @@ def test_the_data_stay_on_the_device(scene, tiny_config):
     problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     snapshot = training.start(KEY, config)
     with jax.transfer_guard_device_to_host("disallow"):  # a step returns nothing to the host
-        training._take_steps(KEY, snapshot.state, problem, 1.0, config=config, steps=1)
+        training.take_steps(KEY, snapshot.state, problem, 1.0, config=config, steps=1)
 
 
 def test_held_out_pixels_are_no_targets(scene, tiny_config):
@@ -208,15 +208,15 @@ def test_a_device_without_memory_gets_smaller_batches(scene, tiny_config, monkey
     """As on an accelerator, where a whole epoch is one program whose state is used up."""
     config = change(tiny_config, precision="float32", epochs=2)
     whole = training.fit(KEY, scene.noisy, psf=PSF, config=config)
-    take_steps = training._take_steps
+    take_steps = training.take_steps
 
-    def with_little_memory(key, state, problem, rate_scale, *, config, steps, parts):
+    def with_little_memory(key, state, problem, rate_scale, *, config, parts, **options):
         if config.batch_size / parts > 1:
             jax.tree.map(lambda leaf: leaf.delete(), state)
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
-        return take_steps(key, state, problem, rate_scale, config=config, steps=steps, parts=parts)
+        return take_steps(key, state, problem, rate_scale, config=config, parts=parts, **options)
 
-    monkeypatch.setattr(training, "_take_steps", with_little_memory)
+    monkeypatch.setattr(training, "take_steps", with_little_memory)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     with pytest.warns(UserWarning, match="going on with 4") as told:
         found = training.fit(KEY, scene.noisy, psf=PSF, config=config)
