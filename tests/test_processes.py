@@ -18,8 +18,7 @@ from jaxdenoise import cli, processes, sampling
 
 TRAINING = ["--filters", "4", "--patch-size", "16", "--batch-size", "4", "--precision", "float32", "--no-report", "--symmetries", "1"]
 TRAINING += ["--targets", "own", "--blind", "0", "--stride", "1"]  # what finds that out takes long to compile
-ONE = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiling is most of the time
-TWO = os.environ | {"XLA_FLAGS": ONE["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2"}
+TWO = os.environ | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"}
 
 
 def start(*words):
@@ -49,7 +48,7 @@ def run_both(*words):
 
 
 def run_alone(*words):
-    subprocess.run([sys.executable, "-m", "jaxdenoise", *map(str, words)], check=True, capture_output=True, env=ONE)
+    subprocess.run([sys.executable, "-m", "jaxdenoise", *map(str, words)], check=True, capture_output=True)
 
 
 def history(run):
