@@ -85,7 +85,8 @@ def test_one_killed_process_ends_the_other_and_the_run_goes_on_to_the_same_figur
     got, expected = history(tmp_path / "run"), history(alone)
     assert len(got["epoch"]) == 4
     for name in ("train_loss", "validation_loss"):
-        np.testing.assert_allclose(got[name], expected[name], rtol=1e-3)  # 400 steps: roundings grow
+        np.testing.assert_allclose(got[name][0], expected[name][0], rtol=1e-5)  # of the first 100 steps
+        np.testing.assert_allclose(got[name], expected[name], rtol=1e-3)  # roundings grow
     assert jd.load(tmp_path / "run").config == jd.load(alone).config
     assert list((tmp_path / "run" / "weights").rglob("ocdbt.process_1")), "orbax did not write by shares"
 
@@ -107,7 +108,7 @@ def test_a_sweep_of_both_has_the_scores_of_one(noisy, tmp_path):
     run_alone(*words, "-o", tmp_path / "one")
     both, one = json.loads(printed.splitlines()[-1]), json.loads((tmp_path / "one" / "sweep.json").read_text())
     assert both["chosen"] == one["chosen"]
-    np.testing.assert_allclose(*([row["score"] for row in found["candidates"]] for found in (both, one)), rtol=1e-4)
+    np.testing.assert_allclose(*([row["score"] for row in found["candidates"]] for found in (both, one)), rtol=1e-5)
     assert all(line.startswith("[Gloo]") for line in silent.splitlines())  # which JAX prints
 
 
