@@ -21,14 +21,20 @@ TRAINING += ["--targets", "own", "--blind", "0", "--stride", "1"]  # what finds 
 TWO = os.environ | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"}
 
 
-def start(*words):
-    """The command line as two processes, which know of each other."""
+def start(*words, slurm=False):
+    """The command line as two processes, which know of each other by flags, or by what SLURM says in the environment."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jaxdenoise", *map(str, words), "--coordinator", f"localhost:{port}", "--processes", "2"]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": TWO}
-    return [subprocess.Popen([*command, "--heartbeat", "10", "--process", str(number)], **options) for number in (0, 1)]
+    others = ["--distributed"] if slurm else ["--coordinator", f"localhost:{port}", "--processes", "2"]
+    command = [sys.executable, "-m", "jaxdenoise", *map(str, words), "--heartbeat", "10", *others]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    job = {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS": "2"}
+    pair = []
+    for number in ("0", "1"):
+        flags, said = ([], job | {"SLURM_PROCID": number, "SLURM_LOCALID": number}) if slurm else (["--process", number], {})
+        pair.append(subprocess.Popen([*command, *flags], env=TWO | said, **options))
+    return pair
 
 
 def end(pair, seconds=300):
@@ -41,8 +47,8 @@ def end(pair, seconds=300):
     return [(process.returncode, *lines) for process, lines in zip(pair, told, strict=True)]
 
 
-def run_both(*words):
-    found = end(start(*words))
+def run_both(*words, **options):
+    found = end(start(*words, **options))
     assert [code for code, *_ in found] == [0, 0], found
     return found
 
@@ -93,7 +99,7 @@ def test_one_killed_process_ends_the_other_and_the_run_goes_on_to_the_same_figur
 
 def test_an_ome_zarr_denoised_by_both_has_the_bits_of_one(noisy, alone, tmp_path):
     words = ["denoise", noisy, "--model", alone, "--format", "zarr", "--no-report", "--dtype", "float32"]
-    run_both(*words, "-o", tmp_path / "both")
+    run_both(*words, "-o", tmp_path / "both", slurm=True)
     run_alone(*words, "-o", tmp_path / "one")
     for name in ("denoised", "deconvolved"):
         both, one = (jd.read(tmp_path / folder / f"noisy_{name}.ome.zarr") for folder in ("both", "one"))
