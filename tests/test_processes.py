@@ -115,7 +115,7 @@ def test_a_sweep_of_both_has_the_scores_of_one(noisy, tmp_path):
     both, one = json.loads(printed.splitlines()[-1]), json.loads((tmp_path / "one" / "sweep.json").read_text())
     assert both["chosen"] == one["chosen"]
     np.testing.assert_allclose(*([row["score"] for row in found["candidates"]] for found in (both, one)), rtol=1e-5)
-    assert all(line.startswith("[Gloo]") for line in silent.splitlines())  # which JAX prints
+    assert "chosen" not in silent  # though JAX says something
 
 
 def test_what_a_user_does_wrong_is_said_in_one_line_and_both_end(noisy, alone, tmp_path):
