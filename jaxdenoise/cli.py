@@ -5,7 +5,6 @@ import math
 import os
 import shlex
 import sys
-import time
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,14 +16,7 @@ def main(argv=None):
     """Run the command line; returns the exit code: 0 done, 2 the user's error, 130 interrupted."""
     args = arguments.parser().parse_args(argv)
     args.command = shlex.join(["jaxdenoise", *(sys.argv[1:] if argv is None else argv)])
-    code = _run(args)
-    if code and processes.crew().count > 1:
-        # The others wait for what this process will not do: an end without a farewell tells them. The first process knows who is there,
-        # so it lets the others speak before.
-        time.sleep(_FAREWELL if processes.crew().first else 0)
-        sys.stderr.flush()
-        os._exit(code)
-    return code
+    return processes.ended(lambda: _run(args))
 
 
 def _run(args):
@@ -33,7 +25,7 @@ def _run(args):
         with warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = _show_warning
-            _join(args)
+            processes.join_others(args)
             VERBS[args.verb](args)
             processes.crew().meet()
     except (ValueError, OSError) as error:
@@ -53,36 +45,6 @@ def _run(args):
 def _show_warning(message, *_):
     if processes.crew().first:
         print(f"jaxdenoise: warning: {errors.one_line(message)}", file=sys.stderr)
-
-
-def _join(args):
-    """Connect with the other processes, if the flags say that there are some."""
-    if not hasattr(args, "distributed"):
-        return
-    by_hand = args.coordinator, args.processes, args.process
-    _check_devices(args)
-    if args.distributed and by_hand != (None, None, None):
-        raise arguments.UsageError("--distributed finds the other processes by itself: leave --coordinator, --processes and --process out")
-    if not args.distributed and by_hand == (None, None, None):
-        return
-    if not args.distributed and None in by_hand:
-        raise arguments.UsageError("--coordinator, --processes and --process go together")
-    if not args.distributed and args.process >= args.processes:
-        raise arguments.UsageError(f"--process {args.process}: the processes are numbered from 0 to {args.processes - 1}")
-    processes.join(coordinator=args.coordinator, count=args.processes, index=args.process, heartbeat=args.heartbeat)
-    if processes.crew().first and not args.quiet:
-        print(f"jaxdenoise: {processes.crew().count} processes; if one dies all end, and train goes on with --resume", file=sys.stderr)
-
-
-def _check_devices(args):
-    if args.devices is None:
-        return
-    if args.distributed or args.coordinator:
-        raise arguments.UsageError("--devices is for a single process: of several, all devices take part")
-    import jax
-
-    if args.devices > jax.local_device_count():
-        raise arguments.UsageError(f"--devices {args.devices}: there are {jax.local_device_count()}")
 
 
 def demo(args):
@@ -310,8 +272,6 @@ def psf(args):
     left_out = ", ".join(f"{count} {reason}" for reason, count in found.rejected.items() if count)
     print(f"left out: {left_out or 'none'}")
 
-
-_FAREWELL = 2  # seconds
 
 VERBS = {
     "demo": demo,

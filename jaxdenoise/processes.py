@@ -4,10 +4,16 @@
 part, and the first one writes what there is one of. If one dies, JAX ends the others.
 """
 
+import os
 import sys
+import time
 from typing import NamedTuple
 
 import numpy as np
+
+from jaxdenoise.arguments import UsageError
+
+_FAREWELL = 2  # seconds
 
 
 class Crew(NamedTuple):
@@ -83,3 +89,53 @@ def join(*, coordinator=None, count=None, index=None, heartbeat=30):
     except (ValueError, RuntimeError) as error:
         where = f"at {coordinator}" if coordinator else "by the environment; name them with --coordinator, --processes and --process"
         raise ValueError(f"cannot find the other processes {where} ({error})") from error
+
+
+def join_others(args):
+    """`join`, if the flags of the command line say that there are others; UsageError where these do not go together."""
+    if not hasattr(args, "distributed"):  # a verb of one process
+        return
+    by_hand = args.coordinator, args.processes, args.process
+    several = args.distributed or by_hand != (None, None, None)
+    if args.devices is not None:
+        _check_devices(args.devices, several)
+    if not several:
+        return
+    if args.distributed and by_hand != (None, None, None):
+        raise UsageError("--distributed finds the other processes by itself: leave --coordinator, --processes and --process out")
+    if not args.distributed and None in by_hand:
+        raise UsageError("--coordinator, --processes and --process go together")
+    if not args.distributed and args.process >= args.processes:
+        raise UsageError(f"--process {args.process}: the processes are numbered from 0 to {args.processes - 1}")
+    join(coordinator=args.coordinator, count=args.processes, index=args.process, heartbeat=args.heartbeat)
+    if crew().first and not args.quiet:
+        print(f"jaxdenoise: {crew().count} processes; if one dies all end, and train goes on with --resume", file=sys.stderr)
+
+
+def _check_devices(count, several):
+    if several:
+        raise UsageError("--devices is for a single process: of several, all devices take part")
+    import jax
+
+    if count > jax.local_device_count():
+        raise UsageError(f"--devices {count}: there are {jax.local_device_count()}")
+
+
+def ended(run):
+    """The exit code that ``run()`` returns. With any but 0, or an error, this process ends at once if there are others.
+
+    They wait for what it will not do, and see only so that it is gone. The first process is what the others are connected by, so it lets
+    them say why they end before.
+    """
+    try:
+        code = run()
+    except BaseException:
+        if crew().count == 1:
+            raise
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    if code and crew().count > 1:
+        time.sleep(_FAREWELL if crew().first else 0)
+        sys.stderr.flush()
+        os._exit(code)
+    return code

@@ -149,6 +149,18 @@ def test_without_a_cluster_nobody_is_found(noisy, tmp_path):
     assert len(run.stderr.splitlines()) == 1
 
 
+def test_a_process_with_an_error_of_ours_does_not_wait_for_the_others(monkeypatch, capsys):
+    def fail(args):
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(processes, "crew", lambda: processes.Crew(1, 2))
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    monkeypatch.setitem(cli.VERBS, "info", fail)
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(["info"])
+    assert "RuntimeError: a mistake" in capsys.readouterr().err
+
+
 class Crew(processes.Crew):
     """Two processes that exist one after the other: the second call of `gathered` in turn knows what the first one gave."""
 
