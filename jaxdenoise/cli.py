@@ -32,6 +32,9 @@ def _run(args):
         print(f"jaxdenoise: error: {errors.one_line(error)}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
+        if processes.crew().count > 1 and errors.is_lost_connection(error):
+            print(f"jaxdenoise: error: another process of this run died ({errors.one_line(error)})", file=sys.stderr)
+            return 1
         if not errors.is_out_of_memory(error):
             raise
         print(f"jaxdenoise: error: out of memory ({errors.one_line(error)}); give less at a time, or smaller sizes", file=sys.stderr)

@@ -9,3 +9,9 @@ def one_line(error):
 def is_out_of_memory(error):
     """Whether an error is how JAX says that a device has no memory left, or Python that the machine has none."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error))
+
+
+def is_lost_connection(error):
+    """Whether an error is how JAX says that another process, with which this one computes, has gone."""
+    signs = ("gloo", "NCCL", "Connection reset", "Connection closed", "UNAVAILABLE")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)

@@ -43,6 +43,8 @@ def save_arrays(folder, tree):
             new.rename(folder)
         crew.meet()
     except Exception as error:  # a full disk is an OSError, or whatever tensorstore makes of it
+        if crew.count > 1 and errors.is_lost_connection(error):
+            raise
         raise CheckpointError(f"{folder}: cannot be written ({errors.one_line(error)})") from error
     finally:
         remove_leftovers(folder.parent)
