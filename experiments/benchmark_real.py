@@ -24,9 +24,10 @@ import numpy as np
 from skimage.restoration import denoise_nl_means
 
 import jaxdenoise as jd
-from jaxdenoise import ensemble
-from jaxdenoise.calibration import SIGMAS, calibrate, calibrate_gaussian, noise_level
-from jaxdenoise.problem import estimate_background
+from jaxdenoise.microscope.calibration import SIGMAS, calibrate, calibrate_gaussian
+from jaxdenoise.microscope.noise_estimation import noise_level
+from jaxdenoise.prediction import ensemble
+from jaxdenoise.training.problem import estimate_background
 
 SIZES = (3, 5, 7)  # of the windows of median and box that are tried
 NEIGHBOURS = "best with neighbours"  # for the stack protocol, where each capture is denoised with two others of the same scene
@@ -125,13 +126,13 @@ def network(noisy, truth, protocol, seed, *, config, psf=1.0):
 
 def auto(noisy, truth, protocol, seed, *, config, chosen=None):
     """A training whose PSF is chosen from the noisy images, or with the sigma that the first seed chose."""
-    from jaxdenoise import sweeps
+    from jaxdenoise.training.sweep import HALVING, SIGMAS
 
     if chosen is not None:
         return network(noisy, truth, protocol, seed, config=config, psf=chosen)[0], {"parameter": chosen}
-    psfs = [jd.gaussian_psf(sigma) if sigma else np.ones((1, 1)) for sigma in sweeps.SIGMAS]
-    swept = jd.sweep(jax.random.key(seed), noisy, psfs=psfs, config=config, halving=sweeps.HALVING)
-    return jd.denoise(swept.denoiser, noisy).denoised, {"parameter": sweeps.SIGMAS[swept.chosen]}
+    psfs = [jd.gaussian_psf(sigma) if sigma else np.ones((1, 1)) for sigma in SIGMAS]
+    swept = jd.sweep(jax.random.key(seed), noisy, psfs=psfs, config=config, halving=HALVING)
+    return jd.denoise(swept.denoiser, noisy).denoised, {"parameter": SIGMAS[swept.chosen]}
 
 
 def together(noisy, truth, protocol, seed, *, config, count=3):

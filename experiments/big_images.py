@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdenoise import images
-from jaxdenoise.metadata import ImageInfo
+from jaxdenoise.io import images
+from jaxdenoise.io.info import ImageInfo
 
 PIECE = 1024
 OPTIONS = ["--epochs", "2", "--symmetries", "1", "--no-report", "--quiet", "--overwrite"]

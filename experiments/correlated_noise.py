@@ -21,8 +21,8 @@ from benchmark_real import quality, tasks
 
 import jaxdenoise as jd
 from jaxdenoise.config import PRETRAINED
-from jaxdenoise.correlation import correlated_reach, noise_autocorrelation, noise_stride
-from jaxdenoise.synthetic import static_scene
+from jaxdenoise.microscope.correlation import correlated_reach, noise_autocorrelation, noise_stride
+from jaxdenoise.microscope.synthetic import static_scene
 
 SIGMAS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # of the Gaussian filter
 

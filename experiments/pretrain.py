@@ -21,11 +21,13 @@ import numpy as np
 from scipy import ndimage
 
 import jaxdenoise as jd
-from jaxdenoise import blindspot, losses, patches, pretrained, unet
 from jaxdenoise.config import PRETRAINED, TrainConfig
-from jaxdenoise.optimizer import apply_gradients, initial_state
-from jaxdenoise.psf import convolve
-from jaxdenoise.synthetic import phantom
+from jaxdenoise.imaging.symmetry import SYMMETRIES, apply_symmetry
+from jaxdenoise.microscope.psf import convolve
+from jaxdenoise.microscope.synthetic import phantom
+from jaxdenoise.network import pretrained, unet
+from jaxdenoise.targets import blindspot, losses, patches
+from jaxdenoise.training.step import apply_gradients, initial_state
 
 SIDE = 256  # of a scene in pixels
 PATCH = 96
@@ -140,7 +142,7 @@ def noisy_patch(key, scenes):
     places, turns, levels, photons, reads = jax.random.split(key, 5)
     where = patches._random_place(places, scenes.shape, PATCH)
     chosen = jax.lax.dynamic_index_in_dim(scenes, where[0], keepdims=False)
-    clean = patches.apply_symmetry(patches._cut(scenes, where, PATCH), jax.random.randint(turns, (), 0, patches.SYMMETRIES))
+    clean = apply_symmetry(patches._cut(scenes, where, PATCH), jax.random.randint(turns, (), 0, SYMMETRIES))
     level, read, zero = jax.random.uniform(levels, (3,))
     level = PHOTONS[0] * (PHOTONS[1] / PHOTONS[0]) ** level
     read_std = jnp.where(zero < 0.5, 0.0, 3 * read**2 * jnp.sqrt(level))

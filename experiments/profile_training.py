@@ -16,43 +16,45 @@ import numpy as np
 from speed_filters import times_in_turn
 
 import jaxdenoise as jd
-from jaxdenoise import training, updates
-from jaxdenoise.problem import prepare
+from jaxdenoise.network.denoiser import network_output
+from jaxdenoise.training.fit import _draw_batch, _step_by_patches, apply_gradients, start, steps_at_once, take_steps
+from jaxdenoise.training.problem import prepare
+from jaxdenoise.training.step import batch_gradients, batch_losses
 
 KEY = jax.random.key(0)
 
 
 def parts(config, problem):
     """{name: (function without arguments, patches that it computes)}."""
-    state = training.start(KEY, config).state
-    batch = training._draw_batch(KEY, 0, problem, config=config)
+    state = start(KEY, config).state
+    batch = _draw_batch(KEY, 0, problem, config=config)
     patch = jax.tree.map(lambda leaf: leaf[:1], batch)
     one = dataclasses.replace(config, batch_size=1)
-    forward = jax.jit(lambda params: updates.network_output(params, patch.visible, problem.scale, one))
-    loss = jax.jit(lambda params: updates.batch_losses(params, patch, problem.scale, problem.psf, one))
-    gradients = jax.jit(lambda params: updates.batch_gradients(params, patch, problem, one))
+    forward = jax.jit(lambda params: network_output(params, patch.visible, problem.scale, one))
+    loss = jax.jit(lambda params: batch_losses(params, patch, problem.scale, problem.psf, one))
+    gradients = jax.jit(lambda params: batch_gradients(params, patch, problem, one))
     found, _ = gradients(state.params)
-    update = jax.jit(lambda state: training.apply_gradients(state, found, 1.0, config))
+    update = jax.jit(lambda state: apply_gradients(state, found, 1.0, config))
 
     def whole(step):
-        return lambda: step(training.start(KEY, config).state)
+        return lambda: step(start(KEY, config).state)
 
     count = config.batch_size
     rows = {
-        "drawing patches and blind spots": (lambda: training._draw_batch(KEY, 0, problem, config=config), count),
+        "drawing patches and blind spots": (lambda: _draw_batch(KEY, 0, problem, config=config), count),
         "network": (lambda: forward(state.params), 1),
         "network, PSF and loss": (lambda: loss(state.params), 1),
         "the same and its gradients": (lambda: gradients(state.params), 1),
         "Adam and the average": (lambda: update(state), count),
         "a step, the batch at once": (
-            whole(lambda state: training.take_steps(KEY, state, problem, 1.0, config=config, steps=1)),
+            whole(lambda state: take_steps(KEY, state, problem, 1.0, config=config, steps=1)),
             count,
         ),
     }
     if count > 1:
-        rows["a step, patch by patch"] = whole(lambda state: training._step_by_patches(KEY, state, problem, 1.0, config)), count
-    elif (steps := training.steps_at_once(config)) > 1:
-        scan = whole(lambda state: training.take_steps(KEY, state, problem, 1.0, config=config, steps=steps))
+        rows["a step, patch by patch"] = whole(lambda state: _step_by_patches(KEY, state, problem, 1.0, config)), count
+    elif (steps := steps_at_once(config)) > 1:
+        scan = whole(lambda state: take_steps(KEY, state, problem, 1.0, config=config, steps=steps))
         rows["a step, of a loop over several"] = scan, steps
     return rows
 

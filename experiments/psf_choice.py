@@ -18,7 +18,9 @@ import numpy as np
 from benchmark_real import quality, tasks
 
 import jaxdenoise as jd
-from jaxdenoise import scores, sweeps, synthetic
+from jaxdenoise.microscope import synthetic
+from jaxdenoise.training import scores
+from jaxdenoise.training.sweep import HALVING, SIGMAS
 
 TRUE_SIGMAS, SEEDS = (0.7, 1.0, 1.5, 2.0), 3
 SYNTHETIC_EPOCHS = 10  # those of the demonstration, whose stacks these are
@@ -46,7 +48,7 @@ def scene(sigma, seed):
 
 def judged(noisy, truth, protocol, config, psfs, seed):
     """One row a candidate: its errors at each stage of `HALVING` and at the end, and the quality of what it denoises."""
-    everyone = [(share, len(psfs)) for share, _ in sweeps.HALVING]  # none is dropped, all are scored
+    everyone = [(share, len(psfs)) for share, _ in HALVING]  # none is dropped, all are scored
     found = jd.sweep(jax.random.key(seed), noisy, psfs=[jd.gaussian_psf(sigma) for sigma in psfs], config=config, halving=everyone)
     rows = []
     for sigma, model in zip(psfs, found.models, strict=True):
@@ -60,9 +62,9 @@ def judged(noisy, truth, protocol, config, psfs, seed):
 
 
 def automatic(rows, epochs):
-    """Index of the candidate that successive halving chooses, as `sweeps.sweep` does."""
+    """Index of the candidate that successive halving chooses, as `sweep.sweep` does."""
     left = list(range(len(rows)))
-    for share, keep in sweeps.HALVING:
+    for share, keep in HALVING:
         errors = {k: np.array(rows[k]["errors"][str(max(1, round(share * epochs)))]) for k in left}
         if keep > 1:
             left = sorted(sorted(left, key=lambda k: errors[k].mean())[:keep])
@@ -102,7 +104,7 @@ def main():
     parser.add_argument("--data", type=Path, help="folder with fmd/{raw,gt} and w2s/{noisy,gt}")
     parser.add_argument("-o", "--output", type=Path, default=Path("psf_choice"), help="folder of the results")
     parser.add_argument("--only", default="", help="run the experiments whose names hold this text")
-    parser.add_argument("--sigmas", type=lambda text: tuple(map(float, text.split(","))), default=sweeps.SIGMAS, help="of the candidates")
+    parser.add_argument("--sigmas", type=lambda text: tuple(map(float, text.split(","))), default=SIGMAS, help="of the candidates")
     parser.add_argument("--seed", type=int, default=0, help="of the trainings")
     parser.add_argument("--report", action="store_true", help="print the table only")
     args = parser.parse_args()

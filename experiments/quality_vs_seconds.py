@@ -23,7 +23,7 @@ from benchmark_real import quality, tasks
 from pytorch_rivals import VIRTUAL_BATCH, Published, Tuned
 
 import jaxdenoise as jd
-from jaxdenoise.problem import estimate_background
+from jaxdenoise.training.problem import estimate_background
 
 TYPES = ("Confocal_MICE", "TwoPhoton_MICE", "Confocal_FISH")
 EPOCHS = (2, 4, 8, 14, 22)

@@ -32,13 +32,13 @@ def main():
     args = parser.parse_args()
     if args.simulate:
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={args.simulate}"
-    from jaxdenoise import processes
+    from jaxdenoise.system.crew import current_crew, join
 
     if args.distributed:
-        processes.join()
+        join()
     import jax
 
-    crew, count = processes.crew(), jax.device_count()
+    crew, count = current_crew(), jax.device_count()
     counts = [count] if crew.count > 1 else [n for n in (1, 2, 4, 8, 16, 32) if n <= count]  # each process must have its share
     kind = f"{jax.devices()[0].device_kind}, {jax.local_device_count()} in each of {crew.count} processes"
     if crew.first:
@@ -79,8 +79,8 @@ def problem_of(args, config):
     import jax
 
     import jaxdenoise as jd
-    from jaxdenoise import synthetic
-    from jaxdenoise.problem import prepare
+    from jaxdenoise.microscope import synthetic
+    from jaxdenoise.training.problem import prepare
 
     stack = synthetic.static_scene(jax.random.key(1), frames=4, shape=(512, 512), psf_sigma=1.0).noisy
     return prepare(jax.random.key(0), stack, psf=jd.gaussian_psf(1.0), config=config)
@@ -95,11 +95,11 @@ def config_of(args, batch):
 
 
 def training(args, counts):
-    """Steps of `training.take_steps`: (title, unit, [(devices, patches, call)]) for strong and weak scaling."""
+    """Steps of `fit.take_steps`: (title, unit, [(devices, patches, call)]) for strong and weak scaling."""
     import jax
 
-    from jaxdenoise import meshes
-    from jaxdenoise import training as trainings
+    from jaxdenoise.system import meshes
+    from jaxdenoise.training.fit import on_mesh, start, take_steps
 
     key = jax.random.key(0)
 
@@ -107,14 +107,14 @@ def training(args, counts):
         config = config_of(args, batch)
         mesh = meshes.mesh(jax.devices()[:count], batch_size=batch)
         problem, config = problem_of(args, config)
-        state = trainings.on_mesh(trainings.start(key, config), mesh).state
+        state = on_mesh(start(key, config), mesh).state
         problem = meshes.replicated(problem, mesh)
         a_call = 1 if jax.default_backend() == "cpu" else args.steps
 
         def run():
             nonlocal state
             for _ in range(args.steps // a_call):
-                found = trainings.take_steps(key, state, problem, 1.0, config=config, steps=a_call, mesh=mesh)
+                found = take_steps(key, state, problem, 1.0, config=config, steps=a_call, mesh=mesh)
                 state, _ = meshes.awaited(found, mesh)
             jax.block_until_ready(state)
 
@@ -130,8 +130,10 @@ def sweeping(args, counts):
     """Epochs of a sweep of one PSF and several seeds."""
     import jax
 
-    from jaxdenoise import meshes, sweeps
-    from jaxdenoise import training as trainings
+    from jaxdenoise.system import meshes
+    from jaxdenoise.training.fit import run_epoch
+    from jaxdenoise.training.sweep import _Running
+    from jaxdenoise.training.together import run_epoch_together
 
     config = dataclasses.replace(config_of(args, 1), steps_per_epoch=args.steps, validation_patches=1)
     problem, config = problem_of(args, config)
@@ -139,14 +141,14 @@ def sweeping(args, counts):
     def case(count):
         mesh = meshes.mesh(jax.devices()[:count], batch_size=1, models=args.models)
         everywhere = meshes.replicated(problem, mesh)
-        group = [sweeps._Running(0, seed, jax.random.key(seed), config, problem) for seed in range(args.models)]
+        group = [_Running(0, seed, jax.random.key(seed), config, problem) for seed in range(args.models)]
 
         def run():
             if mesh is None and jax.default_backend() == "cpu":  # where a sweep on one device goes model by model
                 for model in group:
-                    model.snapshot = trainings.run_epoch(model.key, model.snapshot, everywhere, config)
+                    model.snapshot = run_epoch(model.key, model.snapshot, everywhere, config)
                 return
-            found = sweeps._run_epoch_together(group, everywhere, problem.psf[None], config, mesh)
+            found = run_epoch_together(group, everywhere, problem.psf[None], config, mesh)
             for model, snapshot in zip(group, found, strict=True):
                 model.snapshot = snapshot
 
@@ -157,13 +159,15 @@ def sweeping(args, counts):
 
 
 def predicting(args, counts):
-    """A large image through `prediction.denoise`, each process its share."""
+    """A large image through `tiles.denoise`, each process its share."""
     import jax
 
     import jaxdenoise as jd
-    from jaxdenoise import prediction, processes, tiling
+    from jaxdenoise.prediction import tiling
+    from jaxdenoise.prediction.tiles import tiles
+    from jaxdenoise.system.crew import current_crew
 
-    crew = processes.crew()
+    crew = current_crew()
     image = np.random.default_rng(0).poisson(50, (1, args.side, args.side)).astype(np.float32)
     config = jd.TrainConfig(network=jd.UNetConfig(filters=32, stride=1), symmetries=1)
     denoiser = jd.instant(image[:, :512, :512], config=config)
@@ -173,7 +177,7 @@ def predicting(args, counts):
         share = tiling.Share(*crew, square=512) if crew.count > 1 else None
 
         def run():
-            for _ in prediction.tiles(denoiser, image, devices=devices, share=share):
+            for _ in tiles(denoiser, image, devices=devices, share=share):
                 pass
             crew.meet()
 

@@ -38,9 +38,12 @@ from speed_filters import times_in_turn
 from torch.nn import functional as F
 
 import jaxdenoise as jd
-from jaxdenoise import prediction, sweeps, training, updates
 from jaxdenoise.config import UNetConfig
-from jaxdenoise.problem import prepare
+from jaxdenoise.prediction.tiles import denoise
+from jaxdenoise.training.fit import run_epoch, start
+from jaxdenoise.training.problem import prepare
+from jaxdenoise.training.step import batch_gradients, draw_batch
+from jaxdenoise.training.sweep import sweep
 
 os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # of earlier runs: compile times are those of a first one
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -114,11 +117,11 @@ class Ours:
 
     def __init__(self, config, stack, psf=PSF):
         self.problem, self.config = prepare(KEY, stack, psf=psf, config=config)
-        self.snapshot = training.start(KEY, self.config)
+        self.snapshot = start(KEY, self.config)
 
     def epoch(self):
         """One epoch."""
-        self.snapshot = training.run_epoch(KEY, self.snapshot, self.problem, self.config)
+        self.snapshot = run_epoch(KEY, self.snapshot, self.problem, self.config)
         jax.block_until_ready(self.snapshot.state.params)
 
 
@@ -179,8 +182,8 @@ def published_procedure(args):
     yield measurement(f"the published procedure, {count:,} patches", "seconds", {"ours": times})
     ours = Ours(config, frames())
     one = dataclasses.replace(config, batch_size=1)
-    batch = updates.draw_batch(KEY, 0, ours.problem, one)
-    gradients = jax.jit(updates.batch_gradients, static_argnames="config")
+    batch = draw_batch(KEY, 0, ours.problem, one)
+    gradients = jax.jit(batch_gradients, static_argnames="config")
     operations = gradients.lower(ours.snapshot.state.params, batch, ours.problem, config=one).compile().cost_analysis()["flops"]
     factor = jnp.ones((8192, 8192), jnp.bfloat16)
     product = jax.jit(jnp.matmul)
@@ -200,7 +203,7 @@ def prediction_speed(args):
             image = frames(1, side)[0]
             tuned, name, _ = fastest(args, bfloat16s, lambda rival, image=image: rival.predict(image))
             rivals = {
-                "ours": (partial(prediction.denoise, denoiser, image), None),
+                "ours": (partial(denoise, denoiser, image), None),
                 "published": (partial(published.predict, image), None if side == 512 else 1),
                 "tuned": (partial(tuned.predict, image), None),
             }
@@ -219,7 +222,7 @@ def sweep_speed(args):
         psfs = [jd.gaussian_psf(sigma, size=17) for sigma in np.linspace(0.5, 2, count)]
         alone = [Ours(config, frames(), psf) for psf in psfs]
         rivals = {
-            "ours": lambda psfs=psfs: sweeps.sweep(KEY, frames(), psfs=psfs, config=config),
+            "ours": lambda psfs=psfs: sweep(KEY, frames(), psfs=psfs, config=config),
             "ours_one_by_one": lambda alone=alone: [ours.epoch() for ours in alone],
             "tuned": steps_of(tuned, count * config.steps_per_epoch),
         }

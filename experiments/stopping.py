@@ -15,8 +15,8 @@ import numpy as np
 from benchmark_real import quality, tasks
 
 import jaxdenoise as jd
-from jaxdenoise.problem import prepare
-from jaxdenoise.training import denoiser_of
+from jaxdenoise.training.fit import denoiser_of
+from jaxdenoise.training.problem import prepare
 
 
 def qualities(noisy, truth, protocol, config, seed):

@@ -27,8 +27,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdenoise as jd
-from jaxdenoise import images, pictures, report, synthetic
-from jaxdenoise.calibration import calibrate_gaussian
+from jaxdenoise.cli.terminal import print_table
+from jaxdenoise.io import images
+from jaxdenoise.microscope import synthetic
+from jaxdenoise.microscope.calibration import calibrate_gaussian
+from jaxdenoise.report import pictures
 
 LIVECELL = Path("../shared/data/livecell/A172_Phase_A7_1_00d00h00m_1.tif")
 REPORT = {  # what the report prints: "SNR" on LIVECell, PSNR on Mouse actin
@@ -133,7 +136,7 @@ def main():
         print(json.dumps(results))
         return
     for name, rows in results.items():
-        report.print_table(name, rows, COLUMNS)
+        print_table(name, rows, COLUMNS)
 
 
 def run(args):

@@ -22,8 +22,11 @@ import numpy as np
 from table1_filters import actin_stack
 
 import jaxdenoise as jd
-from jaxdenoise import images, pictures, report, sweeps
-from jaxdenoise.calibration import SIGMAS
+from jaxdenoise.cli.terminal import print_table
+from jaxdenoise.io import images
+from jaxdenoise.microscope.calibration import SIGMAS
+from jaxdenoise.report import pictures
+from jaxdenoise.training.sweep import HALVING, psf_sigma
 
 REPORT = {"noisy": 23.12, "Gaussian 5x5": 34.52, "sigma 0.5": 31.73, "sigma 1": 33.69, "sigma 1.5": 33.19}
 FIGURES = {"sigma 0.5": "figure6.png", "sigma 1": "figure7.png", "sigma 1.5": "figure8.png"}
@@ -49,8 +52,8 @@ def trained(stack, sigma, config, key):
     """A model of one PSF, or of the one that is chosen without ground truth."""
     if sigma is not None:
         return jd.fit(key, stack, psf=jd.gaussian_psf(sigma), config=config)
-    psfs = [jd.gaussian_psf(candidate) for candidate in sweeps.SIGMAS]
-    return jd.sweep(key, stack, psfs=psfs, config=config, halving=sweeps.HALVING).denoiser
+    psfs = [jd.gaussian_psf(candidate) for candidate in SIGMAS]
+    return jd.sweep(key, stack, psfs=psfs, config=config, halving=HALVING).denoiser
 
 
 def scores(truth, frames):
@@ -86,7 +89,7 @@ def run(args):
         frames = jd.denoise(denoiser, shown).denoised
         rows[name] = {"report": said.get(name), "seconds": seconds} | scores(truth, frames)
         if name == "auto":
-            rows[name]["psf"] = round(sweeps.psf_sigma(denoiser.psf), 2)
+            rows[name]["psf"] = round(psf_sigma(denoiser.psf), 2)
         if name in FIGURES:
             shots = {"noisy": shown[0], name: frames[0], "clean": truth}
             captions = {"noisy": f"{rows['noisy']['psnr']:.2f} dB", name: f"{rows[name]['psnr']:.2f} dB"}
@@ -115,7 +118,7 @@ def main():
         print(json.dumps(rows))
         return
     title = f"Mouse actin, {args.actin}" if args.actin else "Mouse actin: not given; a synthetic stack of 100 frames instead"
-    report.print_table(f"{title}; auto chose sigma {rows['auto']['psf']:g}", rows, COLUMNS)
+    print_table(f"{title}; auto chose sigma {rows['auto']['psf']:g}", rows, COLUMNS)
 
 
 if __name__ == "__main__":

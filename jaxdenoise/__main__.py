@@ -1,5 +1,5 @@
 import sys
 
-from jaxdenoise.cli import main
+from jaxdenoise.cli.main import main
 
 sys.exit(main())

@@ -15,10 +15,11 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from jaxdenoise import synthetic, training, unet  # noqa: E402
 from jaxdenoise.config import TrainConfig, UNetConfig  # noqa: E402
-from jaxdenoise.problem import Scale  # noqa: E402
-from jaxdenoise.psf import gaussian_psf  # noqa: E402
+from jaxdenoise.microscope import synthetic  # noqa: E402
+from jaxdenoise.microscope.psf import gaussian_psf  # noqa: E402
+from jaxdenoise.network import unet  # noqa: E402
+from jaxdenoise.network.denoiser import Denoiser, Scale  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,6 +58,6 @@ def make_denoiser():
         params = unet.init(jax.random.key(seed), config.network)
         scale = Scale(*(np.float32(v) for v in (background, 50.0, std)))
         psf = np.asarray(gaussian_psf(1.0) if psf is None else psf)
-        return training.Denoiser(params, params, params, psf, scale, {}, config)
+        return Denoiser(params, params, params, psf, scale, {}, config)
 
     return make

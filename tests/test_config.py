@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdenoise.blindspot import box_size
 from jaxdenoise.config import PRESETS, ConfigError, TrainConfig, UNetConfig
+from jaxdenoise.targets.blindspot import box_size
 
 whole = st.integers(1, 10**6)
 positive = st.floats(min_value=0, exclude_min=True, max_value=1e300)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import jaxdenoise as jd
-from jaxdenoise import synthetic
 from jaxdenoise.config import UNetConfig
+from jaxdenoise.microscope import synthetic
 
 PSF = jd.gaussian_psf(1.0)
 

@@ -1,0 +1,260 @@
+"""Image files in and out, whatever their format: as frames ``(N, H, W)`` in float32, read at once or piece by piece, and back.
+
+`tiff`, `omezarr` and `vendors` know formats, `frames` how axes fold, `metadata` what files say about their pixels.
+NumPy on the host; JAX is never imported here.
+"""
+
+import os
+import shutil
+import warnings
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import imagecodecs
+import numpy as np
+
+from jaxdenoise.io import omezarr, tiff, vendors
+from jaxdenoise.io.frames import Frames, Target, unreadable
+from jaxdenoise.io.info import ImageInfo, checked_axes
+from jaxdenoise.system.crew import ALONE
+from jaxdenoise.system.errors import ImageError
+
+SUFFIXES = (*tiff.SUFFIXES, ".png", ".jpg", ".jpeg", *vendors.SUFFIXES)
+
+
+class ImageFile(NamedTuple):
+    """Pixels of a file, `frames` (N, H, W) float32 in the file's grey levels, and its `info`."""
+
+    frames: np.ndarray | Frames
+    info: ImageInfo
+
+
+def read(path, *, axes=None):
+    """Read a TIFF, OME-Zarr, PNG or JPEG file; with the extra `vendors` a CZI, LIF or ND2 file.
+
+    All axes other than Y and X fold into N, in the file's order. Of several series the first is read, with a warning.
+
+    Args:
+        path: The file.
+        axes: Letters of STCZYX, one an axis, such as "TZYX"; overrules what the file says.
+
+    Returns:
+        ImageFile: `frames` (N, H, W) float32 in grey levels, and `info`.
+
+    Raises:
+        ImageError: The file is missing, damaged, cut short, empty, of an unknown format, RGB (without `axes`), not
+            numeric, or holds NaN or infinity; or `axes` does not fit.
+    """
+    frames, info = open_image(path, axes=axes)
+    return ImageFile(np.asarray(frames), info)
+
+
+def open_image(path, *, axes=None):
+    """As `read`, but the pixels stay in the file: `frames` is a `frames.Frames`, which reads (and checks) what is asked of it."""
+    path = Path(path)
+    axes = None if axes is None else _checked_letters(path, axes)
+    try:
+        array, info = _opener(path)(path, axes=axes)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise all sorts on bad files, from struct.error to MemoryError
+        raise unreadable(path, error) from error
+    if array.shape != info.shape:
+        raise ImageError(f"{path}: shape {array.shape} was read where {info.shape} was promised; export the file again")
+    return ImageFile(Frames(path, array, info.axes), info)
+
+
+def open_many(paths, *, axes=None):
+    """Open several files whose images must be of one size.
+
+    Args:
+        paths: The files.
+        axes: As in `read`, the same for all.
+
+    Returns:
+        list[ImageFile]: One a file, in order, as `open_image`.
+
+    Raises:
+        ImageError: As `read`, or two files differ in (H, W), or there are no paths.
+    """
+    paths = list(paths)
+    images = [open_image(path, axes=axes) for path in paths]
+    if not images:
+        raise ImageError("no input files were given; give at least one image")
+    for path, image in zip(paths, images, strict=True):
+        (h, w), (first_h, first_w) = image.frames.shape[1:], images[0].frames.shape[1:]
+        if (h, w) != (first_h, first_w):
+            sizes = f"{paths[0]} is {first_h} x {first_w} pixels, {path} is {h} x {w}"
+            raise ImageError(f"{sizes}; files read together need one size, run them one by one")
+    return images
+
+
+def write(path, frames, info, *, dtype=None, overwrite=False):
+    """Write frames as a TIFF or an OME-Zarr like the file that `info` describes.
+
+    ImageJ and OME files stay such where the format can hold the result; else a plain TIFF keeps axes and calibration.
+    Integers are rounded half to even; values out of range saturate, with one warning that counts them. The file
+    appears by rename.
+
+    Args:
+        path: The output, named .tif (or .tiff, .btf, .tf8), or .zarr; missing parent directories are made.
+        frames: (N, H, W) real, in grey levels; N, H and W as `read` gave them.
+        info: What `read` returned with the original.
+        dtype: The dtype to store, such as "float32"; None means the original's.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        ImageError: The file exists, cannot be written or is of another name; or `frames` has another shape or
+            holds NaN or infinity; or `dtype` is not numeric.
+    """
+    frames = np.asarray(frames)
+    with create(path, info, dtype=dtype, overwrite=overwrite) as target:
+        if frames.shape != target.shape:
+            raise ImageError(f"{path}: frames are {frames.shape}, expected the original's {target.shape}; give one a frame")
+        for n, frame in enumerate(frames):
+            target[n, :, :] = frame
+
+
+@contextmanager
+def create(path, info, *, dtype=None, overwrite=False, crew=ALONE):
+    """As `write`, piece by piece: a context manager whose `frames.Target` takes parts of frames. The file appears when it ends well.
+
+    The processes of a `crew.Crew` may write an OME-Zarr together, see `omezarr.create`.
+    """
+    path, dtype = Path(path), np.dtype(info.dtype if dtype is None else dtype)
+    zarr = path.suffix.lower() == ".zarr"
+    if not zarr:
+        _check_output(path, overwrite)
+    if not zarr and path.suffix.lower() not in tiff.SUFFIXES:
+        raise ImageError(f"{path}: results are TIFF or OME-Zarr files; name it {path.stem}.tif")
+    if dtype.kind not in "iuf":
+        raise ImageError(f"{path}: cannot be stored as {dtype}; use an integer or float dtype, such as float32")
+    made = not path.parent.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer = partial(omezarr.create, overwrite=overwrite, crew=crew)
+        with writer(path, info, info.shape, dtype) if zarr else tiff.create(path, info, dtype) as array:
+            target = Target(path, array, info.axes, info.shape)
+            yield target
+    except OSError as error:
+        reason = error.strerror or error
+        raise ImageError(f"{path}: cannot be written ({reason}); check free space and permissions") from error
+    finally:
+        if made:
+            with suppress(OSError):  # it holds the result
+                path.parent.rmdir()
+    outside = int(crew.gathered(np.int64(target.outside)).sum())
+    if outside:
+        message = f"{path}: {outside} of {np.prod(info.shape)} pixels were outside the range of {dtype} and saturated"
+        warnings.warn(message, stacklevel=3)
+
+
+def output_paths(inputs, directory, suffix, *, form="same", overwrite=False):
+    """Name one output an input, and check all of them before the work starts.
+
+    Args:
+        inputs: The input files.
+        directory: Where the outputs go; it need not exist.
+        suffix: What is added to the name.
+        form: "tiff", "zarr", or "same": OME-Zarr for such inputs, else TIFF.
+        overwrite: Whether existing files may be replaced; an input never is.
+
+    Returns:
+        list[Path]: ``<directory>/<stem>_<suffix>.tif`` or ``.ome.zarr``, the stem without ".tif" and without ".ome.tif".
+
+    Raises:
+        ImageError: Two inputs share an output, an output exists or is one of the inputs, or as `check_directory`.
+    """
+    inputs, directory = list(inputs), Path(directory)
+    check_directory(directory)
+    sources = {os.path.realpath(path) for path in inputs}
+    owners = {}
+    for source in inputs:
+        stem = Path(source).stem
+        stem = stem[:-4] if stem.lower().endswith(".ome") else stem
+        zarr = form == "zarr" or (form == "same" and omezarr.is_omezarr(source))
+        path = directory / f"{stem}_{suffix}{'.ome.zarr' if zarr else '.tif'}"
+        if path in owners:
+            raise ImageError(f"{owners[path]} and {source} would both become {path}; use two output directories")
+        if os.path.realpath(path) in sources:
+            raise ImageError(f"{path}: this output is itself an input; give another output directory")
+        if not (zarr and overwrite and omezarr.is_omezarr(path)):
+            _check_output(path, overwrite)
+        owners[path] = source
+    return list(owners)
+
+
+def check_directory(directory):
+    """Raise an ImageError unless files can be written into a directory, which need not exist: better now than after a training."""
+    whole = Path(directory).absolute()
+    for nearest in (whole, *whole.parents):
+        try:
+            nearest.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise ImageError(f"{directory}: cannot be written ({error.strerror}); name another directory") from error
+        break
+    named = directory if nearest == whole else nearest
+    if not nearest.is_dir():
+        raise ImageError(f"{named}: is a file or a broken link, expected a directory for the results; name another one")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ImageError(f"{named}: nothing may be written there; check its permissions or name another directory")
+
+
+def check_space(directory, size):
+    """ImageError unless the disk of a directory, which need not exist yet, has so many bytes left: known before hours of work."""
+    directory = Path(directory).absolute()
+    free = shutil.disk_usage(next(parent for parent in (directory, *directory.parents) if parent.exists())).free
+    if free < size:
+        raise ImageError(f"{directory}: the results take {size / 1e9:.3g} GB, the disk has {free / 1e9:.3g} GB left; make room for them")
+
+
+def _opener(path):
+    """What opens a file of this name."""
+    if os.path.lexists(path) and omezarr.is_omezarr(path):
+        return omezarr.open_image
+    if os.path.isdir(path):
+        raise ImageError(f"{path}: is a directory; give image files, such as {path}/*.tif")
+    if not os.path.exists(path):
+        raise ImageError(f"{path}: no such file; check the name")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ImageError(f"{path}: unknown extension {path.suffix!r}; convert it to one of {', '.join(SUFFIXES)}")
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path}: the file is empty (0 bytes); copy or export it again")
+    if path.suffix.lower() in vendors.SUFFIXES:
+        return vendors.open_image
+    return tiff.open_image if path.suffix.lower() in tiff.SUFFIXES else _open_picture
+
+
+def _open_picture(path, *, axes):
+    content = path.read_bytes()
+    if content.startswith(b"\x89PNG"):
+        with tiff.quiet_readers():  # libpng warns of interlaced files, which are in order
+            data = imagecodecs.png_decode(content)
+    elif content.startswith(b"\xff\xd8"):
+        # JPEG decoders make up what a file cut short lacks, so look for the end marker (FFD9) after the last start of
+        # scan (FFDA): an embedded thumbnail has an end marker of its own, but before it.
+        if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
+            raise ImageError(f"{path}: the file is cut short; copy or export it again")
+        data = imagecodecs.jpeg_decode(content)
+    else:
+        raise ImageError(f"{path}: the content is neither PNG nor JPEG; export it again")
+    axes = checked_axes(path, "YXS"[: data.ndim], data.shape, axes)
+    return data, ImageInfo(axes, data.shape, data.dtype)
+
+
+def _checked_letters(path, axes):
+    letters = axes.upper()
+    if set(letters) - set("STCZYX") or len(set(letters)) < len(letters) or not {"Y", "X"} <= set(letters):
+        raise ImageError(f"{path}: axes {axes!r}, expected letters of STCZYX once each with Y and X; give such as TZYX")
+    return letters
+
+
+def _check_output(path, overwrite):
+    if os.path.isdir(path):
+        raise ImageError(f"{path}: is a directory, expected a file name; name another file")
+    if os.path.exists(path) and not overwrite:
+        raise ImageError(f"{path}: the file exists; say --overwrite to replace it, or name another one")

@@ -1,0 +1,157 @@
+"""The U-Net: the only module that imports flax, and the only one that sees channels (NHWC).
+
+Structure and parameter names follow the published DecoNoising network (Ronneberger's U-Net without batch norm): ``depth`` levels of two
+3x3 convolutions with ReLU, 2x2 max-pooling down, 2x2 transposed convolution up, skip connections, a 1x1 convolution out.
+
+With a ``stride`` each interleaved part of the image is an image of its own, in which noise that neighbours share is white (pixel-shuffle
+downsampling: Zhou et al., "When AWGN-based denoiser meets real noises", AAAI 2020; Lee, Son and Lee, "AP-BSN", CVPR 2022). Without the
+first skip connection and with blurred pooling it is the network of N2V2 (Hoeck et al., ECCV Workshops 2022; Zhang, ICML 2019).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxdenoise.config import UNetConfig
+from jaxdenoise.network import convolution
+
+# Glorot's normal initialisation as PyTorch defines it (not truncated), as published.
+_XAVIER_NORMAL = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
+
+
+def init(key, config):
+    """Random parameters: a pytree of float32 arrays; Xavier-normal weights, zero biases."""
+    return _UNet(config).init(key, jnp.zeros((1, config.multiple, config.multiple, 1 + 2 * config.neighbours)))["params"]
+
+
+def apply(params, images, config, *, beside=None, precision="float32"):
+    """Run the network.
+
+    Args:
+        params: from `init`.
+        images: (N, H, W) float32, normalised to about zero mean and unit standard deviation; H and W multiples of ``config.multiple``.
+        config: `UNetConfig`, static.
+        beside: (N, 2 K, H, W) float32, normalised alike: the frames beside each image, for a config with K > 0 ``neighbours``.
+        precision: of the products between channels, "float32", "bfloat16" or "auto", see `convolution`; static.
+
+    Returns:
+        (N, H, W) float32. Outside the image the network sees zeros.
+
+    Raises:
+        ValueError: H or W is not such a multiple, or there is another number of frames beside.
+    """
+    if images.ndim != 3 or images.shape[1] % config.multiple or images.shape[2] % config.multiple:
+        raise ValueError(
+            f"U-Net of depth {config.depth}: expected (N, H, W) with H and W multiples of {config.multiple}, got {images.shape}"
+        )
+    if (0 if beside is None else beside.shape[1]) != 2 * config.neighbours:
+        raise ValueError(f"this network sees {config.neighbours} frames on each side of an image: give 2 x {config.neighbours} beside it")
+    seen = views(images, config.apart)[..., None]
+    if config.neighbours:
+        seen = jnp.concatenate([seen, jax.vmap(views, (1, None), -1)(beside, config.apart)], axis=-1)
+    output = _UNet(config, convolution.resolve(precision)).apply({"params": params}, seen)[..., 0]
+    return _together(output, config.apart)
+
+
+def views(images, stride):
+    """Every stride-th row and column as images of their own: (N, H, W) to (N stride^2, H // stride, W // stride)."""
+    n, height, width = images.shape
+    height, width = height // stride * stride, width // stride * stride
+    parts = images[:, :height, :width].reshape(n, height // stride, stride, width // stride, stride).transpose(0, 2, 4, 1, 3)
+    return parts.reshape(-1, height // stride, width // stride)
+
+
+def _together(views, stride):
+    """The inverse of `views`."""
+    _, height, width = views.shape
+    images = views.reshape(-1, stride, stride, height, width).transpose(0, 3, 1, 4, 2)
+    return images.reshape(-1, height * stride, width * stride)
+
+
+class _UNet(nn.Module):
+    config: UNetConfig
+    precision: str = "float32"
+
+    @nn.compact
+    def __call__(self, x):
+        widths = [self.config.filters * 2**level for level in range(self.config.depth)]
+        skips = []
+        for level, width in enumerate(widths):
+            x = _DoubleConv(width, self.precision, name=f"down_convs_{level}")(x)
+            if level < self.config.depth - 1:
+                skips.append(x)
+                x = _max_pool(x) if self.config.pooling == "max" else _blur_pool(x)
+        if skips and not self.config.top_skip:
+            skips[0] = None
+        for step, (width, skip) in enumerate(zip(widths[-2::-1], skips[::-1], strict=True)):
+            x = _UpConv(width, self.config.skip, self.precision, name=f"up_convs_{step}")(x, skip)
+        return nn.Conv(1, (1, 1), kernel_init=_XAVIER_NORMAL, name="conv_final")(x)
+
+
+class _DoubleConv(nn.Module):
+    width: int
+    precision: str
+
+    @nn.compact
+    def __call__(self, x):
+        for name in ("conv1", "conv2"):
+            x = nn.relu(_Conv3x3(self.width, self.precision, name=name)(x))
+        return x
+
+
+class _UpConv(nn.Module):
+    width: int
+    skip: str
+    precision: str
+
+    @nn.compact
+    def __call__(self, x, skip):
+        kernel = self.param("upconv_kernel", _XAVIER_NORMAL, (2, 2, x.shape[-1], self.width))
+        bias = self.param("upconv_bias", nn.initializers.zeros, (self.width,))
+        x = _transposed_conv(x, kernel, self.precision) + bias
+        if skip is not None:
+            x = x + skip if self.skip == "add" else jnp.concatenate([x, skip], axis=-1)
+        for name in ("conv1", "conv2"):
+            x = nn.relu(_Conv3x3(self.width, self.precision, name=name)(x))
+        return x
+
+
+class _Conv3x3(nn.Module):
+    width: int
+    precision: str
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param("kernel", _XAVIER_NORMAL, (3, 3, x.shape[-1], self.width))
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        return convolution.conv3x3(x, kernel, precision=self.precision) + bias
+
+
+def _max_pool(x):
+    # XLA's gradient of a pooling window is slow on CPU; that of maxima of four slices is not.
+    top, bottom = (jnp.maximum(x[:, row::2, ::2], x[:, row::2, 1::2]) for row in (0, 1))
+    return jnp.maximum(top, bottom)
+
+
+def _blur_pool(x):
+    """Maxima of all 2x2 windows, blurred by (1, 2, 1) / 4 along y and x, every second of them: what aliases is blurred first."""
+    for axis in (1, 2):
+        x = jnp.maximum(x, _shifted(x, 1, axis))
+    for axis in (1, 2):
+        x = (_shifted(x, -1, axis) + 2 * x + _shifted(x, 1, axis)) / 4
+        x = jax.lax.slice_in_dim(x, 0, None, 2, axis)
+    return x
+
+
+def _shifted(x, step, axis):
+    """The pixels one step further along an axis; at the border the last one."""
+    length = x.shape[axis]
+    part = jax.lax.slice_in_dim(x, max(step, 0), length + min(step, 0), axis=axis)
+    return jnp.pad(part, [(max(-step, 0), max(step, 0)) if i == axis else (0, 0) for i in range(x.ndim)], mode="edge")
+
+
+def _transposed_conv(x, kernel, precision):
+    """2x2 transposed convolution of stride 2: each pixel becomes a 2x2 block, so one matrix product does it."""
+    n, h, w, c = x.shape
+    blocks = convolution.matmul(x, kernel.transpose(2, 0, 1, 3).reshape(c, -1), precision=precision)
+    return blocks.reshape(n, h, w, 2, 2, -1).swapaxes(2, 3).reshape(n, 2 * h, 2 * w, -1)

@@ -1,0 +1,300 @@
+"""What a noisy stack, its denoised version and the difference of the two tell about a result. Host side: NumPy in and out, no files.
+
+Nothing here needs a clean image. What the numbers mean in words is `verdict`'s affair.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxdenoise.imaging.filters import gaussian_filter
+from jaxdenoise.microscope.noise_estimation import estimate_noise, noise_level
+
+REACH = 8  # pixels, the largest lag of the autocorrelation
+SMOOTHING = 2.0  # sigma in pixels at which a residual is looked at for structure
+_NEIGHBOURHOOD = 6.0  # sigma in pixels over which the residual's variance is called local
+_RING = 0.05  # cycles per pixel, the width of a ring of the residual's spectrum
+_FINE = 0.4  # cycles per pixel: finer than this (2.5 pixels) optics pass next to nothing, so the residual there is noise
+_ERRORS = 3.0  # standard errors that a ring's power may lie above the truth
+_LEVELS = 16  # grey levels at which the residual's mean and spread are measured
+_OUTLIER = 10.0  # local standard deviations; 7 would catch the tail of the noise of a few photons
+BLOCK = 8  # pixels a side of the blocks in whose means noise is weak
+_ESTIMABLE = 16  # pixels a side that `estimate_noise` needs
+
+# Compiled as a whole: operation by operation the first call would take seconds.
+_compiled_noise_level = jax.jit(noise_level)
+_compiled_filter = jax.jit(gaussian_filter, static_argnums=1)
+
+
+class Spectrum(NamedTuple):
+    """The residual's power by spatial frequency: `frequency` (R,) in cycles per pixel, `power` (R,), where white noise has 1 everywhere."""
+
+    frequency: np.ndarray
+    power: np.ndarray
+
+
+class Levels(NamedTuple):
+    """The residual at `level` (L,), quantiles of the denoised image: its `mean` and standard deviation `spread` there, in grey levels."""
+
+    level: np.ndarray
+    mean: np.ndarray
+    spread: np.ndarray
+
+
+class Residual(NamedTuple):
+    """What is left when the denoised image is subtracted from the noisy one.
+
+    Attributes:
+        mean: in grey levels.
+        std: in grey levels.
+        contrast: standard deviation of the denoised image in grey levels.
+        correlation: lag-1 autocorrelation, the larger of y and x.
+        autocorrelation: (17, 17), lags -8 to 8 along y and x, 1 in the middle.
+        spectrum: `Spectrum`.
+        structure: power of the strongest ring of the spectrum, divided by what chance may make of it: at most about 1 for white noise.
+        structure_size: period of that ring in pixels.
+        levels: `Levels`.
+        outliers: share of the pixels that lie further from zero than 10 local standard deviations.
+    """
+
+    mean: float
+    std: float
+    contrast: float
+    correlation: float
+    autocorrelation: np.ndarray
+    spectrum: Spectrum
+    structure: float
+    structure_size: float
+    levels: Levels
+    outliers: float
+
+
+class Input(NamedTuple):
+    """What the noisy images alone tell.
+
+    Attributes:
+        pixels: in all frames together.
+        mean: in grey levels.
+        std: in grey levels, of signal and noise together.
+        noise_std: in grey levels, its mean over the image.
+        noise_correlation: lag-1 autocorrelation of the noise.
+        gain: grey levels per photon, None if the frames are too small for it.
+        read_std: of the camera in grey levels, None if the frames are too small for it.
+        step: distance of neighbouring grey levels (1 for integers), 0 if there is no smallest one.
+        saturated: share of the pixels at the brightest grey level, if they pile up there.
+        clipped: share of the pixels at the darkest grey level, if they pile up there.
+        below_background: share of the image that is darker than the background beyond doubt.
+        constant_frames: how many frames hold one grey level only.
+        identical_frames: pairs of frames, counted from 1, that hold the same pixels.
+    """
+
+    pixels: int
+    mean: float
+    std: float
+    noise_std: float
+    noise_correlation: float
+    gain: float | None
+    read_std: float | None
+    step: float
+    saturated: float
+    clipped: float
+    below_background: float
+    constant_frames: int
+    identical_frames: tuple
+
+
+def examine_input(noisy, *, background):
+    """Measure the noisy images alone.
+
+    Args:
+        noisy: (N, H, W) real, in grey levels, at least 5 x 5 pixels a frame.
+        background: grey level of no light.
+
+    Returns:
+        `Input`.
+    """
+    noisy = np.asarray(noisy, np.float32)
+    variance, correlation = noise_of(noisy)
+    noise_std = variance**0.5
+    blocks, count = block_means(noisy)
+    constant = np.ptp(noisy, axis=(1, 2)) == 0
+    estimable = min(noisy.shape[1:]) >= _ESTIMABLE and not constant.all()
+    gain, read_std = (float(value) for value in estimate_noise(noisy, offset=background)) if estimable else (None, None)
+    values, counts = np.unique(noisy, return_counts=True)
+    return Input(
+        pixels=noisy.size,
+        mean=float(noisy.mean(dtype=np.float64)),
+        std=float(noisy.std(dtype=np.float64)),
+        noise_std=noise_std,
+        noise_correlation=correlation,
+        gain=gain,
+        read_std=read_std,
+        step=_step(values),
+        saturated=float(_pile(counts[::-1]) / noisy.size),
+        clipped=float(_pile(counts) / noisy.size),
+        below_background=float(np.mean(blocks < background - _ERRORS * noise_std / count**0.5)),
+        constant_frames=int(constant.sum()),
+        identical_frames=identical_frames(noisy),
+    )
+
+
+def examine_residual(noisy, denoised):
+    """Measure the residual ``noisy - denoised``.
+
+    A denoiser that only averages noise away removes at most all of the noise at every spatial frequency, so the spectrum of white noise's
+    residual nowhere rises above its level at the finest detail, where next to nothing but noise is. Where it does rise, signal was removed
+    (or the noise is not white).
+
+    Args:
+        noisy: (N, H, W) real, in grey levels.
+        denoised: the same shape and unit.
+
+    Returns:
+        `Residual`.
+    """
+    denoised = np.asarray(denoised, np.float32)
+    residual = np.asarray(noisy, np.float32) - denoised
+    correlation = autocorrelation(residual)
+    spectrum, errors = _spectrum(residual)
+    certain = spectrum.power / (1 + errors)
+    strongest = int(np.argmax(certain))
+    return Residual(
+        mean=float(residual.mean(dtype=np.float64)),
+        std=float(residual.std(dtype=np.float64)),
+        contrast=float(np.std(denoised, dtype=np.float64)),
+        correlation=float(max(correlation[REACH + 1, REACH], correlation[REACH, REACH + 1])),
+        autocorrelation=correlation,
+        spectrum=spectrum,
+        structure=float(certain[strongest]),
+        structure_size=float(1 / spectrum.frequency[strongest]),
+        levels=_levels(residual, denoised),
+        outliers=float(np.mean(residual**2 > _OUTLIER**2 * _local_variance(residual))),
+    )
+
+
+def autocorrelation(residual):
+    """Autocorrelation of a stack's frames at lags from -8 to 8 pixels along both axes, normalised by the variance.
+
+    Args:
+        residual: (N, H, W) real; the mean of each frame is subtracted.
+
+    Returns:
+        (17, 17) float64, 1 in the middle; 0 elsewhere for a constant stack and at lags that do not fit into the frame.
+    """
+    centred = residual - residual.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
+    height, width = residual.shape[1:]
+    shape = height + REACH, width + REACH  # room for the lags, so that opposite borders do not meet
+    power = (np.abs(np.fft.rfft2(centred, shape)) ** 2).sum(axis=0)
+    lags = np.arange(-REACH, REACH + 1)
+    sums = np.fft.irfft2(power, shape)[np.ix_(lags, lags)]
+    pairs = len(residual) * np.outer(np.maximum(height - abs(lags), 0), np.maximum(width - abs(lags), 0))
+    means = sums / np.maximum(pairs, 1)
+    return np.where(pairs > 0, means / (means[REACH, REACH] or 1), 0)
+
+
+def smoothed_residual(residual):
+    """What stands out of the residual when it is smoothed (sigma 2 pixels), in standard deviations of what white noise would leave.
+
+    Args:
+        residual: (N, H, W) real.
+
+    Returns:
+        (N, H, W) float32: about -2 to 2 everywhere if the residual is white noise, of whatever local strength.
+    """
+    weight = 1 / (4 * np.pi * SMOOTHING**2)  # the sum of the squares of the Gaussian's weights
+    return _blur(residual, SMOOTHING) / np.sqrt(weight * _local_variance(residual))
+
+
+def noise_of(frames):
+    """Variance (at least 0) and lag-1 autocorrelation of the noise, see `noise_estimation.noise_level`."""
+    variance, correlation = _compiled_noise_level(frames)
+    return max(float(variance), 0.0), float(correlation)
+
+
+def block_means(frames):
+    """Means (N, rows, columns) of blocks of 8 x 8 pixels (of less, if the frames are smaller), and how many pixels a block has."""
+    side_y, side_x = (min(BLOCK, length) for length in frames.shape[1:])
+    rows, columns = frames.shape[1] // side_y, frames.shape[2] // side_x
+    blocks = frames[:, : rows * side_y, : columns * side_x].reshape(len(frames), rows, side_y, columns, side_x)
+    return blocks.mean(axis=(2, 4), dtype=np.float64), side_y * side_x
+
+
+def identical_frames(frames):
+    """Pairs of frames, counted from 1, that hold the very same pixels: the first such frame and a repetition of it."""
+    first = {}
+    owners = [first.setdefault(frame.tobytes(), number) for number, frame in enumerate(frames, 1)]
+    return tuple((owner, number) for number, owner in enumerate(owners, 1) if owner != number)
+
+
+def modulation(psf, frequency):
+    """The contrast that a PSF (h, w) leaves to stripes of a spatial frequency in cycles per pixel: from 1 to 0, the mean over y and x."""
+    lines = [np.asarray(psf, float).sum(axis=axis) for axis in (0, 1)]
+    waves = [np.exp(-2j * np.pi * frequency * np.arange(len(line))) for line in lines]
+    return float(np.mean([abs(line @ wave) / line.sum() for line, wave in zip(lines, waves, strict=True)]))
+
+
+def full_widths(psf):
+    """Full widths at half maximum (y, x) of a PSF (h, w) in pixels, along the lines through its centre; exact for a Gaussian."""
+    psf = np.asarray(psf, float)
+    middle = [n // 2 for n in psf.shape]
+    return tuple(_full_width(line, place) for line, place in zip((psf[:, middle[1]], psf[middle[0]]), middle, strict=True))
+
+
+def _full_width(line, middle):
+    width, half = 0.0, line[middle] / 2
+    for side in (line[middle:], line[middle::-1]):
+        k = int(np.argmax(np.append(side, 0.0) < half))
+        last, first = side[k - 1], max(side[k] if k < len(side) else 0.0, 1e-3 * half)
+        # The logarithm of a Gaussian is linear in the squared distance.
+        width += np.sqrt((k - 1) ** 2 + (2 * k - 1) * np.log(last / half) / np.log(last / first))
+    return float(width)
+
+
+def _step(values):
+    """The distance of neighbouring grey levels of sorted values that are few enough to be discrete, else 0."""
+    steps = np.diff(values.astype(np.float64))
+    if len(steps) == 0:
+        return 0.0
+    step = steps.min()
+    whole = np.abs(steps / step - np.rint(steps / step)).max() < 1e-3
+    return float(step) if whole and np.ptp(values) / step < 2**17 else 0.0
+
+
+def _pile(counts):
+    """How many pixels are at the extreme grey level, the first, if that is more than at the next one: a tail would become thinner."""
+    return int(counts[0]) if len(counts) > 1 and counts[0] > counts[1] else 0
+
+
+def _spectrum(residual):
+    """`Spectrum`, and each ring's relative error by chance."""
+    centred = residual - residual.mean(axis=(1, 2), keepdims=True)
+    power = (np.abs(np.fft.fft2(centred)) ** 2).mean(axis=0)
+    radius = np.hypot(np.fft.fftfreq(residual.shape[1])[:, None], np.fft.fftfreq(residual.shape[2]))
+    ring = np.minimum((radius / _RING).astype(int), round(0.5 / _RING))  # the last one holds the corners, and is left out
+    ring[0, 0] = ring.max()
+    inside = ring < round(0.5 / _RING)
+    count = np.bincount(ring[inside])
+    present = count > 0  # small frames have no coefficient in some rings
+    sums, frequencies = (np.bincount(ring[inside], values[inside])[present] for values in (power, radius))
+    means, frequencies, count = sums / count[present], frequencies / count[present], count[present]
+    fine = frequencies > _FINE
+    white = means[fine].mean() if fine.any() else means.mean()
+    # A coefficient's power varies as much as its mean; each comes twice, since the spectrum of a real image is symmetric.
+    return Spectrum(frequencies, means / (white or 1)), _ERRORS * np.sqrt(2 / (count * len(residual)))
+
+
+def _levels(residual, denoised):
+    edges = np.unique(np.quantile(denoised, np.linspace(0, 1, _LEVELS + 1)))
+    place = np.clip(np.searchsorted(edges, denoised.ravel(), side="right") - 1, 0, max(len(edges) - 2, 0))
+    count = np.maximum(np.bincount(place), 1)
+    level, mean, square = (np.bincount(place, values.ravel()) / count for values in (denoised, residual, residual.astype(np.float64) ** 2))
+    return Levels(level, mean, np.sqrt(np.maximum(square - mean**2, 0)))
+
+
+def _local_variance(residual):
+    return np.maximum(_blur(residual**2, _NEIGHBOURHOOD), 1e-30)
+
+
+def _blur(images, sigma):
+    return np.asarray(_compiled_filter(images, (sigma, sigma)))

@@ -1,0 +1,294 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from jaxdenoise.imaging.metrics import mean_over_std, psnr, si_psnr, snr_db, ssim
+from jaxdenoise.imaging.resolution import RingCorrelation, fourier_ring_correlation, ring_resolution
+
+SHAPE = (37, 50)
+WITH_RANGE = (psnr, si_psnr, ssim)
+SKIMAGE_WINDOW = {"uniform": {}, "gaussian": {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}}
+seeds = st.integers(0, 2**32 - 1)
+
+
+def pair(seed=0, *, dtype=np.float32, scale=1.0, offset=0.0, shape=SHAPE):
+    """A smooth image and a noisy copy of it, with values from about offset to offset + scale."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    reference = 0.5 + 0.3 * np.sin(x / 5 + rng.uniform(0, 6)) * np.cos(y / 7)
+    image = reference + 0.05 * rng.normal(size=shape)
+    return (reference * scale + offset).astype(dtype), (image * scale + offset).astype(dtype)
+
+
+PAIRS = {
+    "float": (pair(), 1.0),
+    "float with offset": (pair(offset=100.0), 1.0),
+    "uint8": (pair(dtype=np.uint8, scale=200, offset=20), 255),
+    "uint16": (pair(dtype=np.uint16, scale=4000, offset=100), 65535),
+    "uint16 on an offset": (pair(dtype=np.uint16, scale=300, offset=60000), 300),
+    "int32": (pair(dtype=np.int32, scale=4000, offset=-2000), 4000),
+}
+pairs = pytest.mark.parametrize(("images", "data_range"), PAIRS.values(), ids=PAIRS)
+
+
+@pairs
+def test_psnr_is_scikit_images(images, data_range):
+    expected = peak_signal_noise_ratio(*(i.astype(np.float64) for i in images), data_range=data_range)
+    np.testing.assert_allclose(psnr(*images, data_range=data_range), expected, atol=1e-3)
+
+
+@pairs
+@pytest.mark.parametrize("window", SKIMAGE_WINDOW)
+def test_ssim_is_scikit_images(images, data_range, window):
+    expected = structural_similarity(*(i.astype(np.float64) for i in images), data_range=data_range, **SKIMAGE_WINDOW[window])
+    np.testing.assert_allclose(ssim(*images, data_range=data_range, window=window), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("window", SKIMAGE_WINDOW)
+def test_ssim_sees_a_difference_in_brightness(window):
+    reference, image = pair(scale=100, offset=30)
+    expected = structural_similarity(reference, image + 40, data_range=255, **SKIMAGE_WINDOW[window])
+    np.testing.assert_allclose(ssim(reference, image + 40, data_range=255, window=window), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", [(25,), (12, 13, 14)])
+@pytest.mark.parametrize("window", SKIMAGE_WINDOW)
+def test_ssim_in_other_dimensions(shape, window):
+    rng = np.random.default_rng(0)
+    reference, image = rng.uniform(size=(2, *shape))
+    expected = structural_similarity(reference, image, data_range=1, **SKIMAGE_WINDOW[window])
+    np.testing.assert_allclose(ssim(reference, image, data_range=1, window=window), expected, atol=2e-5)
+
+
+def test_snr_db_by_numpy():
+    reference, image = pair(scale=50.0, offset=7.0)
+    expected = 10 * np.log10(np.sum(reference.astype(float) ** 2) / np.sum((reference.astype(float) - image) ** 2))
+    np.testing.assert_allclose(snr_db(reference, image), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [0.0, 60000.0])
+def test_mean_over_std_by_numpy(offset):
+    image = pair(dtype=np.uint16, scale=300, offset=offset)[1]
+    np.testing.assert_allclose(mean_over_std(image), image.mean() / image.std(), rtol=1e-5)
+
+
+def test_mean_over_std_rewards_blur():
+    # The reason why its docstring warns: the blurred image has lost its detail and scores higher than the clean one.
+    clean = np.random.default_rng(0).uniform(size=(32, 32))
+    blurred = (clean + np.roll(clean, 1, 0) + np.roll(clean, 1, 1)) / 3
+    assert mean_over_std(blurred) > mean_over_std(clean)
+    assert mean_over_std(np.full((8, 8), 10000.1)) == jnp.inf
+
+
+@pytest.mark.parametrize("offset", [0.0, 60000.0])
+def test_si_psnr_by_numpys_least_squares(offset):
+    reference, image = (i.astype(np.float64) for i in pair(dtype=np.uint16, scale=3000, offset=offset))
+    image = np.round(0.4 * image) + 500
+    slope, intercept = np.polyfit(image.ravel(), reference.ravel(), 1)
+    expected = peak_signal_noise_ratio(reference, slope * image + intercept, data_range=3000)
+    np.testing.assert_allclose(si_psnr(reference, image, data_range=3000), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 10000.1])
+def test_si_psnr_fits_a_constant_image_by_the_mean(value):
+    reference = pair(scale=100.0)[0]
+    expected = 10 * np.log10(100**2 / reference.astype(float).var())
+    np.testing.assert_allclose(si_psnr(reference, np.full(SHAPE, value), data_range=100), expected, atol=1e-3)
+    slopes = jax.grad(si_psnr, argnums=1)(jnp.asarray(reference), jnp.full(SHAPE, value), data_range=100)
+    assert jnp.isfinite(slopes).all()
+
+
+def test_identical_images():
+    reference = pair(dtype=np.uint16, scale=3000)[0]
+    assert psnr(reference, reference, data_range=255) == jnp.inf
+    assert snr_db(reference, reference) == jnp.inf
+    assert si_psnr(reference, reference, data_range=3000) > 120
+    for window in SKIMAGE_WINDOW:
+        np.testing.assert_allclose(ssim(reference, reference, data_range=3000, window=window), 1, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seeds, st.floats(0.01, 100), st.floats(-1000, 1000))
+def test_si_psnr_ignores_affine_maps(seed, slope, intercept):
+    reference, image = pair(seed, scale=100.0)
+    plain = si_psnr(reference, image, data_range=100)
+    # The map itself rounds the image to float32, which moves it by an offset's share of 2^-24; float64 keeps that out of the test.
+    mapped = slope * image.astype(np.float64) + intercept
+    tolerance = 1e-3 + 1e-4 * abs(intercept) / slope
+    np.testing.assert_allclose(si_psnr(reference, mapped, data_range=100), plain, atol=tolerance)
+    assert plain >= psnr(reference, image, data_range=100) - 1e-3
+
+
+@settings(deadline=None, max_examples=20)
+@given(seeds, st.floats(0.1, 1e5))
+def test_psnr_and_ssim_are_symmetric(seed, scale):
+    reference, image = pair(seed, scale=scale)
+    assert psnr(reference, image, data_range=scale) == psnr(image, reference, data_range=scale)
+    np.testing.assert_allclose(ssim(reference, image, data_range=scale), ssim(image, reference, data_range=scale), atol=1e-6)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seeds, st.floats(1e-3, 1e4))
+def test_figures_do_not_depend_on_the_unit(seed, scale):
+    reference, image = pair(seed)
+    for metric in WITH_RANGE:
+        expected = metric(reference, image, data_range=1)
+        np.testing.assert_allclose(metric(scale * reference, scale * image, data_range=scale), expected, rtol=1e-4)
+    np.testing.assert_allclose(mean_over_std(scale * image), mean_over_std(image), rtol=1e-4)
+
+
+def test_a_small_integer_range_does_not_overflow():
+    images, _ = PAIRS["uint8"]
+    assert psnr(*images, data_range=np.uint8(255)) == psnr(*images, data_range=255)
+
+
+@pytest.mark.parametrize("metric", WITH_RANGE)
+def test_transforms(metric):
+    reference, images = jnp.asarray(pair()[0]), jnp.stack([pair(seed)[1] for seed in range(3)])
+    expected = jnp.stack([metric(reference, image, data_range=1.0) for image in images])
+
+    def of_stack(images, data_range):
+        return jax.vmap(lambda image: metric(reference, image, data_range=data_range))(images)
+
+    np.testing.assert_allclose(jax.jit(of_stack)(images, 1.0), expected, rtol=1e-5)
+    slopes = jax.grad(lambda *args: of_stack(*args).sum(), argnums=(0, 1))(images, 1.0)
+    assert all(jnp.isfinite(s).all() and jnp.any(s != 0) for s in slopes)
+
+
+def test_transforms_without_range():
+    reference, image = map(jnp.asarray, pair())
+    for metric, args in ((snr_db, (reference, image)), (mean_over_std, (image,))):
+        np.testing.assert_allclose(jax.jit(metric)(*args), metric(*args), rtol=1e-5)
+        np.testing.assert_allclose(jax.vmap(metric)(*(jnp.stack([a, a]) for a in args)), [metric(*args)] * 2, rtol=1e-5)
+        assert jnp.isfinite(jax.grad(metric)(*args)).all()
+
+
+def test_gradient_climbs_the_metric():
+    reference, image = map(jnp.asarray, pair())
+    for metric in WITH_RANGE:
+        value, slope = jax.value_and_grad(lambda image, metric=metric: metric(reference, image, data_range=1.0))(image)
+        step = image + 1e-3 * slope / jnp.linalg.norm(slope)
+        assert metric(reference, step, data_range=1.0) > value
+
+
+@pytest.mark.parametrize("metric", WITH_RANGE)
+def test_a_data_range_is_demanded(metric):
+    reference, image = pair()
+    with pytest.raises(TypeError, match="data_range"):
+        metric(reference, image)
+    for wrong in (0, -1.0, np.nan):
+        with pytest.raises(ValueError, match="data_range must be greater than 0"):
+            metric(reference, image, data_range=wrong)
+    with pytest.raises(ValueError, match="must be a scalar"):
+        metric(reference, image, data_range=np.ones(3))
+
+
+@pytest.mark.parametrize("metric", [*WITH_RANGE, snr_db])
+def test_shapes_are_checked(metric):
+    options = {} if metric is snr_db else {"data_range": 1}
+    with pytest.raises(ValueError, match=r"\(8, 9\) and \(9, 8\)"):
+        metric(np.zeros((8, 9)), np.zeros((9, 8)), **options)
+    with pytest.raises(ValueError, match="at least one pixel"):
+        metric(np.zeros((0, 9)), np.zeros((0, 9)), **options)
+
+
+@pytest.mark.parametrize(("window", "side"), [("uniform", 7), ("gaussian", 11)])
+def test_ssim_needs_a_whole_window(window, side):
+    enough, short = np.ones((side, 20)), np.ones((20, side - 1))
+    assert ssim(enough, enough, data_range=1, window=window) == pytest.approx(1)
+    with pytest.raises(ValueError, match=rf"at least {side} pixels .* \(20, {side - 1}\)"):
+        ssim(short, short, data_range=1, window=window)
+    with pytest.raises(ValueError, match="'uniform' and 'gaussian'"):
+        ssim(enough, enough, data_range=1, window="box")
+
+
+def rings_by_numpy(first, second):
+    """FRC from the full spectrum, ring by ring; the window written out from its definition."""
+    window = 1.0
+    for axis, length in enumerate(first.shape):
+        line = np.array([0.5 - 0.5 * np.cos(np.pi * min(1, 8 * min(i + 0.5, length - i - 0.5) / length)) for i in range(length)])
+        window = window * (line[:, None] if axis == 0 else line)
+    spectra = [np.fft.fft2((image.astype(float) - image.astype(float).mean()) * window) for image in (first, second)]
+    side = min(first.shape)
+    radius = np.hypot(np.fft.fftfreq(first.shape[0])[:, None], np.fft.fftfreq(first.shape[1]))
+    correlation, half_bit = [], []
+    for number in range(1, side // 2 + 1):
+        a, b = (spectrum[np.rint(radius * side) == number] for spectrum in spectra)
+        correlation.append(np.sum(a * b.conj()).real / np.sqrt(np.sum(abs(a) ** 2) * np.sum(abs(b) ** 2)))
+        root = np.sqrt(len(a) / 2)
+        half_bit.append((0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root))
+    return np.arange(1, side // 2 + 1) / side, correlation, half_bit
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (37, 50), (52, 31)])
+@pytest.mark.parametrize(("dtype", "offset"), [(np.float32, 0), (np.uint16, 60000)])
+def test_fourier_ring_correlation_by_numpy(shape, dtype, offset):
+    images = [pair(seed, dtype=dtype, scale=3000, offset=offset, shape=shape)[1] for seed in range(2)]
+    for found, expected in zip(fourier_ring_correlation(*images), rings_by_numpy(*images), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seeds, st.floats(0.01, 100), st.floats(-1000, 1000))
+def test_fourier_ring_correlation_laws(seed, slope, intercept):
+    first, second = (image.astype(np.float64) for image in pair(seed))
+    plain = fourier_ring_correlation(first, second).correlation
+    tolerance = 1e-3 + 1e-4 * abs(intercept) / slope  # of float32, see above
+    np.testing.assert_allclose(fourier_ring_correlation(second, first).correlation, plain, atol=1e-5)
+    np.testing.assert_allclose(fourier_ring_correlation(first, slope * second + intercept).correlation, plain, atol=tolerance)
+    np.testing.assert_allclose(fourier_ring_correlation(first, -second).correlation, -plain, atol=1e-5)
+    np.testing.assert_allclose(fourier_ring_correlation(second, second).correlation, 1, atol=1e-5)
+
+
+def test_independent_noise_does_not_agree():
+    first, second = np.random.default_rng(1).normal(size=(2, 96, 128))
+    rings = fourier_ring_correlation(first, second)
+    pixels = 2 * np.pi * 96 * 128 / 96 * np.arange(1, 49) / 96  # of each ring, about
+    assert np.all(abs(rings.correlation) < 5 * np.sqrt(2 / pixels))
+    assert abs(np.mean(rings.correlation)) < 0.05
+    assert float(ring_resolution(rings, threshold=rings.half_bit)) > 20
+
+
+def test_opposite_borders_that_differ_leave_no_cross():
+    rng, ramp = np.random.default_rng(2), 20 * np.arange(128) / 128
+    rings = fourier_ring_correlation(*(ramp + rng.normal(size=(128, 128)) for _ in range(2)))
+    assert np.all(abs(rings.correlation[20:]) < 0.25)
+
+
+def test_the_resolution_is_where_the_signal_ends():
+    rng = np.random.default_rng(3)
+    radius = np.hypot(np.fft.fftfreq(128)[:, None], np.fft.fftfreq(128))
+    signal = np.fft.ifft2(np.fft.fft2(rng.normal(size=(128, 128))) * (radius < 0.2)).real
+    rings = fourier_ring_correlation(*(signal + 0.5 * rng.normal(size=signal.shape) for _ in range(2)))
+    for threshold in (1 / 7, rings.half_bit):
+        # Two rings: the average over three of them rounds the cliff off.
+        assert 1 / ring_resolution(rings, threshold=threshold) == pytest.approx(0.2, abs=2 / 128)
+
+
+def test_the_resolution_of_simple_curves():
+    frequency = jnp.arange(1, 51) / 100
+    line = RingCorrelation(frequency, 1 - 2 * frequency, jnp.full(50, 0.2))
+    assert ring_resolution(line, threshold=0.4) == pytest.approx(1 / 0.3, rel=1e-3)
+    assert ring_resolution(line, threshold=line.half_bit) == pytest.approx(1 / 0.4, rel=1e-3)
+    assert ring_resolution(line._replace(correlation=jnp.ones(50))) == pytest.approx(2)
+    assert ring_resolution(line._replace(correlation=jnp.zeros(50))) == jnp.inf
+
+
+def test_fourier_ring_correlation_of_nothing():
+    image = pair()[0]
+    rings = fourier_ring_correlation(image, np.full(SHAPE, 7.0))
+    np.testing.assert_array_equal(rings.correlation, 0)
+    assert jnp.isfinite(jax.grad(lambda x: fourier_ring_correlation(image, x).correlation.sum())(jnp.full(SHAPE, 7.0))).all()
+
+
+def test_fourier_ring_correlation_needs_an_image():
+    with pytest.raises(ValueError, match=r"at least 16 x 16 pixels, got \(15, 40\)"):
+        fourier_ring_correlation(np.ones((15, 40)), np.ones((15, 40)))
+    with pytest.raises(ValueError, match="at least 16 x 16"):
+        fourier_ring_correlation(np.ones((2, 40, 40)), np.ones((2, 40, 40)))
+    with pytest.raises(ValueError, match="same shape"):
+        fourier_ring_correlation(np.ones((20, 40)), np.ones((40, 20)))

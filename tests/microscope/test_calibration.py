@@ -1,0 +1,163 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.restoration import calibrate_denoiser
+
+import jaxdenoise as jd
+from jaxdenoise.microscope import synthetic
+from jaxdenoise.microscope.calibration import SIGMAS, calibrate, calibrate_gaussian
+from jaxdenoise.microscope.noise_estimation import _LAGS, _SOLUTION, CORRELATED, noise_level
+
+SIGMA_CANDIDATES = jnp.geomspace(0.4, 4, 16)
+
+
+@pytest.fixture(scope="module")
+def stack():
+    """One frame of 192x192 pixels at 20 dB, with its truth."""
+    return synthetic.static_scene(jax.random.key(1), frames=1, shape=(192, 192), psf_sigma=1.0, psnr=20.0)
+
+
+def blur(image, sigma):
+    return jd.gaussian_filter(image, (sigma, sigma), radius=12)
+
+
+def mean_filter(image, size):
+    return jd.box_filter(image, (size, size))
+
+
+def median(image, size):
+    return jd.median_filter(image, (size, size))
+
+
+def true_errors(function, stack, candidates):
+    return np.array([jnp.mean((function(stack.noisy, candidate) - stack.clean) ** 2) for candidate in candidates])
+
+
+def decibels(errors, chosen):
+    """How far the choice is behind the best candidate."""
+    return 10 * np.log10(errors[chosen] / errors.min())
+
+
+@pytest.mark.parametrize("psnr", [10.0, 20.0, 30.0])
+@pytest.mark.parametrize("psf_sigma", [1.0, 2.0])
+def test_the_choice_is_nearly_the_best(psnr, psf_sigma):
+    stack = synthetic.static_scene(jax.random.key(2), frames=1, shape=(256, 256), psf_sigma=psf_sigma, psnr=psnr)
+    found = calibrate_gaussian(stack.noisy)
+    errors = true_errors(lambda x, s: jd.gaussian_filter(x, (s, s)), stack, SIGMAS.tolist())
+    assert decibels(errors, int(jnp.argmin(found.risk))) < 0.25
+    assert found.best == SIGMAS[int(jnp.argmin(found.risk))]
+    assert found.correlation < CORRELATED
+
+
+@pytest.mark.parametrize("function", [mean_filter, median])
+def test_sizes_are_chosen_as_they_will_run(function, stack):
+    sizes = [1, 3, 5, 7]
+    found = calibrate(function, stack.noisy, sizes)
+    assert found.best in sizes
+    assert decibels(true_errors(function, stack, sizes), sizes.index(found.best)) < 0.25
+    # Blind to the pixel, a window of one pixel is the mean of the neighbours; when it runs, it does nothing.
+    assert found.risk[0] > found.risk[sizes.index(found.best)]
+
+
+def test_the_risk_is_the_error_against_the_clean_image(stack):
+    variance = jnp.mean((stack.noisy - stack.clean) ** 2)
+    found = calibrate(blur, stack.noisy, SIGMA_CANDIDATES, noise_variance=variance)
+    np.testing.assert_allclose(found.risk, true_errors(blur, stack, SIGMA_CANDIDATES), rtol=0.25)
+    assert found.candidates is SIGMA_CANDIDATES
+
+
+def test_the_blind_spot_loss_is_that_of_scikit_image(stack):
+    """scikit-image blinds every fourth pixel in the same way, but fills it with the mean of four neighbours, not of eight."""
+    image = np.asarray(stack.noisy[0])
+    candidates = [0.6, 1.0, 2.0]
+
+    def denoise(image, *, sigma):
+        return np.asarray(jd.gaussian_filter(image, (sigma, sigma)))
+
+    parameters = {"sigma": candidates}
+    _, (_, losses) = calibrate_denoiser(image, denoise, parameters, stride=4, approximate_loss=False, extra_output=True)
+    found = calibrate(lambda x, sigma: jd.gaussian_filter(x, (sigma, sigma)), image, candidates)
+    np.testing.assert_allclose(found.blind_spot_loss, losses, rtol=0.04)
+
+
+def test_a_blind_spot_sees_nothing_of_its_pixel():
+    """The identity becomes the mean of the neighbours."""
+    image = jax.random.normal(jax.random.key(0), (24, 32))
+    found = calibrate(lambda x, factor: factor * x, image, [1.0])
+    kernel = np.array([[1, 2, 1], [2, 0, 2], [1, 2, 1]]) / 12
+    padded = np.pad(np.asarray(image), 1, mode="symmetric")
+    neighbours = sum(kernel[i, j] * padded[i : i + 24, j : j + 32] for i in range(3) for j in range(3))
+    np.testing.assert_allclose(found.blind_spot_loss[0], np.mean((neighbours - image) ** 2), rtol=1e-5)
+    np.testing.assert_allclose(found.risk[0], found.noise_variance, rtol=1e-4)  # all of the noise stays
+
+
+def test_arrays_are_mapped_and_lists_looped_to_the_same_end(stack):
+    mapped = calibrate(blur, stack.noisy, SIGMA_CANDIDATES[:4])
+    looped = calibrate(blur, stack.noisy, SIGMA_CANDIDATES[:4].tolist())
+    np.testing.assert_allclose(mapped.risk, looped.risk, rtol=1e-4)
+    np.testing.assert_allclose(mapped.blind_spot_loss, looped.blind_spot_loss, rtol=1e-4)
+    assert looped.best == pytest.approx(float(mapped.best))
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.sampled_from([0.5, 2.0, 30.0]), st.sampled_from([0.0, 1000.0]), st.integers(0, 2**31))
+def test_the_level_of_white_noise(std, offset, seed):
+    image = offset + std * jax.random.normal(jax.random.key(seed), (8, 256, 256))
+    variance, correlation = noise_level(image)
+    assert float(variance) == pytest.approx(std**2, rel=0.05)
+    assert abs(correlation) < 0.03
+
+
+def test_the_level_of_noise_hardly_depends_on_the_scene(stack):
+    variance, correlation = noise_level(stack.noisy)
+    assert float(variance) == pytest.approx(float(jnp.mean((stack.noisy - stack.clean) ** 2)), rel=0.15)
+    assert correlation < CORRELATED
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_correlated_noise_is_noticed(axis):
+    white = jax.random.normal(jax.random.key(3), (1, 160, 160))
+    noise = white + 0.6 * jnp.roll(white, 1, axis)
+    _, correlation = noise_level(noise)
+    assert float(correlation) == pytest.approx(0.6 / (1 + 0.6**2), abs=0.05)
+    assert calibrate(blur, noise, SIGMA_CANDIDATES[:2]).correlation > CORRELATED
+
+
+def test_frames_of_integers(stack):
+    frames = jnp.round(stack.noisy).astype(jnp.uint16)
+    found = calibrate(blur, frames, SIGMA_CANDIDATES)
+    assert found.best == calibrate(blur, stack.noisy, SIGMA_CANDIDATES).best
+
+
+def test_wrong_input():
+    with pytest.raises(ValueError, match="at least 5 x 5"):
+        calibrate(blur, np.zeros((4, 20)), SIGMA_CANDIDATES)
+    with pytest.raises(ValueError, match="at least 5 x 5"):
+        noise_level(np.zeros(20))
+    with pytest.raises(ValueError, match="no candidates"):
+        calibrate(blur, np.zeros((20, 20)), [])
+
+
+def test_a_constant_image_stays_finite():
+    found = calibrate(blur, np.full((20, 20), 7.0), SIGMA_CANDIDATES[:3])
+    assert all(np.isfinite(values).all() for values in (found.risk, found.blind_spot_loss, found.noise_variance, found.correlation))
+
+
+def test_the_solution_is_exact_for_noise_that_is_correlated_between_neighbours():
+    """Autocovariances computed from the definition give back the noise's."""
+    mask = np.outer([1, -2, 1], [1, -2, 1])
+    truth = {(0, 0): 5.0, (1, 0): 0.7, (-1, 0): 0.7, (0, 1): -0.4, (0, -1): -0.4}
+    measured = [
+        sum(
+            mask[a, b] * mask[c, d] * truth.get((c - a + down, d - b + right), 0)
+            for a in range(3)
+            for b in range(3)
+            for c in range(3)
+            for d in range(3)
+        )
+        for down, right in _LAGS
+    ]
+    np.testing.assert_allclose(_SOLUTION @ measured, [5.0, 0.7, -0.4], atol=1e-9)

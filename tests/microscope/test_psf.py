@@ -1,0 +1,301 @@
+"""PSFs and their convolution, against scipy.ndimage in float64 and by the laws of a convolution."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from jaxdenoise.microscope.psf import convolve, gaussian_psf, normalized_psf, trimmed
+
+RNG = np.random.default_rng(0)
+SIGMAS = [0, 0.1, 0.5, 1, 1.5, 2.6, (0.5, 2.0), (0, 1.3)]
+few = settings(deadline=None, max_examples=20)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def sampled(sigma, size):
+    """exp(-x^2 / 2 sigma^2) on the pixels of a size x size window, sum 1, in float64."""
+    x = np.arange(size) - size // 2
+    line = np.exp(-(x**2) / (2 * sigma**2))
+    return np.outer(line, line) / line.sum() ** 2
+
+
+def reference(image, psf):
+    return ndimage.convolve(np.asarray(image, np.float64), np.asarray(psf, np.float64), mode="mirror")
+
+
+def asymmetric(*shape):
+    psf = RNG.uniform(0.1, 1, shape)
+    return (psf / psf.sum()).astype(np.float32)
+
+
+# Each pair of shapes is compiled once: images of odd and even sides, PSFs as large as the image, single rows and columns.
+SHAPES = [((9, 8), (3, 5)), ((7, 7), (7, 7)), ((5, 12), (5, 1)), ((1, 6), (1, 5)), ((11, 1), (3, 1)), ((1, 1), (1, 1)), ((4, 3), (3, 3))]
+blur = jax.jit(convolve)
+
+
+# gaussian_psf
+
+
+@pytest.mark.parametrize("sigma", SIGMAS, ids=str)
+def test_a_gaussian_psf_is_what_scipy_makes_of_one_pixel(sigma):
+    pulse = np.zeros((41, 41))
+    pulse[20, 20] = 1
+    psf = gaussian_psf(sigma)
+    h, w = psf.shape
+    assert h % 2 == w % 2 == 1
+    padded = np.pad(psf, [((41 - h) // 2,) * 2, ((41 - w) // 2,) * 2])
+    np.testing.assert_allclose(padded, ndimage.gaussian_filter(pulse, sigma, truncate=4.0), atol=1e-7)
+
+
+@pytest.mark.parametrize("sigma", SIGMAS, ids=str)
+def test_a_gaussian_psf_is_a_symmetric_float32_of_sum_1(sigma):
+    psf = gaussian_psf(sigma)
+    assert psf.dtype == jnp.float32
+    assert psf.sum() == pytest.approx(1, abs=1e-6)
+    assert (psf >= 0).all()
+    np.testing.assert_array_equal(psf, psf[::-1])
+    np.testing.assert_array_equal(psf, psf[:, ::-1])
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 1.5])
+def test_the_published_81_pixels_add_only_the_last_traces(sigma):
+    large, small = gaussian_psf(sigma, size=81), gaussian_psf(sigma)
+    assert large.shape == (81, 81)
+    np.testing.assert_allclose(large, sampled(sigma, 81), atol=1e-7)
+    np.testing.assert_allclose(large, np.pad(small, (81 - len(small)) // 2), atol=1e-4)
+
+
+def test_size_may_be_a_pair_and_may_cut():
+    psf = gaussian_psf((1.0, 2.0), size=(3, 7))
+    assert psf.shape == (3, 7)
+    np.testing.assert_allclose(
+        psf, np.outer(sampled(1, 3)[1] / sampled(1, 3)[1].sum(), sampled(2, 7)[3] / sampled(2, 7)[3].sum()), atol=1e-7
+    )
+
+
+def test_sigma_0_is_a_pulse():
+    np.testing.assert_array_equal(gaussian_psf(0), [[1]])
+    np.testing.assert_array_equal(gaussian_psf(0.0, size=5), np.pad([[1.0]], 2))
+    np.testing.assert_array_equal(jax.jit(lambda s: gaussian_psf(s, size=5))(0.0), np.pad([[1.0]], 2))
+    assert np.isfinite(jax.grad(lambda s: gaussian_psf(s, size=5)[2, 3])(0.0))
+
+
+@pytest.mark.parametrize("sigma", [np.float64(1.5), np.array(1.5), jnp.float32(1.5), np.array([1.5, 1.5]), [1.5, 1.5]], ids=repr)
+def test_sigma_may_come_as_any_number(sigma):
+    np.testing.assert_array_equal(gaussian_psf(sigma), gaussian_psf(1.5))
+
+
+def test_a_traced_sigma_with_a_static_size():
+    sigmas = jnp.array([0.4, 1.0, 2.0])
+    stack = jax.jit(jax.vmap(lambda s: gaussian_psf(s, size=9)))(sigmas)
+    for psf, sigma in zip(stack, sigmas, strict=True):
+        np.testing.assert_allclose(psf, sampled(float(sigma), 9), atol=1e-7)
+
+
+def test_a_traced_pair_of_sigmas():
+    expected = gaussian_psf((1.0, 2.0), size=9)
+    np.testing.assert_allclose(jax.jit(lambda s: gaussian_psf(s, size=9))(jnp.array([1.0, 2.0])), expected, atol=1e-7)
+    np.testing.assert_allclose(jax.jit(lambda s: gaussian_psf((s, 2.0), size=9))(1.0), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 2.5])
+def test_the_gradient_by_sigma_is_the_finite_difference(sigma):
+    weights = RNG.normal(size=(9, 9))
+    gradient = jax.grad(lambda s: jnp.sum(gaussian_psf(s, size=9) * weights))(sigma)
+    difference = np.sum((sampled(sigma + 1e-5, 9) - sampled(sigma - 1e-5, 9)) * weights) / 2e-5
+    assert gradient == pytest.approx(difference, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "size", "message"),
+    [
+        (1.0, 4, "odd"),
+        (1.0, 0, "odd"),
+        (1.0, -3, "odd"),
+        (1.0, 2.5, "odd"),
+        (1.0, (3, 4), "odd"),
+        (1.0, (3, 3, 3), None),
+        (-1.0, None, ">= 0"),
+        (-1.0, 5, ">= 0"),
+        (float("nan"), None, ">= 0"),
+        (float("nan"), 5, ">= 0"),
+        (float("inf"), None, ">= 0"),
+        ((1.0, -1.0), None, ">= 0"),
+        ((1.0, 1.0, 1.0), None, "pair"),
+        ([1.0], None, "pair"),
+    ],
+    ids=str,
+)
+def test_a_psf_that_cannot_be(sigma, size, message):
+    with pytest.raises(ValueError, match=message):
+        gaussian_psf(sigma, size=size)
+
+
+def test_a_traced_sigma_without_a_size_says_what_is_missing():
+    with pytest.raises(ValueError, match="size=9"):
+        jax.jit(gaussian_psf)(1.0)
+
+
+# normalized_psf
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32", "float64", ">u2", "bool"])
+def test_a_measured_psf_is_scaled_to_sum_1(dtype):
+    measured = np.array([[0, 3, 0], [1, 9, 2], [0, 4, 1], [0, 0, 0], [0, 1, 0]]).astype(dtype)
+    psf = normalized_psf(measured)
+    assert psf.dtype == np.float32
+    np.testing.assert_allclose(psf, measured / measured.astype(float).sum(), rtol=1e-6)
+    np.testing.assert_allclose(normalized_psf(psf), psf, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("psf", "message"),
+    [
+        (np.ones((4, 3)), "odd"),
+        (np.ones((3, 4)), "odd"),
+        (np.ones((0, 0)), "odd"),
+        (np.ones((3, 3, 3)), "2-D"),
+        (np.ones(3), "2-D"),
+        (np.full((3, 3), np.nan), "NaN"),
+        (np.where(np.eye(3), np.inf, 1), "NaN or infinite"),
+        (np.zeros((3, 3)), "sum"),
+        (-np.ones((3, 3)), "sum"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(value.shape),
+)
+def test_a_measured_psf_that_cannot_be(psf, message):
+    with pytest.raises(ValueError, match=message):
+        normalized_psf(psf)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.5, 1.0, 2.0, 12.0])
+def test_a_margin_that_float32_does_not_feel_is_cut_off(sigma):
+    psf = np.asarray(gaussian_psf(sigma, size=81))
+    kept = trimmed(psf)
+    image = np.random.default_rng(0).gamma(1, 100, (100, 100)).astype(np.float32)
+    np.testing.assert_allclose(convolve(image, kept), convolve(image, psf), rtol=0, atol=1e-6 * image.max())
+    assert kept.shape < psf.shape or sigma == 12
+    np.testing.assert_array_equal(trimmed(kept), kept)
+
+
+def test_a_measured_psf_keeps_what_lies_off_its_centre():
+    psf = np.zeros((9, 11), np.float32)
+    psf[4, 5], psf[4, 8], psf[3, 5] = 1, 1e-3, -1e-7
+    np.testing.assert_array_equal(trimmed(psf), psf[3:6, 2:9])
+
+
+# convolve
+
+
+@few
+@given(shapes=st.sampled_from(SHAPES), seed=seeds)
+def test_convolve_is_scipys_with_a_mirrored_border(shapes, seed):
+    rng = np.random.default_rng(seed)
+    image, psf = (rng.normal(size=shape).astype(np.float32) / rows for shape, rows in zip(shapes, (1, shapes[1][0]), strict=True))
+    result = blur(image, psf)
+    assert result.shape == image.shape
+    np.testing.assert_allclose(result, reference(image, psf), atol=1e-5)
+
+
+def test_the_psf_is_turned_over_as_in_a_true_convolution():
+    pulse = np.zeros((7, 7), np.float32)
+    pulse[3, 3] = 1
+    psf = asymmetric(3, 5)
+    np.testing.assert_allclose(convolve(pulse, psf)[2:5, 1:6], psf, atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0, 0.7, 2.0])
+def test_a_gaussian_psf_is_scipys_gaussian_filter(sigma):
+    image = RNG.uniform(0, 100, (24, 31))
+    expected = ndimage.gaussian_filter(image, sigma, mode="mirror", truncate=4.0)
+    np.testing.assert_allclose(convolve(image, gaussian_psf(sigma)), expected, rtol=1e-5)
+
+
+@few
+@given(seed=seeds, a=st.floats(-3, 3), b=st.floats(-3, 3))
+def test_convolve_is_linear(seed, a, b):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(2, 9, 8)).astype(np.float32)
+    p, q = rng.uniform(0, 0.2, (2, 3, 5)).astype(np.float32)
+    np.testing.assert_allclose(blur(np.float32(a) * x + np.float32(b) * y, p), a * blur(x, p) + b * blur(y, p), atol=1e-5)
+    np.testing.assert_allclose(blur(x, np.float32(a) * p + np.float32(b) * q), a * blur(x, p) + b * blur(x, q), atol=1e-5)
+
+
+@few
+@given(value=st.floats(-1e4, 1e4, width=32))
+def test_a_constant_stays_to_the_border(value):
+    np.testing.assert_allclose(blur(np.full((9, 8), value, np.float32), asymmetric(3, 5)), value, rtol=1e-5, atol=1e-30)
+
+
+@few
+@given(dy=st.integers(-3, 3), dx=st.integers(-3, 3))
+def test_a_shifted_image_gives_a_shifted_result(dy, dx):
+    image, psf = RNG.normal(size=(20, 21)).astype(np.float32), asymmetric(5, 3)
+    shifted, inner = np.roll(image, (dy, dx), (0, 1)), np.s_[6:-6, 6:-6]
+    np.testing.assert_allclose(blur(shifted, psf)[inner], np.roll(blur(image, psf), (dy, dx), (0, 1))[inner], atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "sides"), [((6, 7), (5, 3)), ((5, 5), (5, 5))])
+def test_vjp_is_the_adjoint(shape, sides):
+    psf, n = asymmetric(*sides), shape[0] * shape[1]
+    matrix = np.stack([reference(pulse.reshape(shape), psf).ravel() for pulse in np.eye(n)], axis=1)
+    x, y = RNG.normal(size=(2, *shape)).astype(np.float32)
+    result, vjp = jax.vjp(lambda image: convolve(image, psf), x)
+    (back,) = vjp(jnp.asarray(y))
+    np.testing.assert_allclose(back.ravel(), matrix.T @ y.ravel(), atol=1e-5)
+    assert np.vdot(result, y) == pytest.approx(np.vdot(x, back), abs=1e-4)
+
+
+def test_gradients_are_finite_differences():
+    image, psf = RNG.normal(size=(7, 6)), asymmetric(3, 5).astype(np.float64)
+    along_image, along_psf = RNG.normal(size=image.shape), RNG.normal(size=psf.shape)
+
+    def energy(step):
+        return np.sum(reference(image + step * along_image, psf + step * along_psf) ** 3)
+
+    by_image, by_psf = jax.grad(lambda x, h: jnp.sum(convolve(x, h) ** 3), argnums=(0, 1))(jnp.asarray(image), jnp.asarray(psf))
+    slope = np.vdot(by_image, along_image) + np.vdot(by_psf, along_psf)
+    assert slope == pytest.approx((energy(1e-5) - energy(-1e-5)) / 2e-5, rel=1e-3)
+
+
+def test_jit_and_vmap_over_images_and_over_psfs():
+    images, psfs = RNG.normal(size=(3, 9, 8)).astype(np.float32), np.stack([asymmetric(3, 5) for _ in range(3)])
+    for result, image in zip(jax.jit(jax.vmap(convolve, (0, None)))(images, psfs[0]), images, strict=True):
+        np.testing.assert_allclose(result, reference(image, psfs[0]), atol=1e-5)
+    for result, psf in zip(jax.jit(jax.vmap(convolve, (None, 0)))(images[0], psfs), psfs, strict=True):
+        np.testing.assert_allclose(result, reference(images[0], psf), atol=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [0, 0.5])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_the_images_dtype_is_kept(dtype, sigma):
+    assert convolve(jnp.ones((8, 7), dtype), gaussian_psf(sigma)).dtype == dtype
+
+
+def test_a_dark_image_stays_dark_within_rounding():
+    image = np.zeros((32, 32), np.float32)
+    image[16, 16] = 1000
+    assert convolve(image, gaussian_psf(1.0)).min() > -1e-3
+
+
+@pytest.mark.parametrize(
+    ("image", "psf", "message"),
+    [
+        ((8, 8), (4, 3), "odd"),
+        ((8, 8), (3, 4), "odd"),
+        ((8, 8), (9, 3), "larger than the image"),
+        ((8, 8), (3, 9), "larger than the image"),
+        ((2, 8, 8), (3, 3), "vmap"),
+        ((8,), (3, 3), "vmap"),
+        ((8, 8), (3,), "vmap"),
+        ((8, 8), (1, 3, 3), "vmap"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_convolved(image, psf, message):
+    with pytest.raises(ValueError, match=message):
+        convolve(jnp.ones(image), jnp.ones(psf))

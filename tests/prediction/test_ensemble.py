@@ -1,0 +1,104 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+import jaxdenoise as jd
+from jaxdenoise.cli.parser import parser
+from jaxdenoise.prediction import ensemble
+from jaxdenoise.runs.layout import _COLUMNS
+from jaxdenoise.runs.models import grouped, load_all, remove_others, those_in
+from jaxdenoise.workflows.requests import config_of, psf_named
+from jaxdenoise.workflows.train import outputs, wanted
+
+
+@pytest.fixture(scope="module")
+def models(make_denoiser):
+    return [make_denoiser(seed=seed) for seed in range(3)]
+
+
+def test_the_mean_and_the_spread_of_the_members(models, scene):
+    alone = np.stack([jd.denoise(model, scene.noisy).denoised for model in models])
+    together = ensemble.denoise(models, scene.noisy)
+    np.testing.assert_allclose(together.denoised, alone.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(together.disagreement, alone.std(axis=0, ddof=1), rtol=1e-3, atol=1e-3)
+    assert together.deconvolved.shape == scene.noisy.shape
+
+
+def test_one_member_is_itself(models, scene):
+    image = np.asarray(scene.noisy[0])
+    alone, together = jd.denoise(models[0], image), ensemble.denoise(models[:1], image)
+    np.testing.assert_array_equal(together.denoised, alone.denoised)
+    np.testing.assert_array_equal(together.deconvolved, alone.deconvolved)
+    assert together.disagreement.shape == image.shape
+    assert not together.disagreement.any()
+
+
+def test_tiles_change_nothing(models, scene):
+    whole, tiled = (ensemble.denoise(models, scene.noisy, tile_size=size) for size in (None, 96))
+    for a, b in zip(whole, tiled, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_each_tile_is_told_of_once(models, scene):
+    told = []
+    ensemble.denoise(models, scene.noisy, on_tile=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_members_that_do_not_fit_are_refused(models, make_denoiser, scene):
+    with pytest.raises(ValueError, match="at least one model"):
+        ensemble.denoise([], scene.noisy)
+    with pytest.raises(ValueError, match="one network"):
+        ensemble.denoise([models[0], make_denoiser(filters=8)], scene.noisy)
+
+
+def test_the_difference_is_in_units_of_the_noise():
+    rng = np.random.default_rng(0)
+    noisy = rng.normal(100, 4, (2, 64, 64)).astype(np.float32)
+    flat = np.full(noisy.shape, 100, np.float32)
+    np.testing.assert_allclose(ensemble.difference(flat + 2, flat, noisy), 0.5, rtol=0.05)
+    assert np.isnan(ensemble.difference(flat, flat, flat))
+
+
+def flags(*words):
+    return parser().parse_args(["train", "noisy.tif", "-o", "run", "--seed", "4", *words])
+
+
+def test_the_models_that_flags_ask_for():
+    one = wanted(flags())
+    assert list(one) == [""]
+    assert one[""].seed == 4
+    several = wanted(flags("--members", "3", "--init", "pretrained"))
+    assert list(several) == ["", "member-2", "member-3", "random-start"]
+    assert [(own.seed, own.init) for own in several.values()] == [(4, "pretrained"), (5, "pretrained"), (6, "pretrained"), (4, "random")]
+    best = wanted(flags("--preset", "best"))
+    assert [(own.preset, config_of(own).init) for own in best.values()] == [("best", "pretrained"), ("fast", "random")]
+    assert outputs(one) == ("denoised", "deconvolved")
+    assert outputs(several) == ("denoised", "deconvolved", "disagreement", "random_start")
+
+
+def test_the_psf_where_nothing_says_it():
+    assert psf_named(flags()) == "1.0"
+    assert psf_named(flags("--preset", "best")) == "auto"
+    assert psf_named(flags("--preset", "best", "--psf", "0.8")) == "0.8"
+    assert psf_named(flags("--preset", "best", "--na", "1.4", "--emission", "0.5")) is None
+
+
+def test_what_belongs_together_is_grouped(models):
+    found = grouped({"": models[0], "member-2": models[1], "random-start": models[2]})
+    assert found.members == (models[0], models[1])
+    assert found.random_start is models[2]
+    assert grouped({"": models[0]}) == ((models[0],), None)
+
+
+def test_members_of_an_earlier_training_go(models, tmp_path):
+    kept = dataclasses.replace(models[0], history={name: np.ones(1) for name in _COLUMNS})
+    for name in ("", "member-2", "member-3", "random-start"):
+        jd.save(tmp_path / name, kept)
+    (tmp_path / "member-of-the-lab").mkdir()
+    assert those_in(tmp_path) == ["", "member-2", "member-3", "random-start"]
+    remove_others(tmp_path, ["", "member-2"])
+    assert those_in(tmp_path) == ["", "member-2"]
+    assert (tmp_path / "member-of-the-lab").is_dir()
+    assert len(load_all(tmp_path).members) == 2

@@ -1,0 +1,229 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from jaxdenoise.microscope.psf import gaussian_psf
+from jaxdenoise.network import convolution, unet
+from jaxdenoise.network.denoiser import network_output
+from jaxdenoise.prediction import tiles as tiles_
+from jaxdenoise.prediction import tiles as tiles_module
+from jaxdenoise.prediction import tiling
+from jaxdenoise.prediction.tiles import _deconvolve, _denoise_in_turn, _denoise_tiles, denoise, denoise_image
+
+ASYMMETRIC = np.array([[0, 1, 2], [0, 5, 1], [0, 0, 1]], np.float32) / 10
+
+
+def noisy(shape, seed=0):
+    return np.random.default_rng(seed).normal(150, 30, shape).astype(np.float32)
+
+
+def with_changes(denoiser, **changes):
+    return dataclasses.replace(denoiser, config=dataclasses.replace(denoiser.config, **changes))
+
+
+def assert_equal_to_rounding(a, b, precision="float32"):
+    # Two compilations add up in different orders; rarely a factor is then rounded to the next bfloat16.
+    np.testing.assert_allclose(a, b, rtol=0, atol={"float32": 2e-6, "bfloat16": 1e-3}[precision] * np.abs(b).max())
+
+
+def reference(denoiser, image):
+    """The definition, without tiles: reflect widely, run the network once, cut, blur with reflected borders."""
+    margin, config = tiling.halo(denoiser.config.network, denoiser.psf), denoiser.config
+    extra = [-n % config.network.multiple for n in image.shape]
+    wide = np.pad(image, [(margin, margin + e) for e in extra], mode="reflect") - denoiser.scale.background
+    network = jax.jit(network_output, static_argnames="config")
+    z = network(denoiser.params, jnp.asarray(wide)[None], denoiser.scale, config=config)[0]
+    z = np.asarray(z)[margin : margin + image.shape[0], margin : margin + image.shape[1]]
+    s = scipy.ndimage.convolve(z.astype(np.float64), denoiser.psf, mode="mirror")
+    return s + denoiser.scale.background, z + denoiser.scale.background
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (61, 83), (7, 9)])
+@pytest.mark.parametrize("psf", [np.ones((1, 1)), gaussian_psf(0.7), ASYMMETRIC], ids=["none", "gaussian", "asymmetric"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_equals_the_definition(make_denoiser, shape, psf, precision):
+    denoiser, image = make_denoiser(psf=psf, precision=precision), noisy(shape)
+    for result in (denoise(denoiser, image), denoise_image(denoiser, image)):
+        for got, expected in zip(result, reference(denoiser, image), strict=True):
+            assert got.shape == shape
+            assert got.dtype == np.float32
+            assert_equal_to_rounding(got, expected, precision)
+
+
+@pytest.mark.parametrize(("depth", "stride"), [(1, 1), (3, 1), (4, 1), (2, 3)])
+@pytest.mark.parametrize(("symmetries", "precision"), [(1, "float32"), (8, "float32"), (8, "bfloat16")])
+def test_tiles_leave_no_seams(make_denoiser, depth, stride, symmetries, precision):
+    denoiser = make_denoiser(depth=depth, stride=stride, psf=gaussian_psf(1.5), precision=precision)
+    denoiser = with_changes(denoiser, symmetries=symmetries)
+    image = noisy((57, 93))
+    whole = denoise_image(denoiser, image)
+    for core in (8, 40):
+        tiled = denoise(denoiser, image, tile_size=2 * tiling.halo(denoiser.config.network, denoiser.psf) + core)
+        for got, expected in zip(tiled, whole, strict=True):
+            assert_equal_to_rounding(got, expected, precision)
+
+
+def test_a_wide_psf_of_little_weight_needs_no_wide_overlap(make_denoiser):
+    wide, image = make_denoiser(psf=gaussian_psf(1.0, size=81)), noisy((90, 100))
+    narrow = dataclasses.replace(wide, psf=gaussian_psf(1.0, size=13))
+    with pytest.raises(ValueError, match="PSF of 81x81 pixels is larger"):
+        denoise(wide, image[:80])
+    tile_size = 2 * tiling.halo(wide.config.network, narrow.psf) + 16
+    for got, expected in zip(denoise(wide, image, tile_size=tile_size), reference(wide, image), strict=True):
+        assert_equal_to_rounding(got, expected)
+
+
+def test_tiles_with_too_little_overlap_would_show(make_denoiser, monkeypatch):
+    # The test above can fail: half the overlap is not enough.
+    denoiser, image = make_denoiser(psf=gaussian_psf(1.5)), noisy((57, 93))
+    whole = denoise_image(denoiser, image)
+    monkeypatch.setattr(tiling, "halo", lambda network, psf: 12)
+    tiled = denoise(denoiser, image, tile_size=64)
+    assert np.abs(tiled.deconvolved - whole.deconvolved).max() > 1e-3
+
+
+def test_pieces_are_the_whole(make_denoiser):
+    denoiser, stack = make_denoiser(), noisy((2, 130, 90))
+    whole = denoise(denoiser, stack, tile_size=120)
+    seen = np.zeros(stack.shape, int)
+    for place, tile in tiles_.tiles(denoiser, stack, tile_size=120):
+        seen[place] += 1
+        for got, expected in zip(tile, whole, strict=True):
+            np.testing.assert_array_equal(got, expected[place])
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("memory", [8, 40, 63])
+def test_a_device_without_memory_gets_smaller_tiles(make_denoiser, monkeypatch, memory):
+    denoiser, stack = make_denoiser(), noisy((2, 130, 90))
+    whole = denoise(denoiser, stack)
+    limit, denoise_tiles = memory + 2 * tiling.halo(denoiser.config.network, denoiser.psf), _denoise_tiles
+
+    def with_little_memory(denoiser, tiles, *args):
+        if tiles.shape[-1] > limit:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
+        return denoise_tiles(denoiser, tiles, *args)
+
+    monkeypatch.setattr(tiles_module, "_denoise_tiles", with_little_memory)
+    with pytest.warns(UserWarning, match="no memory for tiles"):
+        result = denoise(denoiser, stack)
+    for got, expected in zip(result, whole, strict=True):
+        assert_equal_to_rounding(got, expected)
+    limit = 0
+    with pytest.raises(jax.errors.JaxRuntimeError), pytest.warns(UserWarning, match="no memory"):
+        denoise(denoiser, stack)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_one_program_for_all_tiles(make_denoiser, precision):
+    denoiser = make_denoiser(filters=3, precision=precision)
+    program = _denoise_in_turn if convolution.fast_in_loops(precision) else _deconvolve
+    before = program._cache_size()
+    denoise(denoiser, noisy((150, 90)), tile_size=80)
+    denoise(denoiser, noisy((2, 77, 111)), tile_size=80)
+    assert program._cache_size() == before + 1
+
+
+@pytest.mark.parametrize("symmetries", [1, 2, 8])
+def test_tiles_in_one_call_are_tiles_one_by_one(make_denoiser, monkeypatch, symmetries):
+    denoiser = with_changes(make_denoiser(filters=8, precision="bfloat16"), symmetries=symmetries)
+    stack, counts = noisy((2, 150, 90)), []
+    together = denoise(denoiser, stack, tile_size=80, on_tile=lambda *count: counts.append(count))
+    assert counts == [(n + 1, counts[-1][1]) for n in range(counts[-1][1])]
+    monkeypatch.setattr(tiles_module, "_RUNS", 1)
+    for a, b in zip(together, denoise(denoiser, stack, tile_size=80), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_denoised_is_the_deconvolved_image_blurred(make_denoiser):
+    denoiser = make_denoiser(psf=ASYMMETRIC)
+    result = denoise(denoiser, noisy((40, 50)))
+    above = result.deconvolved - float(denoiser.scale.background)
+    expected = scipy.ndimage.convolve(above.astype(np.float64), ASYMMETRIC, mode="mirror") + float(denoiser.scale.background)
+    assert_equal_to_rounding(result.denoised, expected)
+
+
+@pytest.mark.parametrize("turn", [lambda x: x[::-1], lambda x: x[:, ::-1], np.transpose, np.rot90])
+def test_eight_symmetries_make_the_result_equivariant(make_denoiser, turn):
+    denoiser, image = with_changes(make_denoiser(), symmetries=8), noisy((48, 48))
+    turned = denoise(denoiser, turn(image))
+    for got, expected in zip(turned, denoise(denoiser, image), strict=True):
+        assert_equal_to_rounding(got, turn(expected))
+
+
+def test_a_stack_is_its_frames(make_denoiser):
+    denoiser, stack = make_denoiser(), noisy((3, 30, 40))
+    together = denoise(denoiser, stack)
+    assert together.denoised.shape == stack.shape
+    for i, frame in enumerate(stack):
+        np.testing.assert_array_equal(together.denoised[i], denoise(denoiser, frame).denoised)
+
+
+def test_integer_images_are_accepted(make_denoiser):
+    image = noisy((32, 32)).astype(np.uint16)
+    got, expected = denoise(make_denoiser(), image), denoise(make_denoiser(), image.astype(np.float32))
+    np.testing.assert_array_equal(got.denoised, expected.denoised)
+
+
+def test_the_default_tile_is_bounded(make_denoiser):
+    network, psf = make_denoiser().config.network, make_denoiser().psf
+    assert tiling.core_size((100, 4000), None, network, psf) == 512
+    assert tiling.core_size((30, 21), None, network, psf) == 32
+
+
+def test_progress_counts_every_tile(make_denoiser):
+    calls = []
+    denoise(make_denoiser(), noisy((2, 70, 70)), tile_size=100, on_tile=lambda *counts: calls.append(counts))
+    assert calls[-1][0] == calls[-1][1] == len(calls)
+
+
+@pytest.mark.parametrize(
+    ("stack", "options", "message"),
+    [
+        (noisy((32, 32)), {"tile_size": 20}, "tile size 20"),
+        (np.full((8, 8), np.nan), {}, "64 pixels are NaN"),
+        (noisy((2, 2, 2, 8, 8)), {}, "expected a stack"),
+        (noisy((0, 8, 8)), {}, "at least one pixel"),
+        (noisy((4, 40)), {}, "larger than the image"),
+        (noisy((32, 32)).astype(complex), {}, "complex"),
+    ],
+)
+def test_bad_input(make_denoiser, stack, options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        denoise(make_denoiser(), stack, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_jit_vmap_and_grad(make_denoiser):
+    denoiser, stack = make_denoiser(filters=2, depth=2), jnp.asarray(noisy((2, 20, 24)))
+    expected = denoise(denoiser, np.asarray(stack)).denoised
+    assert_equal_to_rounding(jax.jit(denoise_image)(denoiser, stack[0]).denoised, expected[0])
+    assert_equal_to_rounding(jax.vmap(denoise_image, (None, 0))(denoiser, stack).denoised, expected)
+
+    def brightness(image):
+        return denoise_image(denoiser, image).denoised.mean()
+
+    gradient = jax.grad(brightness)(stack[0])
+    direction = noisy((20, 24), seed=1) / 100
+    numeric = (brightness(stack[0] + direction) - brightness(stack[0] - direction)) / 2
+    np.testing.assert_allclose(jnp.vdot(gradient, direction), numeric, rtol=2e-2, atol=1e-4)
+
+
+def test_weights_are_chosen_by_the_configuration(make_denoiser):
+    other = unet.init(jax.random.key(9), make_denoiser().config.network)
+    denoiser = dataclasses.replace(make_denoiser(), last=other)
+    last = dataclasses.replace(denoiser, config=dataclasses.replace(denoiser.config, weights="last"))
+    image = noisy((32, 32))
+    assert np.abs(denoise(denoiser, image).denoised - denoise(last, image).denoised).max() > 1e-3
+
+
+def test_tiles_of_the_default_size_fit_any_stride(make_denoiser, monkeypatch):
+    denoiser, image = make_denoiser(depth=2, stride=3), noisy((70, 80))
+    whole = denoise(denoiser, image)
+    monkeypatch.setattr(tiling, "_TILE", 32)
+    for got, expected in zip(denoise(denoiser, image), whole, strict=True):
+        assert_equal_to_rounding(got, expected)

@@ -1,0 +1,249 @@
+import dataclasses
+import struct
+from html.parser import HTMLParser
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdenoise.microscope import synthetic
+from jaxdenoise.report import pictures
+from jaxdenoise.report.html import write_html
+
+VOID = {"img", "meta", "source", "br"}
+SECTIONS = {"verdict", "limits", "images", "residual", "resolution", "truth", "psf", "sweep", "training", "settings"}
+HOSTILE = """<script>alert("1")</script> & 'name'.tif"""
+SWEEP = {
+    "chosen": 1.0,
+    "candidates": [
+        {"psf": psf, "seed": seed, "score": 0.2 + 0.01 * abs(psf - 1), "score_se": 0.002, "psnr": 30.0, "seconds": 9.5, "epochs": epochs}
+        for psf, epochs in ((0.0, 2), (1.0, 6), (2.0, 2))
+        for seed in (0, 1)
+    ],
+}
+
+
+class Page(HTMLParser):
+    """What the tests ask of a page; it checks on the way that elements nest."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], {}
+        self.html = path.read_text(encoding="utf-8")
+        self.feed(self.html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append((tag, dict(attributes).get("id")))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        section = next((name for tag, name in self.open if tag == "section"), None)
+        self.text[section] = self.text.get(section, "") + data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def model(make_denoiser):
+    epochs = np.arange(1, 7)
+    history = {"epoch": epochs, "learning_rate": 1e-3 / epochs, "train_loss": 0.3 / epochs, "data_loss": 0.3 / epochs}
+    history |= {"positivity_loss": 1e-3 / epochs, "validation_loss": 0.2 + 0.1 / epochs, "chosen": np.ones(6)}
+    return dataclasses.replace(make_denoiser(), history=history)
+
+
+@pytest.fixture(scope="module")
+def stack():
+    return synthetic.static_scene(jax.random.key(0), frames=2, shape=(512, 512), psf_sigma=1.0)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory, model, stack):
+    path = write_html(
+        tmp_path_factory.mktemp("run") / "new" / "report.html",
+        title=HOSTILE,
+        noisy=stack.noisy,
+        denoised=np.repeat(stack.clean[None], 2, 0),
+        deconvolved=np.repeat(stack.phantom[None], 2, 0),
+        denoiser=model,
+        settings={"inputs": [HOSTILE], "seed": 0, "tile_size": None, "versions": {"jax": "0.10", "nested": {"deep": 1.5}}},
+        sweep=SWEEP,
+        truth=stack.clean,
+        commands=["jaxdenoise denoise 'a b.tif' -o out --psf 1.0", "second > line"],
+        pixel_size_um=(0.1, 0.1),
+    )
+    return Page(path), path
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory, make_denoiser):
+    """The least that a run can be: one small frame, no PSF, no history, nothing else."""
+    noisy = 100 + 10 * np.random.default_rng(0).normal(size=(1, 24, 20))
+    path = write_html(
+        tmp_path_factory.mktemp("run") / "report.html",
+        title="bare",
+        noisy=noisy,
+        denoised=np.full_like(noisy, 100),
+        deconvolved=np.full_like(noisy, 100),
+        denoiser=make_denoiser(psf=np.ones((1, 1))),
+        settings={},
+    )
+    return Page(path), path
+
+
+@pytest.fixture(params=["full", "bare"])
+def either(request):
+    return request.getfixturevalue(request.param)[0]
+
+
+def test_every_picture_is_inside_and_described(either):
+    images = either.all("img")
+    assert len(images) >= 8
+    for image in images:
+        assert image["src"].startswith("data:image/png;base64,")
+        assert len(image["alt"]) > 20
+        assert image["alt"].endswith(".")
+    alternatives = [image["alt"] for image in images]
+    assert len(set(alternatives)) == len(alternatives)
+    assert len(either.all("figcaption")) == len(either.all("figure"))
+
+
+def test_nothing_is_loaded_or_run(either):
+    for tag, attributes in either.tags:
+        assert tag not in ("script", "link", "iframe", "object", "base")
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in ("src", "srcset"):
+                assert value.startswith("data:image/png;base64,")
+            elif name == "href":
+                assert value.startswith("#")
+    assert "url(" not in either.html
+    assert "@import" not in either.html
+    assert "http" not in either.html.replace("data:image/png;base64,", "").split("<body>")[0]
+
+
+def test_all_sections_are_there_and_linked(either):
+    assert {section["id"] for section in either.all("section")} == SECTIONS
+    assert {link["href"].lstrip("#") for link in either.all("a")} == SECTIONS
+    assert either.all("html") == [{"lang": "en"}]
+    assert len(either.all("h1")) == 1
+
+
+def test_sections_that_do_not_apply_say_why(bare):
+    page = bare[0]
+    for section, reason in {
+        "images": "no deconvolved image, because no PSF",
+        "resolution": "there is a single frame",
+        "truth": "No clean image was given",
+        "psf": "No PSF was given",
+        "sweep": "One PSF was used",
+        "training": "no record of its training",
+    }.items():
+        assert reason in page.text[section]
+
+
+def test_what_the_full_report_shows(full):
+    page = full[0]
+    alternatives = " ".join(image["alt"] for image in page.all("img"))
+    for figure in ("Noisy image", "Denoised image", "Deconvolved image", "Truth image", "Residual of", "smoothed", "Histogram"):
+        assert figure in alternatives
+    for figure in (
+        "Autocorrelation",
+        "Spectrum",
+        "Spread and mean",
+        "ring correlation",
+        "PSF",
+        "Score",
+        "PSNR",
+        "Training",
+        "Learning rate",
+    ):
+        assert figure in alternatives
+    assert "Nothing speaks against it" in page.text["verdict"] or "Use with care" in page.text["verdict"]
+    assert "upper bound" in page.text["resolution"]
+    assert "µm" in page.text["resolution"]
+    assert "2.35" in page.text["psf"]
+    assert "nothing about the deconvolved image" in page.text["sweep"]
+    for value in ("tile_size", "nested", "1.5", "patch_size", "second > line"):
+        assert value in page.text["settings"]
+
+
+def test_special_characters_are_escaped(full):
+    page = full[0]
+    assert HOSTILE in page.text["settings"]
+    assert HOSTILE in page.text[None]
+    assert "<script" not in page.html
+
+
+def test_the_file_is_small_and_alone(full):
+    path = full[1]
+    assert path.stat().st_size < 5e6
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_zoom_shows_pixels_of_the_frame_that_is_marked(full):
+    zooms = [image for image in full[0].all("img") if image.get("class") == "zoom"]
+    assert len(zooms) == 4
+    assert {(image["width"], image["height"]) for image in zooms} == {("64", "64")}
+
+
+def test_a_large_image_is_cut_not_shrunk(tmp_path, make_denoiser):
+    noisy = np.random.default_rng(0).normal(size=(1, 530, 600)).astype(np.float32)
+    parts = {"noisy": noisy, "denoised": 0.1 * noisy, "deconvolved": 0.1 * noisy}
+    page = Page(write_html(tmp_path / "r.html", title="large", denoiser=make_denoiser(), settings={}, **parts))
+    assert "512 x 512 of its 530 x 600 pixels" in page.text["images"]
+    assert {image["width"] for image in page.all("img") if "width" in image} == {"512", "64"}
+
+
+def test_a_sweep_over_measured_psfs(tmp_path, make_denoiser):
+    noisy = np.random.default_rng(0).normal(size=(1, 24, 24)).astype(np.float32)
+    parts = dict.fromkeys(("noisy", "denoised", "deconvolved"), noisy)
+    rows = [{**SWEEP["candidates"][0], "psf": psf, "psnr": None} for psf in ("none", 0.5, "$<beads>^$.tif")]
+    sweep = {"chosen": "$<beads>^$.tif", "candidates": rows}
+    page = Page(write_html(tmp_path / "r.html", title="sweep", denoiser=make_denoiser(), settings={}, sweep=sweep, **parts))
+    assert "$<beads>^$.tif was chosen" in page.text["sweep"]
+    assert {"class": "chosen"} in page.all("tr")
+
+
+def test_an_older_report_is_replaced_only_by_a_whole_one(tmp_path, model, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    parts = dict.fromkeys(("noisy", "denoised", "deconvolved"), np.random.default_rng(0).normal(size=(1, 24, 24)))
+    with pytest.raises(ValueError, match=r"one shape, got \(1, 24, 24\), \(24, 24\)"):
+        write_html(path, title="", denoiser=model, settings={}, **parts | {"denoised": np.ones((24, 24))})
+    with pytest.raises(ValueError, match="finite"):
+        write_html(path, title="", denoiser=model, settings={}, **parts | {"denoised": np.full((1, 24, 24), np.nan)})
+    assert path.read_text() == "old"
+    assert write_html(str(path), title="", denoiser=model, settings={}, **parts) == path
+    assert path.read_text() != "old"
+
+
+def test_pictures_are_pngs_of_the_right_size():
+    for pixels in (np.zeros((5, 7), np.uint8), np.zeros((5, 7, 3), np.uint8)):
+        assert struct.unpack(">II", pictures.png(pixels)[16:24]) == (7, 5)
+
+
+def test_grey_levels():
+    image = np.array([[-5.0, 0.0, 50.0, 100.0, 900.0]])
+    np.testing.assert_array_equal(pictures.grey(image, 0, 100), [[0, 0, 128, 255, 255]])
+    red, green, blue = pictures.diverging(image - 50, 50).transpose(2, 0, 1)[:, 0].astype(int)
+    assert blue[0] > red[0]  # purple below
+    assert red[-1] > blue[-1]  # orange above
+    assert abs(red[2] - blue[2]) < 12  # white in the middle
+    assert min(green[2], red[2]) > 230
+    assert pictures.grey_range(np.full((4, 4), 3.0)) == (3, 4)
+
+
+def test_the_busiest_window():
+    image = np.zeros((64, 100))
+    image[40:50, 70:80] = np.arange(10)
+    y, x, side = pictures.busiest_window(image, 32)
+    assert y <= 40 < 50 <= y + side
+    assert x <= 70 < 80 <= x + side
+    assert pictures.busiest_window(image, 64)[2] == 64

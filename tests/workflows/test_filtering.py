@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import scipy.ndimage
+
+import jaxdenoise as jd
+from jaxdenoise.cli.parser import BORDERS, FILTERS
+from jaxdenoise.io.images import ImageFile
+from jaxdenoise.io.info import ImageInfo
+from jaxdenoise.workflows.filter import FUNCTIONS, FilterError, _sample, apply
+
+
+@pytest.fixture
+def hyperstack():
+    """2 time points of 3 planes, 20x24 pixels, uint8, in the order Z, T."""
+    data = np.random.default_rng(0).integers(0, 256, (3, 2, 20, 24)).astype(np.uint8)
+    info = ImageInfo("ZTYX", data.shape, data.dtype, "imagej")
+    return data, ImageFile(data.reshape(-1, 20, 24).astype(np.float32), info)
+
+
+def test_the_command_line_offers_what_there_is():
+    assert tuple(FUNCTIONS) == FILTERS
+    for mode in BORDERS:
+        jd.box_filter(np.zeros((4, 4), np.float32), mode=mode)
+
+
+@pytest.mark.parametrize("name", ["median", "box"])
+def test_frames_are_filtered_one_by_one(hyperstack, name):
+    data, image = hyperstack
+    result = apply(name, image, size=3)
+    reference = {"median": scipy.ndimage.median_filter, "box": scipy.ndimage.uniform_filter}[name]
+    expected = [[reference(frame.astype(float), 3) for frame in plane] for plane in data]
+    np.testing.assert_array_equal(result.frames.reshape(data.shape), np.rint(expected).astype(np.uint8))
+    assert result.frames.dtype == np.uint8
+    assert (result.parameter, result.calibration) == ({"size": 3}, None)
+
+
+def test_volumes_are_found_among_other_axes(hyperstack):
+    data, image = hyperstack
+    expected = np.stack([scipy.ndimage.uniform_filter(data[:, t].astype(float), 3) for t in range(2)], axis=1)
+    result = apply("box3d", image, size=3, dtype="float32")
+    np.testing.assert_allclose(result.frames.reshape(data.shape), expected, rtol=1e-5)
+    expected = np.stack([scipy.ndimage.median_filter(data[:, t], (3, 1, 5)) for t in range(2)], axis=1)
+    np.testing.assert_array_equal(apply("median", image, size=(3, 1, 5)).frames.reshape(data.shape), expected)
+    expected = np.stack([scipy.ndimage.gaussian_filter(data[:, t].astype(float), (0.5, 1, 2)) for t in range(2)], axis=1)
+    result = apply("gaussian", image, sigma=(0.5, 1.0, 2.0), dtype="float32")
+    np.testing.assert_allclose(result.frames.reshape(data.shape), expected, atol=1e-3)
+
+
+def test_a_width_for_each_axis(hyperstack):
+    data, image = hyperstack
+    result = apply("gaussian", image, sigma=(1.0, 0.0), mode="wrap", dtype="float32")
+    expected = scipy.ndimage.gaussian_filter(data.astype(float), (0, 0, 1, 0), mode="wrap")
+    np.testing.assert_allclose(result.frames.reshape(data.shape), expected, atol=1e-3)
+    assert result.parameter == {"sigma": (1.0, 0.0)}
+
+
+def test_without_a_width_it_is_found(scene):
+    info = ImageInfo("TYX", scene.noisy.shape, np.dtype(np.uint16))
+    image = ImageFile(np.asarray(scene.noisy), info)
+    for name, parameter in (("gaussian", "sigma"), ("median", "size"), ("wiener", "size")):
+        result = apply(name, image)
+        assert list(result.parameter) == [parameter]
+        assert result.parameter[parameter] == pytest.approx(float(result.calibration.best), abs=1e-3)
+        clean = np.asarray(scene.clean)
+        assert np.mean((result.frames - clean) ** 2) < 0.5 * np.mean((image.frames - clean) ** 2)
+
+
+def test_correlated_noise_is_warned_of():
+    noise = np.random.default_rng(0).normal(100, 10, (1, 64, 65)).astype(np.float32)
+    noise = noise[..., 1:] + noise[..., :-1]
+    with pytest.warns(UserWarning, match="correlated between neighbouring pixels"):
+        apply("gaussian", ImageFile(noise, ImageInfo("YX", noise.shape[1:], noise.dtype)))
+
+
+def test_only_a_sample_is_calibrated_on():
+    assert _sample(np.zeros((3, 1, 40, 50), np.uint8)).shape == (3, 1, 40, 50)
+    assert _sample(np.zeros((9, 1, 1100, 700), np.uint8)).shape == (1, 1, 1024, 700)
+    assert _sample(np.zeros((9, 40, 300, 100), np.uint8)).shape == (2, 16, 256, 100)
+    stack = np.arange(7 * 600 * 600).reshape(7, 1, 600, 600)
+    np.testing.assert_array_equal(_sample(stack), stack[[0, 6]].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("box", {"sigma": 1.0}, "no sigma"),
+        ("gaussian", {"size": "auto"}, "--sigma auto"),
+        ("gaussian", {"size": 5, "sigma": "auto"}, "leave --size out"),
+        ("box3d", {"size": (3, 3)}, "one number or three"),
+    ],
+)
+def test_widths_that_do_not_fit(hyperstack, name, options, message):
+    with pytest.raises(FilterError, match=message):
+        apply(name, hyperstack[1], **options)
+
+
+def test_three_dimensions_need_a_z_axis(scene):
+    image = ImageFile(np.asarray(scene.noisy), ImageInfo("TYX", scene.noisy.shape, np.dtype(np.float32)))
+    for name, size in (("box3d", 3), ("median", (3, 3, 3))):
+        with pytest.raises(FilterError, match="needs a Z axis, the file's axes are TYX"):
+            apply(name, image, size=size)
