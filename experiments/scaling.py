@@ -41,13 +41,13 @@ def main():
     crew, count = current_crew(), jax.device_count()
     counts = [count] if crew.count > 1 else [n for n in (1, 2, 4, 8, 16, 32) if n <= count]  # each process must have its share
     kind = f"{jax.devices()[0].device_kind}, {jax.local_device_count()} in each of {crew.count} processes"
-    if crew.first:
+    if crew.is_primary:
         print(f"{kind}{', simulated on ' + str(os.cpu_count()) + ' cores: overhead only' if args.simulate else ''}\n")
     measures = {"train": training, "sweep": sweeping, "predict": predicting}
     for name in args.only.split(","):
         for title, unit, cases in measures[name](args, counts):
             seconds = median_times(cases, args.runs)
-            if crew.first:
+            if crew.is_primary:
                 table(title, unit, [(n, work) for n, work, _ in cases], seconds, args.simulate)
 
 
@@ -108,14 +108,14 @@ def training(args, counts):
         mesh = meshes.mesh(jax.devices()[:count], batch_size=batch)
         problem, config = problem_of(args, config)
         state = on_mesh(start(key, config), mesh).state
-        problem = meshes.replicated(problem, mesh)
+        problem = meshes.replicate(problem, mesh)
         a_call = 1 if jax.default_backend() == "cpu" else args.steps
 
         def run():
             nonlocal state
             for _ in range(args.steps // a_call):
                 found = take_steps(key, state, problem, 1.0, config=config, steps=a_call, mesh=mesh)
-                state, _ = meshes.awaited(found, mesh)
+                state, _ = meshes.wait_on_cpu(found, mesh)
             jax.block_until_ready(state)
 
         run()  # compiles
@@ -140,7 +140,7 @@ def sweeping(args, counts):
 
     def case(count):
         mesh = meshes.mesh(jax.devices()[:count], batch_size=1, models=args.models)
-        everywhere = meshes.replicated(problem, mesh)
+        everywhere = meshes.replicate(problem, mesh)
         group = [_Running(0, seed, jax.random.key(seed), config, problem) for seed in range(args.models)]
 
         def run():
@@ -179,7 +179,7 @@ def predicting(args, counts):
         def run():
             for _ in tiles(denoiser, image, devices=devices, share=share):
                 pass
-            crew.meet()
+            crew.barrier()
 
         run()
         return count, image.size / 1e6, run

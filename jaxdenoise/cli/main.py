@@ -28,7 +28,7 @@ def _run(args):
             warnings.showwarning = _show_warning
             join_others(args)
             VERBS[args.verb](args)
-            current_crew().meet()
+            current_crew().barrier()
     except (ValueError, OSError) as error:
         print(f"jaxdenoise: error: {errors.one_line(error)}", file=sys.stderr)
         return 2
@@ -47,7 +47,7 @@ def _run(args):
 
 
 def _show_warning(message, *_):
-    if current_crew().first:
+    if current_crew().is_primary:
         print(f"jaxdenoise: warning: {errors.one_line(message)}", file=sys.stderr)
 
 
@@ -79,7 +79,7 @@ def join_others(args):
     if not args.distributed and args.process >= args.processes:
         raise UsageError(f"--process {args.process}: the processes are numbered from 0 to {args.processes - 1}")
     join(coordinator=args.coordinator, count=args.processes, index=args.process, heartbeat=args.heartbeat)
-    if current_crew().first and not args.quiet:
+    if current_crew().is_primary and not args.quiet:
         print(f"jaxdenoise: {current_crew().count} processes; if one dies all end, and train goes on with --resume", file=sys.stderr)
 
 

@@ -54,7 +54,7 @@ def denoise(args):
     if args.save_model:
         for name in channels:
             refuse_run(Path(args.save_model) / name, overwrite=args.overwrite)
-    current_crew().meet()  # all have checked before the first writes
+    current_crew().barrier()  # all have checked before the first writes
     with _progress(args.quiet) as bars:
         models = [of_channel(args, name, own, bars) for name, own in channels.items()]
         random = outputs.pop("random_start", [])
@@ -84,7 +84,7 @@ def train(args):
     reports = {name: _report_path(args, run / name / "report.html", overwrite=args.resume or args.overwrite) for name in channels}
     for name in channels:
         refuse_run(run / name, overwrite=args.overwrite or args.resume)
-    current_crew().meet()  # all have checked before the first writes
+    current_crew().barrier()  # all have checked before the first writes
     with _progress(args.quiet) as bars:
         for name, files in channels.items():
             _train_into(args, run / name, files, reports[name], bars)
@@ -98,7 +98,7 @@ def _train_into(args, run, files, report_path, bars):
 
     with locked(run):
         if args.resume and all(has_model(run / name) for name in wanted(args)):
-            if current_crew().first:
+            if current_crew().is_primary:
                 print(f"{run}: the training is complete; nothing to resume")
             return
         models, choice = train_.train(args, run, files, bars)
@@ -140,7 +140,7 @@ def sweep(args):
 
     noisy_psnr = judge(np.asarray(noisy.frames) for noisy in files)  # before the training, which a wrong reference should not cost
     files = stacks_.rows(args, files)
-    current_crew().meet()  # all have checked before the first writes
+    current_crew().barrier()  # all have checked before the first writes
     with locked(folder), _progress(args.quiet) as bars:
         stack = stack_of(args, files, bars)
         found = sweep_.sweep(args, stack, bars, psfs=psfs)
@@ -157,7 +157,7 @@ def sweep(args):
         replace_text(file, json.dumps(result, indent=2) + "\n")
         truth = None if reference is None else reference.frames
         _write_report(args, report_path, files, found.denoiser, bars, sweep=result, truth=truth)
-    if not current_crew().first:
+    if not current_crew().is_primary:
         return
     if args.json:
         print(json.dumps(result))
@@ -292,7 +292,7 @@ def _write_report(args, path, files, denoiser, bars, **options):
     """The report on the first file."""
     from jaxdenoise.workflows.reports import write_for
 
-    if path is not None and current_crew().first:
+    if path is not None and current_crew().is_primary:
         write_for(path, files[0], denoiser, title=args.input[0], settings=_settings(args), commands=[args.command], **options)
         bars.say(f"wrote {path}")
 
@@ -305,7 +305,7 @@ def _pair(values):
 def _progress(quiet):
     from jaxdenoise.cli.terminal import Bars, Silence
 
-    if quiet or not current_crew().first:
+    if quiet or not current_crew().is_primary:
         yield Silence(quiet=True)
     elif not sys.stderr.isatty():
         yield Silence(quiet=False)

@@ -145,7 +145,7 @@ def create(path, info, *, dtype=None, overwrite=False, crew=ALONE):
         if made:
             with suppress(OSError):  # it holds the result
                 path.parent.rmdir()
-    outside = int(crew.gathered(np.int64(target.outside)).sum())
+    outside = int(crew.all_gather(np.int64(target.outside)).sum())
     if outside:
         message = f"{path}: {outside} of {np.prod(info.shape)} pixels were outside the range of {dtype} and saturated"
         warnings.warn(message, stacklevel=3)

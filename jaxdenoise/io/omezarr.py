@@ -91,32 +91,32 @@ def create(path, info, shape, dtype, *, zarr_format=None, overwrite=False, crew=
     _check_output(path, overwrite)
     target = Path(os.path.realpath(path))  # a link stays a link
     temporary = target.with_name(f".{target.name}.unfinished")  # of a killed process too, then
-    crew.meet()
+    crew.barrier()
     try:
         with _errors(path, *_WRITTEN):
-            if crew.first:
+            if crew.is_primary:
                 shutil.rmtree(temporary, ignore_errors=True)
                 temporary.mkdir(parents=True)
             axes, scale = zip(*(ngff.group_axis(info, axis) for axis in order), strict=True)
             sizes = [int(shape[info.axes.index(axis)]) for axis in order]
             options = [axis["name"] for axis in axes], sizes, dtype, zarr_format
-            store = _create_array(temporary / "0", *options) if crew.first else None
-            crew.meet()
+            store = _create_array(temporary / "0", *options) if crew.is_primary else None
+            crew.barrier()
             store = store or _create_array(temporary / "0", *options, there=True)
             pixels = _Output(path, store.transpose([order.index(axis) for axis in info.axes]), info.axes)
         yield pixels
         with _errors(path, *_WRITTEN):
-            name, ranges = target.stem.removesuffix(".ome"), crew.gathered(np.array(pixels.ranges(), np.float64))
-            if crew.first:
+            name, ranges = target.stem.removesuffix(".ome"), crew.all_gather(np.array(pixels.ranges(), np.float64))
+            if crew.is_primary:
                 ranges = [
                     (float(low), float(high)) for low, high in zip(ranges[..., 0].min(axis=0), ranges[..., 1].max(axis=0), strict=True)
                 ]
                 for file, content in ngff.group_files(info, axes, scale, ranges, name, zarr_format).items():
                     (temporary / file).write_text(content)
                 _put_in_place(temporary, target, overwrite)
-            crew.meet()
+            crew.barrier()
     finally:
-        if crew.first:
+        if crew.is_primary:
             _remove(temporary)
 
 

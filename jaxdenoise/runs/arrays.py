@@ -29,17 +29,17 @@ def save_arrays(folder, tree):
     folder = folder.absolute()
     new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
     crew = current_crew()
-    tree = meshes.replicated(tree, meshes.of_all_processes())
+    tree = meshes.replicate(tree, meshes.mesh_of_all_processes())
     try:
         remove_leftovers(folder.parent)
-        crew.meet()
+        crew.barrier()
         ocp.save(new, tree)
-        if crew.first:
+        if crew.is_primary:
             replace_text(new / _SUMS, "".join(_sums(new)))
             if folder.exists():
                 folder.rename(old)
             new.rename(folder)
-        crew.meet()
+        crew.barrier()
     except Exception as error:  # a full disk is an OSError, or whatever tensorstore makes of it
         if crew.count > 1 and errors.is_lost_connection(error):
             raise
@@ -50,7 +50,7 @@ def save_arrays(folder, tree):
 
 def remove_leftovers(path):
     """What a save that was killed or failed left beside its target; what it had moved aside goes back."""
-    if not current_crew().first:
+    if not current_crew().is_primary:
         return
     for old in path.glob(".*.old"):
         folder = path / old.name[1:-4]

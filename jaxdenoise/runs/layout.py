@@ -47,8 +47,8 @@ def weights_folder(path):
 def clear(path):
     """Remove what a run wrote into the folder, and nothing else. Of several processes the first one does, when all have come here."""
     path, crew = Path(path), current_crew()
-    crew.meet()
-    if not crew.first:
+    crew.barrier()
+    if not crew.is_primary:
         return
     for folder in [path / "weights", *resumable_folders(path)]:
         shutil.rmtree(folder, ignore_errors=True)
@@ -67,7 +67,7 @@ def locked(path):
         CheckpointError: another process holds it, or it cannot be written.
     """
     path = Path(path)
-    if not current_crew().first:
+    if not current_crew().is_primary:
         yield
         return
     fresh, lock = not path.exists(), filelock.FileLock(path / ".lock")

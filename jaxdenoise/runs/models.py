@@ -42,7 +42,7 @@ def save(path, denoiser, *, notes=None, overwrite=False):
     write_config(path, denoiser.config, psf_shape=denoiser.psf.shape, notes=notes)
     write_history(path, denoiser.history)
     save_arrays(path / "weights", arrays)
-    if current_crew().first:
+    if current_crew().is_primary:
         for folder in resumable_folders(path):
             shutil.rmtree(folder)
 
@@ -111,7 +111,7 @@ def load_all(run, *, weights=None):
 
 def remove_others(run, names):
     """Remove what an earlier training left in a run folder: members that are not of these names."""
-    if not current_crew().first:
+    if not current_crew().is_primary:
         return
     for folder in (*Path(run).glob("member-*"), Path(run) / RANDOM_START):
         if folder.name not in names and (folder / "config.json").exists():

@@ -70,7 +70,7 @@ def save_snapshot(path, snapshot):
     write_history(path, history_columns(snapshot.history))
     arrays = {"state": snapshot.state._asdict(), "best": snapshot.best, "lowest": snapshot.lowest}
     save_arrays(path / f"epoch-{len(snapshot.history):05d}", arrays)
-    if current_crew().first:
+    if current_crew().is_primary:
         for _, folder in unfinished_epochs(path)[:-_KEPT]:
             shutil.rmtree(folder)
 

@@ -21,18 +21,18 @@ class Crew(NamedTuple):
     count: int = 1
 
     @property
-    def first(self):
+    def is_primary(self):
         """Whether this is the one that writes."""
         return self.index == 0
 
-    def meet(self):
+    def barrier(self):
         """Wait until all processes are here."""
         if self.count > 1:
             from jax.experimental import multihost_utils
 
-            multihost_utils.sync_global_devices("meet")
+            multihost_utils.sync_global_devices("barrier")
 
-    def gathered(self, array):
+    def all_gather(self, array):
         """The arrays of all processes, which have one shape and dtype: (count, ...)."""
         if self.count == 1:
             return np.asarray(array)[None]
@@ -44,7 +44,7 @@ class Crew(NamedTuple):
 
     def any(self, *flags):
         """Of each flag whether any process has raised it: a tuple."""
-        return tuple(self.gathered(np.array(flags, bool)).any(axis=0).tolist())
+        return tuple(self.all_gather(np.array(flags, bool)).any(axis=0).tolist())
 
     def read(self, shape, one):
         """An array of ``shape`` (N, ...), float32, of whose parts ``one(i)``, 0 <= i < N, each process reads its share."""
@@ -53,7 +53,7 @@ class Crew(NamedTuple):
         parts = np.zeros((share, *shape[1:]), np.float32)
         for i in own:
             parts[i - own.start] = one(i)
-        return parts if self.count == 1 else self.gathered(parts).reshape(-1, *shape[1:])[: shape[0]]
+        return parts if self.count == 1 else self.all_gather(parts).reshape(-1, *shape[1:])[: shape[0]]
 
 
 ALONE = Crew()
@@ -103,7 +103,7 @@ def ended(run):
         sys.excepthook(*sys.exc_info())
         code = 1
     if code and current_crew().count > 1:
-        time.sleep(_FAREWELL if current_crew().first else 0)
+        time.sleep(_FAREWELL if current_crew().is_primary else 0)
         sys.stderr.flush()
         os._exit(code)
     return code

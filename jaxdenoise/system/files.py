@@ -9,7 +9,7 @@ from jaxdenoise.system.errors import CheckpointError
 
 def replace_text(file, text):
     """Write a text file so that it appears whole, by rename. Of several processes the first one writes."""
-    if not current_crew().first:
+    if not current_crew().is_primary:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ def sharing(devices, batch_size):
     return devices[: next(count for count in range(len(devices), 0, -1) if batch_size % count == 0)]
 
 
-def replicated(tree, mesh):
+def replicate(tree, mesh):
     """A pytree of arrays with a copy on each device of a mesh; as it is without one."""
     if mesh is None:
         return tree
@@ -72,13 +72,13 @@ def _of_all_processes(leaf, sharding):
     return jax.make_array_from_callback(leaf.shape, sharding, lambda place: leaf[place])
 
 
-def of_all_processes():
+def mesh_of_all_processes():
     """A mesh of all devices of all processes; None if this process is the only one."""
     return None if jax.process_count() == 1 else Mesh(np.asarray(jax.devices()).reshape(1, -1), (MEMBERS, DATA))
 
 
-def gathered(tree, mesh):
-    """What `spread` computed for several models, with a copy on each device."""
+def replicate_results(tree, mesh):
+    """What `shard` computed for several models, with a copy on each device."""
     return tree if mesh is None else jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))(tree)
 
 
@@ -87,19 +87,19 @@ def local(tree):
     return jax.tree.map(lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf, tree)
 
 
-def awaited(tree, mesh):
+def wait_on_cpu(tree, mesh):
     """What was asked of a mesh; of one of CPUs when it is there: with many steps under way, these end up waiting for each other."""
     return tree if mesh is None or jax.default_backend() != "cpu" else jax.block_until_ready(tree)
 
 
-def each(function, *stacked):
+def vmap_or_single(function, *stacked):
     """`jax.vmap`, which is no detour where there is a single one: vmapped parameters are slow on CPU."""
     if len(jax.tree.leaves(stacked)[0]) > 1:
         return jax.vmap(function)(*stacked)
     return jax.tree.map(lambda leaf: leaf[None], function(*jax.tree.map(lambda leaf: leaf[0], stacked)))
 
 
-def spread(function, mesh, *, members=()):
+def shard(function, mesh, *, members=()):
     """A function computed by all devices of a mesh, each on its share; the function itself without a mesh.
 
     Args:
@@ -113,9 +113,9 @@ def spread(function, mesh, *, members=()):
     def call(*arguments):
         specs = tuple(P(MEMBERS) if place in members else P() for place in range(len(arguments)))
         # Unchecked: replication is not inferred through the custom gradients of `convolution`.
-        spread = jax.shard_map(
+        sharded = jax.shard_map(
             partial(function, axis=DATA), mesh=mesh, in_specs=specs, out_specs=P(MEMBERS) if members else P(), check_vma=False
         )
-        return spread(*arguments)
+        return sharded(*arguments)
 
     return call

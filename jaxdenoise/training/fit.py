@@ -97,7 +97,7 @@ def fit(key, stack, *, psf, config=None, devices=None, resume=None, on_epoch=Non
     mesh = meshes.of_one_model(devices, batch_size=config.batch_size)
     problem, config = prepare(key, stack, psf=psf, config=config)
     snapshot = on_mesh(resume or start(key, config, problem), mesh)
-    everywhere, parts = meshes.replicated(problem, mesh), 1
+    everywhere, parts = meshes.replicate(problem, mesh), 1
     while len(snapshot.history) < config.epochs:
         snapshot, parts = run_epoch_in_memory(key, snapshot, everywhere, config, parts=parts, mesh=mesh)
         if on_epoch is not None:
@@ -153,7 +153,7 @@ def start(key, config, problem=None):
 
 def on_mesh(snapshot, mesh):
     """A `Snapshot` whose arrays are on all devices of a mesh."""
-    state, best = meshes.replicated((snapshot.state, snapshot.best), mesh)
+    state, best = meshes.replicate((snapshot.state, snapshot.best), mesh)
     return snapshot._replace(state=state, best=best)
 
 
@@ -170,12 +170,12 @@ _apply_gradients = jax.jit(apply_gradients, static_argnames="config", donate_arg
 def take_steps(key, state, problem, rate_scale, *, config, steps, parts=1, mesh=None):
     """`step.take_steps`, compiled, on the devices of a mesh."""
     function = partial(step.take_steps, config=config, steps=steps, parts=parts)
-    return meshes.spread(function, mesh)(key, state, problem, rate_scale)
+    return meshes.shard(function, mesh)(key, state, problem, rate_scale)
 
 
 @partial(jax.jit, static_argnames=("config", "parts", "mesh"))
 def _validation_losses(key, params, problem, *, config, parts, mesh):
-    return meshes.spread(partial(validation_losses, config=config, parts=parts), mesh)(key, params, problem)
+    return meshes.shard(partial(validation_losses, config=config, parts=parts), mesh)(key, params, problem)
 
 
 @partial(jax.jit, static_argnames="config", donate_argnames="total")
@@ -269,7 +269,9 @@ def run_epoch(key, snapshot, problem, config, *, parts=1, mesh=None):
         if by_patches:
             state, term = _step_by_patches(key, state, problem, scale, config)
         else:
-            state, term = meshes.awaited(take_steps(key, state, problem, scale, config=config, steps=steps, parts=parts, mesh=mesh), mesh)
+            state, term = meshes.wait_on_cpu(
+                take_steps(key, state, problem, scale, config=config, steps=steps, parts=parts, mesh=mesh), mesh
+            )
         terms.append(term)
     redrawn = validation_key(key, len(snapshot.history), config)
     losses = _validation_losses(redrawn, state.averaged, problem, config=config, parts=parts, mesh=mesh)

@@ -190,7 +190,7 @@ class _Running:
 def _train(running, problem, psfs, config, until, together, devices, on_epoch):
     """Train the models until the end of an epoch: all together epoch by epoch, or one model after the other."""
     most, parts = len(running) if together else 1, 1
-    everywhere = meshes.replicated(problem, meshes.mesh(devices, batch_size=config.batch_size))
+    everywhere = meshes.replicate(problem, meshes.mesh(devices, batch_size=config.batch_size))
     while behind := [model for model in running if len(model.snapshot.history) < until]:
         least = min(len(model.snapshot.history) for model in behind) if together else len(behind[0].snapshot.history)
         group = [model for model in behind if len(model.snapshot.history) == least][:most]
@@ -204,7 +204,7 @@ def _train(running, problem, psfs, config, until, together, devices, on_epoch):
                 continue
         else:
             (model,) = group
-            own = everywhere._replace(psf=meshes.replicated(psfs[model.psf], mesh))
+            own = everywhere._replace(psf=meshes.replicate(psfs[model.psf], mesh))
             snapshot = on_mesh(model.snapshot, mesh)
             snapshot, parts = run_epoch_in_memory(model.key, snapshot, own, config, parts=parts, mesh=mesh)
             snapshots = [snapshot if mesh is None else meshes.local(snapshot)]

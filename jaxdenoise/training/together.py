@@ -21,14 +21,14 @@ def run_epoch_together(group, problem, psfs, config, mesh):
     states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(model.snapshot.state for model in filled))
     scales = jnp.array([fit.rate_scale(history, config) for history in histories])
     validation_keys = jax.vmap(lambda key: validation_key(key, len(histories[0]), config))(keys)
-    keys, own_psfs, states, scales, validation_keys = meshes.replicated((keys, own_psfs, states, scales, validation_keys), mesh)
+    keys, own_psfs, states, scales, validation_keys = meshes.replicate((keys, own_psfs, states, scales, validation_keys), mesh)
     steps, terms = steps_at_once(config), []
     for _ in range(config.steps_per_epoch // steps):
         options = {"config": config, "steps": steps, "mesh": mesh}
-        states, term = meshes.awaited(_steps_together(keys, states, own_psfs, scales, problem, **options), mesh)
+        states, term = meshes.wait_on_cpu(_steps_together(keys, states, own_psfs, scales, problem, **options), mesh)
         terms.append(term)
     losses = _validation_together(validation_keys, states.averaged, own_psfs, problem, config=config, mesh=mesh)
-    found = meshes.gathered((states, terms, losses), mesh)
+    found = meshes.replicate_results((states, terms, losses), mesh)
     states, terms, losses = found if mesh is None else meshes.local(found)
 
     def part(tree, index):
@@ -46,9 +46,9 @@ def _steps_together(keys, states, psfs, rate_scales, problem, *, config, steps, 
         def one(key, state, psf, rate_scale):
             return take_steps(key, state, problem._replace(psf=psf), rate_scale, config=config, steps=steps, axis=axis)
 
-        return meshes.each(one, keys, states, psfs, rate_scales)
+        return meshes.vmap_or_single(one, keys, states, psfs, rate_scales)
 
-    return meshes.spread(together, mesh, members=(0, 1, 2, 3))(keys, states, psfs, rate_scales, problem)
+    return meshes.shard(together, mesh, members=(0, 1, 2, 3))(keys, states, psfs, rate_scales, problem)
 
 
 @partial(jax.jit, static_argnames=("config", "mesh"))
@@ -57,6 +57,6 @@ def _validation_together(keys, params, psfs, problem, *, config, mesh):
         def one(key, params, psf):
             return validation_losses(key, params, problem._replace(psf=psf), config=config, axis=axis)
 
-        return meshes.each(one, keys, params, psfs)
+        return meshes.vmap_or_single(one, keys, params, psfs)
 
-    return meshes.spread(together, mesh, members=(0, 1, 2))(keys, params, psfs, problem)
+    return meshes.shard(together, mesh, members=(0, 1, 2))(keys, params, psfs, problem)

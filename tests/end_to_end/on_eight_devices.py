@@ -71,7 +71,7 @@ def collectives(stack):
     problem, config = prepare(KEY, stack, psf=PSFS[1], config=CONFIG)
     snapshot = on_mesh(start(KEY, config, problem), mesh)
     options = {"config": config, "steps": 1, "mesh": mesh}
-    lowered = take_steps.lower(KEY, snapshot.state, meshes.replicated(problem, mesh), 1.0, **options)
+    lowered = take_steps.lower(KEY, snapshot.state, meshes.replicate(problem, mesh), 1.0, **options)
     names = "all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute|collective-broadcast"
     found = re.findall(rf"= (\S+) ({names})(?:-start)?\(", lowered.compile().as_text())
     return {"found": found, "parameters": sum(leaf.size for leaf in jax.tree.leaves(snapshot.state.params))}

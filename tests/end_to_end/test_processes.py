@@ -184,7 +184,7 @@ class Crew(crew.Crew):
 
     told = {}  # noqa: RUF012
 
-    def gathered(self, array):
+    def all_gather(self, array):
         self.told[self.index] = np.asarray(array)
         return np.stack([self.told.get(number, np.zeros_like(array)) for number in range(self.count)])
 
