@@ -1,13 +1,17 @@
 """Train the network that the package ships (`jaxdenoise/pretrained.npz`) on synthetic microscopy.
 
-    python experiments/pretrain.py -o jaxdenoise/pretrained.npz --go-on --scenes 600 --steps 34000 --seed 1
+    python experiments/pretrain.py -o jaxdenoise/pretrained.npz --go-on --scenes 600 --steps 34000
+    --seed 1
 
-goes on where 40,000 steps on other scenes ended (the same script of an earlier version, without fibres and for a PSF of sigma 1).
+goes on where 40,000 steps on other scenes ended (the same script of an earlier version, without
+fibres and for a PSF of sigma 1).
 
-No real image is used. Scenes of filaments, fibres, vesicles, nuclei, membranes and textures are blurred by Gaussian PSFs of sigma 0.5 to
-2.5 pixels and get Poisson-Gaussian noise of 0.5 to 100 photons a pixel. The network sees a patch in units of its noise
-(`jaxdenoise.pretrained`), half of the patches with blind spots, and learns the noise-free patch by the logarithm of its mean squared error.
-About an hour on one core; the same seed gives the same weights on the same device and versions.
+No real image is used. Scenes of filaments, fibres, vesicles, nuclei, membranes and textures are
+blurred by Gaussian PSFs of sigma 0.5 to 2.5 pixels and get Poisson-Gaussian noise of 0.5 to 100
+photons a pixel. The network sees a patch in units of its noise (`jaxdenoise.pretrained`), half of
+the patches with blind spots, and learns the noise-free patch by the logarithm of its mean squared
+error. About an hour on one core; the same seed gives the same weights on the same device and
+versions.
 """
 
 import argparse
@@ -40,20 +44,34 @@ A_CALL = 100  # steps
 def filaments(rng):
     """Cells of filaments and spots, or of one of them."""
     lines, spots = [(28, 24), (40, 0), (0, 40), (8, 10)][rng.integers(4)]
-    return np.asarray(phantom(jax.random.key(rng.integers(2**31)), (SIDE, SIDE), filaments_per_cell=lines, spots_per_cell=spots))
+    return np.asarray(
+        phantom(
+            jax.random.key(rng.integers(2**31)),
+            (SIDE, SIDE),
+            filaments_per_cell=lines,
+            spots_per_cell=spots,
+        )
+    )
 
 
 def fibres(rng):
     """Fibres that run side by side over long ways, as stress fibres do, or short thick tubules in all directions, as mitochondria are."""
     short = rng.random() < 0.5
-    count, points = int(rng.lognormal(4.8, 0.8)), int(rng.uniform(*((20, 120) if short else (150, 800))))  # points half a pixel apart
+    count, points = (
+        int(rng.lognormal(4.8, 0.8)),
+        int(rng.uniform(*((20, 120) if short else (150, 800)))),
+    )  # points half a pixel apart
     field, start = texture(rng, 2.2), rng.uniform(-30, SIDE + 30, (count, 2))
     row, column = np.clip(start, 0, SIDE - 1).astype(int).T
     spread, bend = (rng.uniform(0.5, 3), 0.12) if short else (rng.uniform(0.1, 0.5), 0.015)
     heading = rng.uniform(0, np.pi) + 0.5 * field[row, column] + spread * rng.standard_normal(count)
     heading = heading[:, None] + np.cumsum(bend * rng.standard_normal((count, points)), axis=1)
-    place = start[..., None] + np.cumsum(0.5 * np.stack([np.sin(heading), np.cos(heading)], axis=1), axis=2)
-    scene = splat(place[:, 0], place[:, 1], np.broadcast_to(rng.lognormal(0, 0.8, (count, 1)), heading.shape))
+    place = start[..., None] + np.cumsum(
+        0.5 * np.stack([np.sin(heading), np.cos(heading)], axis=1), axis=2
+    )
+    scene = splat(
+        place[:, 0], place[:, 1], np.broadcast_to(rng.lognormal(0, 0.8, (count, 1)), heading.shape)
+    )
     scene = ndimage.gaussian_filter(scene, rng.uniform(0.6, 2) if short else rng.uniform(0.2, 0.8))
     return unit(scene) * np.exp(rng.uniform(0, 1.2) * texture(rng, 2.2)) + rng.uniform(0, 0.3)
 
@@ -63,7 +81,9 @@ def splat(y, x, weight):
     scene, top, left = np.zeros((SIDE, SIDE)), np.floor(y).astype(int), np.floor(x).astype(int)
     for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
         part = weight * abs(1 - down - (y - top)) * abs(1 - right - (x - left))
-        inside = (top + down >= 0) & (top + down < SIDE) & (left + right >= 0) & (left + right < SIDE)
+        inside = (
+            (top + down >= 0) & (top + down < SIDE) & (left + right >= 0) & (left + right < SIDE)
+        )
         np.add.at(scene, (top[inside] + down, left[inside] + right), part[inside])
     return scene
 
@@ -76,11 +96,26 @@ def nuclei(rng):
         centre, angle = rng.uniform(0, SIDE, 2), rng.uniform(0, np.pi)
         long, short = radius * rng.uniform(0.7, 1.4), radius * rng.uniform(0.5, 1)
         down, right = y - centre[0], x - centre[1]
-        along, across = np.cos(angle) * down + np.sin(angle) * right, np.cos(angle) * right - np.sin(angle) * down
-        inside = 1 / (1 + np.exp(np.clip((np.hypot(along / long, across / short) - 1) * short / rng.uniform(0.4, 1.5), -50, 50)))
+        along, across = (
+            np.cos(angle) * down + np.sin(angle) * right,
+            np.cos(angle) * right - np.sin(angle) * down,
+        )
+        inside = 1 / (
+            1
+            + np.exp(
+                np.clip(
+                    (np.hypot(along / long, across / short) - 1) * short / rng.uniform(0.4, 1.5),
+                    -50,
+                    50,
+                )
+            )
+        )
         for _ in range(rng.integers(0, 6) if spots else 0):  # chromocentres or nucleoli
             spot_y, spot_x = centre + 0.5 * radius * rng.standard_normal(2)
-            inside *= 1 + spots * np.exp(-((y - spot_y) ** 2 + (x - spot_x) ** 2) / (2 * (radius * rng.uniform(0.08, 0.2)) ** 2))
+            inside *= 1 + spots * np.exp(
+                -((y - spot_y) ** 2 + (x - spot_x) ** 2)
+                / (2 * (radius * rng.uniform(0.08, 0.2)) ** 2)
+            )
         scene += inside * rng.lognormal(0, 0.4)
     return scene * np.exp(rng.uniform(0, 0.8) * texture(rng))
 
@@ -103,7 +138,11 @@ def vesicles(rng):
         row, column = rng.integers(0, SIDE + 18, 2)
         radius, shift = rng.uniform(0.3, 6) * rng.uniform(0.2, 1), rng.uniform(-0.5, 0.5, 2)
         distance = np.hypot(y - shift[0], x - shift[1])
-        shape = np.exp(-((distance - radius * ring) ** 2) / (2 * 0.5**2)) if ring else 1 / (1 + np.exp((distance - radius) * 3))
+        shape = (
+            np.exp(-((distance - radius * ring) ** 2) / (2 * 0.5**2))
+            if ring
+            else 1 / (1 + np.exp((distance - radius) * 3))
+        )
         top, left = row - 18, column - 18
         rows, columns = (slice(max(start, 0), min(start + 19, SIDE)) for start in (top, left))
         part = shape[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
@@ -114,7 +153,9 @@ def vesicles(rng):
 def texture(rng, falls=None):
     """Random clouds whose amplitude falls with some power of the frequency; mean 0, standard deviation 1."""
     frequency = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)) + 1 / SIDE
-    spectrum = np.fft.rfft2(rng.standard_normal((SIDE, SIDE))) / frequency ** (falls or rng.uniform(0.8, 2.2))
+    spectrum = np.fft.rfft2(rng.standard_normal((SIDE, SIDE))) / frequency ** (
+        falls or rng.uniform(0.8, 2.2)
+    )
     clouds = np.fft.irfft2(spectrum, s=(SIDE, SIDE))
     return (clouds - clouds.mean()) / clouds.std()
 
@@ -127,7 +168,10 @@ def tissue(rng):
 def scene(rng):
     """One blurred scene (H, W) float32 of mean 1, one or two kinds in it, with a background or without."""
     kinds = filaments, nuclei, membranes, vesicles, tissue, fibres, fibres
-    image = sum(rng.uniform(0.2, 1) * unit(kinds[kind](rng)) for kind in rng.integers(0, len(kinds), rng.integers(1, 3)))
+    image = sum(
+        rng.uniform(0.2, 1) * unit(kinds[kind](rng))
+        for kind in rng.integers(0, len(kinds), rng.integers(1, 3))
+    )
     image = ndimage.gaussian_filter(image, rng.uniform(*PSF_SIGMAS), mode="mirror")
     return (unit(image) + rng.choice([0, 1]) * rng.lognormal(-1.5, 1)).astype(np.float32)
 
@@ -142,12 +186,16 @@ def noisy_patch(key, scenes):
     places, turns, levels, photons, reads = jax.random.split(key, 5)
     where = patches._random_place(places, scenes.shape, PATCH)
     chosen = jax.lax.dynamic_index_in_dim(scenes, where[0], keepdims=False)
-    clean = apply_symmetry(patches._cut(scenes, where, PATCH), jax.random.randint(turns, (), 0, SYMMETRIES))
+    clean = apply_symmetry(
+        patches._cut(scenes, where, PATCH), jax.random.randint(turns, (), 0, SYMMETRIES)
+    )
     level, read, zero = jax.random.uniform(levels, (3,))
     level = PHOTONS[0] * (PHOTONS[1] / PHOTONS[0]) ** level
     read_std = jnp.where(zero < 0.5, 0.0, 3 * read**2 * jnp.sqrt(level))
     noise_std = jnp.sqrt(level * chosen.mean() + read_std**2)
-    noisy = jax.random.poisson(photons, level * clean) + read_std * jax.random.normal(reads, clean.shape)
+    noisy = jax.random.poisson(photons, level * clean) + read_std * jax.random.normal(
+        reads, clean.shape
+    )
     return level * clean / noise_std, noisy / noise_std, level * chosen.mean() / noise_std
 
 
@@ -163,10 +211,15 @@ def loss(params, key, scenes, psf, config):
     clean, visible, mean = jax.vmap(one)(jax.random.split(key, BATCH))
     mean = mean[:, None, None]
     deconvolved = (
-        pretrained.SCALE * unet.apply(params, (visible - mean) / pretrained.SCALE, config.network, precision=config.precision) + mean
+        pretrained.SCALE
+        * unet.apply(
+            params, (visible - mean) / pretrained.SCALE, config.network, precision=config.precision
+        )
+        + mean
     )
     denoised = jax.vmap(convolve, (0, None))(deconvolved, psf)
-    # The logarithm lets each patch count alike, as in a mean of PSNRs: else the brightest would be all that counts.
+    # The logarithm lets each patch count alike, as in a mean of PSNRs: else the brightest would be
+    # all that counts.
     errors = losses.squared_error(denoised, clean).mean(axis=(1, 2))
     return jnp.log(errors + 1e-3).mean() + 0.05 * jnp.mean(losses.negativity(deconvolved))
 
@@ -176,7 +229,9 @@ def steps(state, key, scenes, psf, config):
     """`A_CALL` steps and their losses."""
 
     def step(state, _):
-        value, gradients = jax.value_and_grad(loss)(state.params, jax.random.fold_in(key, state.step), scenes, psf, config)
+        value, gradients = jax.value_and_grad(loss)(
+            state.params, jax.random.fold_in(key, state.step), scenes, psf, config
+        )
         return apply_gradients(state, gradients, 1.0, config), value
 
     return jax.lax.scan(step, state, length=A_CALL)
@@ -189,18 +244,31 @@ def main():
     parser.add_argument("--scenes", type=int, default=500)
     parser.add_argument("--steps", type=int, default=40_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--go-on", action="store_true", help="start from the weights that the package ships, not from random ones")
+    parser.add_argument(
+        "--go-on",
+        action="store_true",
+        help="start from the weights that the package ships, not from random ones",
+    )
     args = parser.parse_args()
     rng, key = np.random.default_rng(args.seed), jax.random.key(args.seed)
     scenes = jnp.asarray(np.stack([scene(rng) for _ in range(args.scenes)]))
-    config = TrainConfig(network=PRETRAINED, epochs=args.steps // A_CALL, steps_per_epoch=A_CALL, averaging=0.999)
+    config = TrainConfig(
+        network=PRETRAINED, epochs=args.steps // A_CALL, steps_per_epoch=A_CALL, averaging=0.999
+    )
     psf = jnp.asarray(jd.gaussian_psf(pretrained.PSF_SIGMA), jnp.float32)
-    params = jax.tree.map(jnp.asarray, pretrained.shipped()) if args.go_on else unet.init(key, config.network)
+    params = (
+        jax.tree.map(jnp.asarray, pretrained.shipped())
+        if args.go_on
+        else unet.init(key, config.network)
+    )
     state, began = initial_state(params), time.monotonic()
     for call in range(config.epochs):
         state, values = steps(state, key, scenes, psf, config)
         if call % 10 == 9 or call == config.epochs - 1:
-            print(f"{state.step} steps, {time.monotonic() - began:.0f} s, loss {values.mean():.4f}", flush=True)
+            print(
+                f"{state.step} steps, {time.monotonic() - began:.0f} s, loss {values.mean():.4f}",
+                flush=True,
+            )
             pretrained.write(args.output, state.averaged)
 
 

@@ -2,8 +2,9 @@
 
     python experiments/profile_training.py
 
-Medians of nine runs after a warm-up, both precisions taking turns. The published network (64 filters, patches of 100, batches of 20) and
-that of the preset `fast` (32 filters, patches of 96, one a step); PSF of 81x81 as published.
+Medians of nine runs after a warm-up, both precisions taking turns. The published network (64
+filters, patches of 100, batches of 20) and that of the preset `fast` (32 filters, patches of 96,
+one a step); PSF of 81x81 as published.
 """
 
 import argparse
@@ -17,7 +18,14 @@ from speed_filters import times_in_turn
 
 import jaxdenoise as jd
 from jaxdenoise.network.denoiser import network_output
-from jaxdenoise.training.fit import _draw_batch, _step_by_patches, apply_gradients, start, steps_at_once, take_steps
+from jaxdenoise.training.fit import (
+    _draw_batch,
+    _step_by_patches,
+    apply_gradients,
+    start,
+    steps_at_once,
+    take_steps,
+)
 from jaxdenoise.training.problem import prepare
 from jaxdenoise.training.step import batch_gradients, batch_losses
 
@@ -41,7 +49,10 @@ def parts(config, problem):
 
     count = config.batch_size
     rows = {
-        "drawing patches and blind spots": (lambda: _draw_batch(KEY, 0, problem, config=config), count),
+        "drawing patches and blind spots": (
+            lambda: _draw_batch(KEY, 0, problem, config=config),
+            count,
+        ),
         "network": (lambda: forward(state.params), 1),
         "network, PSF and loss": (lambda: loss(state.params), 1),
         "the same and its gradients": (lambda: gradients(state.params), 1),
@@ -52,7 +63,10 @@ def parts(config, problem):
         ),
     }
     if count > 1:
-        rows["a step, patch by patch"] = whole(lambda state: _step_by_patches(KEY, state, problem, 1.0, config)), count
+        rows["a step, patch by patch"] = (
+            whole(lambda state: _step_by_patches(KEY, state, problem, 1.0, config)),
+            count,
+        )
     elif (steps := steps_at_once(config)) > 1:
         scan = whole(lambda state: take_steps(KEY, state, problem, 1.0, config=config, steps=steps))
         rows["a step, of a loop over several"] = scan, steps
@@ -69,8 +83,15 @@ def profile(config):
         for name, (function, count) in parts(changed, problem).items():
             rivals[name, precision], counts[name] = (function, None), count
     times = times_in_turn(rivals, 9)
-    medians = {key: 1e3 * statistics.median(seconds) / counts[key[0]] for key, seconds in times.items()}
-    return {name: {p: round(medians[name, p], 2) for p in ("float32", "bfloat16") if (name, p) in medians} for name in counts}
+    medians = {
+        key: 1e3 * statistics.median(seconds) / counts[key[0]] for key, seconds in times.items()
+    }
+    return {
+        name: {
+            p: round(medians[name, p], 2) for p in ("float32", "bfloat16") if (name, p) in medians
+        }
+        for name in counts
+    }
 
 
 def main():

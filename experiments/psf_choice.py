@@ -2,10 +2,12 @@
 
     python experiments/psf_choice.py --data ../shared/data -o psf_choice
 
-Without `--data` on synthetic stacks alone: true sigma 0.7, 1.0, 1.5 and 2.0, three seeds each, 8 frames of 256x256. With it also on FMD
-(stack and single protocol) and W2S (single), as in benchmark_real.py. `auto` is read off the same trainings: a model that successive
-halving drops is the beginning of the one that was trained to the end. Each result is kept in the folder as soon as it is there; a run that
-is started again goes on where it stopped. `--report` prints the table of what is there.
+Without `--data` on synthetic stacks alone: true sigma 0.7, 1.0, 1.5 and 2.0, three seeds each, 8
+frames of 256x256. With it also on FMD (stack and single protocol) and W2S (single), as in
+benchmark_real.py. `auto` is read off the same trainings: a model that successive halving drops is
+the beginning of the one that was trained to the end. Each result is kept in the folder as soon as
+it is there; a run that is started again goes on where it stopped. `--report` prints the table of
+what is there.
 """
 
 import argparse
@@ -42,21 +44,33 @@ def experiments(data):
 
 def scene(sigma, seed):
     """A synthetic stack, its truth, and its protocol."""
-    stack = synthetic.static_scene(jax.random.key(1000 + seed), frames=8, shape=(256, 256), psf_sigma=sigma)
+    stack = synthetic.static_scene(
+        jax.random.key(1000 + seed), frames=8, shape=(256, 256), psf_sigma=sigma
+    )
     return np.asarray(stack.noisy), np.asarray(stack.clean), "synthetic"
 
 
 def judged(noisy, truth, protocol, config, psfs, seed):
     """One row a candidate: its errors at each stage of `HALVING` and at the end, and the quality of what it denoises."""
     everyone = [(share, len(psfs)) for share, _ in HALVING]  # none is dropped, all are scored
-    found = jd.sweep(jax.random.key(seed), noisy, psfs=[jd.gaussian_psf(sigma) for sigma in psfs], config=config, halving=everyone)
+    found = jd.sweep(
+        jax.random.key(seed),
+        noisy,
+        psfs=[jd.gaussian_psf(sigma) for sigma in psfs],
+        config=config,
+        halving=everyone,
+    )
     rows = []
     for sigma, model in zip(psfs, found.models, strict=True):
         result = jd.denoise(model.denoiser, noisy).denoised
-        errors = {str(epoch): [float(f"{error:.6g}") for error in values] for epoch, values in model.errors.items()}
+        errors = {
+            str(epoch): [float(f"{error:.6g}") for error in values]
+            for epoch, values in model.errors.items()
+        }
         masked = float(model.denoiser.history["validation_loss"][-1])
         rows.append(
-            {"psf": sigma, "seconds": round(model.seconds, 1), "errors": errors, "masked": masked} | quality(result, truth, protocol)
+            {"psf": sigma, "seconds": round(model.seconds, 1), "errors": errors, "masked": masked}
+            | quality(result, truth, protocol)
         )
     return rows
 
@@ -92,9 +106,18 @@ def report(folder):
         errors = [np.mean(row["errors"][str(result["epochs"])]) for row in rows]
         masked = int(np.argmin([row["masked"] for row in rows]))
         cells = [result["name"], str(result["true_sigma"] or "-")]
-        cells += [f"**{value:.2f}**" if k == auto else f"{value:.2f}" for k, value in enumerate(values)]
-        cells += [f"{rows[auto]['psf']:g}", f"{values.max() - values[auto]:.2f}", f"{values[auto] - values[0]:.2f}"]
-        cells += [f"{rank_correlation(errors, -values):.2f}", f"{rows[masked]['psf']:g} ({values[masked]:.2f})"]
+        cells += [
+            f"**{value:.2f}**" if k == auto else f"{value:.2f}" for k, value in enumerate(values)
+        ]
+        cells += [
+            f"{rows[auto]['psf']:g}",
+            f"{values.max() - values[auto]:.2f}",
+            f"{values[auto] - values[0]:.2f}",
+        ]
+        cells += [
+            f"{rank_correlation(errors, -values):.2f}",
+            f"{rows[masked]['psf']:g} ({values[masked]:.2f})",
+        ]
         print(f"| {' | '.join(cells)} |")
 
 
@@ -102,9 +125,16 @@ def main():
     """Parse, run what is not there yet, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with fmd/{raw,gt} and w2s/{noisy,gt}")
-    parser.add_argument("-o", "--output", type=Path, default=Path("psf_choice"), help="folder of the results")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("psf_choice"), help="folder of the results"
+    )
     parser.add_argument("--only", default="", help="run the experiments whose names hold this text")
-    parser.add_argument("--sigmas", type=lambda text: tuple(map(float, text.split(","))), default=SIGMAS, help="of the candidates")
+    parser.add_argument(
+        "--sigmas",
+        type=lambda text: tuple(map(float, text.split(","))),
+        default=SIGMAS,
+        help="of the candidates",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the trainings")
     parser.add_argument("--report", action="store_true", help="print the table only")
     args = parser.parse_args()
@@ -115,7 +145,12 @@ def main():
             continue
         began = time.monotonic()
         rows = judged(*load(), config, args.sigmas, args.seed)
-        result = {"name": name, "true_sigma": true_sigma, "epochs": config.epochs, "candidates": rows}
+        result = {
+            "name": name,
+            "true_sigma": true_sigma,
+            "epochs": config.epochs,
+            "candidates": rows,
+        }
         file.write_text(json.dumps(result))
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
     report(args.output)

@@ -1,7 +1,8 @@
 """DecoNoising in PyTorch, twice: as published, and tuned for speed. It shares no code with the library.
 
-Written from what is known of the published procedure: its U-Net with its module names, its blind spots, its convolution with the PSF, its
-loss, its order of work. `speed_vs_pytorch.py` races both; the parity tests take them as their oracle.
+Written from what is known of the published procedure: its U-Net with its module names, its blind
+spots, its convolution with the PSF, its loss, its order of work. `speed_vs_pytorch.py` races both;
+the parity tests take them as their oracle.
 """
 
 import contextlib
@@ -31,7 +32,9 @@ class UpConv(nn.Module):
         super().__init__()
         self.merge = merge
         self.upconv = nn.ConvTranspose2d(inside, outside, kernel_size=2, stride=2)
-        self.conv1 = nn.Conv2d(2 * outside if merge == "concat" else outside, outside, kernel_size=3, padding=1)
+        self.conv1 = nn.Conv2d(
+            2 * outside if merge == "concat" else outside, outside, kernel_size=3, padding=1
+        )
         self.conv2 = nn.Conv2d(outside, outside, kernel_size=3, padding=1)
 
     def forward(self, x, skip):
@@ -46,7 +49,9 @@ class UNet(nn.Module):
     def __init__(self, depth=3, filters=64, merge="add"):
         super().__init__()
         widths = [filters * 2**level for level in range(depth)]
-        self.down_convs = nn.ModuleList(DownConv(i, o) for i, o in zip([1, *widths], widths, strict=False))
+        self.down_convs = nn.ModuleList(
+            DownConv(i, o) for i, o in zip([1, *widths], widths, strict=False)
+        )
         self.up_convs = nn.ModuleList(UpConv(2 * width, width, merge) for width in widths[-2::-1])
         self.conv_final = nn.Conv2d(widths[0], 1, kernel_size=1)
         self.pool = nn.MaxPool2d(2)
@@ -73,7 +78,9 @@ def blurred(image, psf):
     """An image (H, W) convolved with a PSF (h, w) of odd sides, its border reflected."""
     radius_y, radius_x = psf.shape[0] // 2, psf.shape[1] // 2
     padded = F.pad(image[None, None], (radius_x, radius_x, radius_y, radius_y), mode="reflect")
-    return F.conv2d(padded, psf.flip(0, 1)[None, None])[0, 0]  # conv2d correlates: the flip makes it a convolution
+    return F.conv2d(padded, psf.flip(0, 1)[None, None])[
+        0, 0
+    ]  # conv2d correlates: the flip makes it a convolution
 
 
 def loss_terms(noisy, mask, z, s, *, std, positivity, variation):
@@ -81,7 +88,9 @@ def loss_terms(noisy, mask, z, s, *, std, positivity, variation):
     mask = mask.to(z.dtype)
     data = torch.sum(mask * (noisy - s) ** 2) / torch.sum(mask) / std**2
     negative = torch.mean(torch.clamp(-z, min=0)) / std
-    rough = (torch.mean(torch.abs(z[1:] - z[:-1])) + torch.mean(torch.abs(z[:, 1:] - z[:, :-1]))) / std
+    rough = (
+        torch.mean(torch.abs(z[1:] - z[:-1])) + torch.mean(torch.abs(z[:, 1:] - z[:, :-1]))
+    ) / std
     return data + positivity * negative + variation * rough, data, negative, rough
 
 
@@ -114,7 +123,10 @@ class Published:
     def loss(self, noisy, visible, scored):
         """Mean loss of a batch of patches."""
         z, s = self.images(visible)
-        losses = [loss_terms(*images, std=self.std, positivity=1.0, variation=0.0)[0] for images in zip(noisy, scored, z, s, strict=True)]
+        losses = [
+            loss_terms(*images, std=self.std, positivity=1.0, variation=0.0)[0]
+            for images in zip(noisy, scored, z, s, strict=True)
+        ]
         return torch.stack(losses).mean()
 
     def patch(self, frames):
@@ -132,7 +144,9 @@ class Published:
                     continue
                 others = noisy[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].ravel()
                 visible[y, x], scored[y, x] = others[self.rng.integers(others.size)], True
-        return tuple(torch.from_numpy(array)[None].to(self.device) for array in (noisy, visible, scored))
+        return tuple(
+            torch.from_numpy(array)[None].to(self.device) for array in (noisy, visible, scored)
+        )
 
     def step(self):
         """One step of Adam on a virtual batch; returns its mean loss."""
@@ -148,12 +162,16 @@ class Published:
     def validate(self, frames):
         """Mean loss on as many patches of other frames."""
         with torch.no_grad():
-            return float(np.mean([float(self.loss(*self.patch(frames))) for _ in range(VIRTUAL_BATCH)]))
+            return float(
+                np.mean([float(self.loss(*self.patch(frames))) for _ in range(VIRTUAL_BATCH)])
+            )
 
     def predict(self, image):
         """Denoised image of an (H, W) array by tiles of 256 with 48 pixels of overlap, as published."""
         with torch.no_grad():
-            return by_tiles(lambda part: self.images(part)[1], image, tile=256, overlap=48, device=self.device)
+            return by_tiles(
+                lambda part: self.images(part)[1], image, tile=256, overlap=48, device=self.device
+            )
 
 
 class Tuned:
@@ -171,33 +189,66 @@ class Tuned:
         network: `UNet`'s arguments.
     """
 
-    def __init__(self, frames, psf, *, patch_size=100, batch_size=20, bfloat16=True, compiled=True, device="cpu", seed=0, **network):
+    def __init__(
+        self,
+        frames,
+        psf,
+        *,
+        patch_size=100,
+        batch_size=20,
+        bfloat16=True,
+        compiled=True,
+        device="cpu",
+        seed=0,
+        **network,
+    ):
         torch.manual_seed(seed)
-        self.patch_size, self.batch_size, self.bfloat16, self.device = patch_size, batch_size, bfloat16, device
+        self.patch_size, self.batch_size, self.bfloat16, self.device = (
+            patch_size,
+            batch_size,
+            bfloat16,
+            device,
+        )
         self.frames = torch.as_tensor(frames, device=device)
         self.mean, self.std = float(frames.mean()), float(frames.std())
         self.profile = torch.as_tensor(np.array(psf), device=device)
         self.net = UNet(**network).to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3, fused=True)
         compiler = partial(torch.compile, dynamic=False) if compiled else lambda function: function
-        self.loss, self.images, self.batch = compiler(self.loss), compiler(self.images), compiler(self.batch)
+        self.loss, self.images, self.batch = (
+            compiler(self.loss),
+            compiler(self.images),
+            compiler(self.batch),
+        )
 
     def images(self, visible):
         """Deconvolved and denoised images of (N, H, W)."""
-        lower = torch.autocast(self.device, torch.bfloat16) if self.bfloat16 else contextlib.nullcontext()
+        lower = (
+            torch.autocast(self.device, torch.bfloat16)
+            if self.bfloat16
+            else contextlib.nullcontext()
+        )
         with lower:
-            output = self.net(((visible - self.mean) / self.std)[:, None].contiguous(memory_format=torch.channels_last))
+            output = self.net(
+                ((visible - self.mean) / self.std)[:, None].contiguous(
+                    memory_format=torch.channels_last
+                )
+            )
         z = output[:, 0].float() * (10 * self.std) + self.mean
         radius = len(self.profile) // 2
         padded = F.pad(z[:, None], (radius,) * 4, mode="reflect")
-        s = F.conv2d(F.conv2d(padded, self.profile[None, None, :, None]), self.profile[None, None, None])
+        s = F.conv2d(
+            F.conv2d(padded, self.profile[None, None, :, None]), self.profile[None, None, None]
+        )
         return z, s[:, 0]
 
     def loss(self, noisy, visible, scored):
         """Mean loss of a batch of patches."""
         z, s = self.images(visible)
         count = scored.sum(dim=(1, 2))
-        data = (torch.where(scored, (noisy - s) ** 2, 0).sum(dim=(1, 2)) / count).mean() / self.std**2
+        data = (
+            torch.where(scored, (noisy - s) ** 2, 0).sum(dim=(1, 2)) / count
+        ).mean() / self.std**2
         return data + torch.clamp(-z, min=0).mean() / self.std
 
     def batch(self, frames):
@@ -210,9 +261,18 @@ class Tuned:
         steps = torch.arange(size, device=device)
         n, y, x = below((frames.shape[0], frames.shape[1] - size + 1, frames.shape[2] - size + 1))
         flip_y, flip_x, transpose = (turn[:, None, None] for turn in below((2, 2, 2)))
-        rows, columns = steps[None, :, None].expand(count, size, size), steps[None, None, :].expand(count, size, size)
-        rows, columns = torch.where(transpose == 1, columns, rows), torch.where(transpose == 1, rows, columns)
-        rows, columns = torch.where(flip_y == 1, size - 1 - rows, rows), torch.where(flip_x == 1, size - 1 - columns, columns)
+        rows, columns = (
+            steps[None, :, None].expand(count, size, size),
+            steps[None, None, :].expand(count, size, size),
+        )
+        rows, columns = (
+            torch.where(transpose == 1, columns, rows),
+            torch.where(transpose == 1, rows, columns),
+        )
+        rows, columns = (
+            torch.where(flip_y == 1, size - 1 - rows, rows),
+            torch.where(flip_x == 1, size - 1 - columns, columns),
+        )
         noisy = frames[n[:, None, None], rows + y[:, None, None], columns + x[:, None, None]]
         box = round((1 / DENSITY) ** 0.5)
         cells = -(-size // box)
@@ -242,7 +302,13 @@ class Tuned:
     def predict(self, image):
         """Denoised image of an (H, W) array by tiles of at most 1,024; sides are multiples of 2^(depth - 1)."""
         with torch.inference_mode():
-            return by_tiles(lambda part: self.images(part)[1], image, tile=min(1024, *image.shape), overlap=48, device=self.device)
+            return by_tiles(
+                lambda part: self.images(part)[1],
+                image,
+                tile=min(1024, *image.shape),
+                overlap=48,
+                device=self.device,
+            )
 
 
 def by_tiles(denoise, image, *, tile, overlap, device):
@@ -252,7 +318,9 @@ def by_tiles(denoise, image, *, tile, overlap, device):
         for left, columns in spans(image.shape[1], tile, overlap):
             part = torch.from_numpy(image[top : top + tile, left : left + tile])[None].to(device)
             denoised = denoise(part)[0].cpu().numpy()
-            result[rows, columns] = denoised[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+            result[rows, columns] = denoised[
+                rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+            ]
     return result
 
 

@@ -1,11 +1,13 @@
 """How training, sweeps and prediction scale with the number of devices: seconds and efficiency, strong (one size) and weak (a size each).
 
-    python experiments/scaling.py --simulate 8              # on the cores of a CPU: what the sharing itself costs, nothing else
-    python experiments/scaling.py                           # on the GPUs or TPUs of this machine
-    srun python experiments/scaling.py --distributed        # on those of several machines, all at once
+    python experiments/scaling.py --simulate 8              # on the cores of a CPU: what the
+    sharing itself costs, nothing else python experiments/scaling.py                           # on
+    the GPUs or TPUs of this machine srun python experiments/scaling.py --distributed        # on
+    those of several machines, all at once
 
-Simulated devices share the same cores, so that a perfect division of the same work takes the same time: there the efficiency is the time of
-one device over that of all, in strong scaling, and of all the work in weak scaling. On real devices it is speed over devices.
+Simulated devices share the same cores, so that a perfect division of the same work takes the same
+time: there the efficiency is the time of one device over that of all, in strong scaling, and of all
+    the work in weak scaling. On real devices it is speed over devices.
 """
 
 import argparse
@@ -19,10 +21,21 @@ import numpy as np
 def main():
     """Parse before JAX is imported, which must be told of simulated devices first."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--simulate", type=int, metavar="N", help="divide the CPU into so many devices")
-    parser.add_argument("--distributed", action="store_true", help="one of several processes, which the environment describes")
+    parser.add_argument(
+        "--simulate", type=int, metavar="N", help="divide the CPU into so many devices"
+    )
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one of several processes, which the environment describes",
+    )
     parser.add_argument("--only", default="train,sweep,predict", help="with commas")
-    parser.add_argument("--batch", type=int, default=8, help="patches a step: of all devices (strong), of each (weak)")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=8,
+        help="patches a step: of all devices (strong), of each (weak)",
+    )
     parser.add_argument("--filters", type=int, default=32)
     parser.add_argument("--patch", type=int, default=96)
     parser.add_argument("--models", type=int, default=8, help="of the sweep")
@@ -39,10 +52,14 @@ def main():
     import jax
 
     crew, count = current_crew(), jax.device_count()
-    counts = [count] if crew.count > 1 else [n for n in (1, 2, 4, 8, 16, 32) if n <= count]  # each process must have its share
+    counts = (
+        [count] if crew.count > 1 else [n for n in (1, 2, 4, 8, 16, 32) if n <= count]
+    )  # each process must have its share
     kind = f"{jax.devices()[0].device_kind}, {jax.local_device_count()} in each of {crew.count} processes"
     if crew.is_primary:
-        print(f"{kind}{', simulated on ' + str(os.cpu_count()) + ' cores: overhead only' if args.simulate else ''}\n")
+        print(
+            f"{kind}{', simulated on ' + str(os.cpu_count()) + ' cores: overhead only' if args.simulate else ''}\n"
+        )
     measures = {"train": training, "sweep": sweeping, "predict": predicting}
     for name in args.only.split(","):
         for title, unit, cases in measures[name](args, counts):
@@ -82,7 +99,9 @@ def problem_of(args, config):
     from jaxdenoise.microscope import synthetic
     from jaxdenoise.training.problem import prepare
 
-    stack = synthetic.static_scene(jax.random.key(1), frames=4, shape=(512, 512), psf_sigma=1.0).noisy
+    stack = synthetic.static_scene(
+        jax.random.key(1), frames=4, shape=(512, 512), psf_sigma=1.0
+    ).noisy
     return prepare(jax.random.key(0), stack, psf=jd.gaussian_psf(1.0), config=config)
 
 
@@ -91,7 +110,9 @@ def config_of(args, batch):
     import jaxdenoise as jd
 
     network = jd.UNetConfig(filters=args.filters, stride=1)
-    return jd.TrainConfig(network=network, patch_size=args.patch, batch_size=batch, targets="own", blind=(0, 0))
+    return jd.TrainConfig(
+        network=network, patch_size=args.patch, batch_size=batch, targets="own", blind=(0, 0)
+    )
 
 
 def training(args, counts):
@@ -122,8 +143,16 @@ def training(args, counts):
         return count, args.steps * batch, run
 
     fitting = [n for n in counts if args.batch % n == 0]
-    yield f"Training, strong: batches of {args.batch}", "patches", [case(n, args.batch) for n in fitting]
-    yield f"Training, weak: {args.batch} patches a device", "patches", [case(n, args.batch * n) for n in counts]
+    yield (
+        f"Training, strong: batches of {args.batch}",
+        "patches",
+        [case(n, args.batch) for n in fitting],
+    )
+    yield (
+        f"Training, weak: {args.batch} patches a device",
+        "patches",
+        [case(n, args.batch * n) for n in counts],
+    )
 
 
 def sweeping(args, counts):
@@ -135,16 +164,22 @@ def sweeping(args, counts):
     from jaxdenoise.training.sweep import _Running
     from jaxdenoise.training.together import run_epoch_together
 
-    config = dataclasses.replace(config_of(args, 1), steps_per_epoch=args.steps, validation_patches=1)
+    config = dataclasses.replace(
+        config_of(args, 1), steps_per_epoch=args.steps, validation_patches=1
+    )
     problem, config = problem_of(args, config)
 
     def case(count):
         mesh = meshes.mesh(jax.devices()[:count], batch_size=1, models=args.models)
         everywhere = meshes.replicate(problem, mesh)
-        group = [_Running(0, seed, jax.random.key(seed), config, problem) for seed in range(args.models)]
+        group = [
+            _Running(0, seed, jax.random.key(seed), config, problem) for seed in range(args.models)
+        ]
 
         def run():
-            if mesh is None and jax.default_backend() == "cpu":  # where a sweep on one device goes model by model
+            if (
+                mesh is None and jax.default_backend() == "cpu"
+            ):  # where a sweep on one device goes model by model
                 for model in group:
                     model.snapshot = run_epoch(model.key, model.snapshot, everywhere, config)
                 return
@@ -184,7 +219,11 @@ def predicting(args, counts):
         run()
         return count, image.size / 1e6, run
 
-    yield f"Prediction, strong: {args.side} x {args.side} pixels", "megapixels", [case(n) for n in counts]
+    yield (
+        f"Prediction, strong: {args.side} x {args.side} pixels",
+        "megapixels",
+        [case(n) for n in counts],
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python experiments/stopping.py ../shared/data --only w2s-single/010_0,fmd-single/TwoPhoton_MICE
 
-Protocols as in benchmark_real.py, without the averaging over symmetries. After each epoch the averaged weights denoise; for FMD too the
-PSNR is scale-invariant, because the captures differ in brightness from the truth.
+Protocols as in benchmark_real.py, without the averaging over symmetries. After each epoch the
+averaged weights denoise; for FMD too the PSNR is scale-invariant, because the captures differ in
+brightness from the truth.
 """
 
 import argparse
@@ -38,11 +39,17 @@ def main():
     """One row a data set, preset and seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--only", default="", help="the experiments whose names hold one of these texts, with commas")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="the experiments whose names hold one of these texts, with commas",
+    )
     parser.add_argument("--presets", default="fast,best", help="with commas")
     parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
-    print("| experiment | preset | seed | first epoch | best epoch | chosen epoch | behind the best |\n|---|---|---|---|---|---|---|")
+    print(
+        "| experiment | preset | seed | first epoch | best epoch | chosen epoch | behind the best |\n|---|---|---|---|---|---|---|"
+    )
     for name, noisy, truth, protocol in tasks(args.data):
         if not any(part in name for part in args.only.split(",")):
             continue
@@ -52,7 +59,10 @@ def main():
                 found, chosen = qualities(noisy, truth, protocol, config, seed)
                 rows = [(found[epoch], epoch + 1) for epoch in (0, int(np.argmax(found)), chosen)]
                 told = " | ".join(f"{psnr:.2f} ({epoch})" for psnr, epoch in rows)
-                print(f"| {name} | {preset} | {seed} | {told} | {max(found) - found[chosen]:.2f} |", flush=True)
+                print(
+                    f"| {name} | {preset} | {seed} | {told} | {max(found) - found[chosen]:.2f} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Denoise microscopy images without clean data: DecoNoising in JAX, beside the classical filters.
 
-The names below are loaded when they are first used, so that ``import jaxdenoise`` and ``jaxdenoise --help`` do not wait for JAX.
+The names below are loaded when they are first used, so that ``import jaxdenoise`` and ``jaxdenoise
+--help`` do not wait for JAX.
 """
 
 from importlib import import_module

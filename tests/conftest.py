@@ -2,14 +2,20 @@ import os
 import sys
 from pathlib import Path
 
-# Compiling costs more than testing: keep the programs between runs, and leave LLVM's optimisations out, unless speed is what is tested.
-# What they change is the speed of single loops, and the rounding of sums. Set before anything imports JAX; commands that tests start
-# inherit it.
+# Compiling costs more than testing: keep the programs between runs, and leave LLVM's optimisations
+# out, unless speed is what is tested. What they change is the speed of single loops, and the
+# rounding of sums. Set before anything imports JAX; commands that tests start inherit it.
 if "benchmark" not in sys.argv:
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxdenoise-tests"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+from jaxtyping import config as jaxtyping_config  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+# Arguments and results of annotated functions are checked: their types, dtypes and shapes.
+install_import_hook(os.environ.get("JAXDENOISE_TYPED", "").split(), "beartype.beartype")
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
@@ -21,12 +27,25 @@ from jaxdenoise.microscope.psf import gaussian_psf  # noqa: E402
 from jaxdenoise.network import unet  # noqa: E402
 from jaxdenoise.network.denoiser import Denoiser, Scale  # noqa: E402
 
+_MAPS = Path("/proc/self/maps")
+_MOST_MAPS = 40_000  # of the 65,530 that Linux allows a process; each compiled program takes a few
 
-@pytest.fixture(scope="module", autouse=True)
-def _forget_compiled_programs():
-    """Each program takes a few memory maps, of which Linux allows a process 65,530: all tests in one process would run out of them."""
+
+@pytest.fixture(autouse=True)
+def _forget_compiled_programs_in_time():
+    """All tests in one process would run out of memory maps."""
     yield
-    jax.clear_caches()
+    if _MAPS.exists() and len(_MAPS.read_bytes().splitlines()) > _MOST_MAPS:
+        jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def _leave_wrong_types_to_the_function(request):
+    """A test marked ``wrong_types`` sees a function's own errors, not those of the checked signature."""
+    marked = request.node.get_closest_marker("wrong_types") is not None
+    jaxtyping_config.update("jaxtyping_disable", marked)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +73,9 @@ def make_denoiser():
     """Denoisers with random weights: no training, but every part of a prediction."""
 
     def make(*, psf=None, seed=0, background=100.0, std=30.0, precision="float32", **network):
-        config = TrainConfig(network=UNetConfig(**{"filters": 4, **network}), symmetries=1, precision=precision)
+        config = TrainConfig(
+            network=UNetConfig(**{"filters": 4, **network}), symmetries=1, precision=precision
+        )
         params = unet.init(jax.random.key(seed), config.network)
         scale = Scale(*(np.float32(v) for v in (background, 50.0, std)))
         psf = np.asarray(gaussian_psf(1.0) if psf is None else psf)

@@ -10,13 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdenoise.config import PRESETS, ConfigError, TrainConfig, UNetConfig
+from jaxdenoise.config import PRESETS, TrainConfig, UNetConfig
+from jaxdenoise.system.errors import ConfigError
 from jaxdenoise.targets.blindspot import box_size
 
 whole = st.integers(1, 10**6)
 positive = st.floats(min_value=0, exclude_min=True, max_value=1e300)
 weight = st.floats(min_value=0, max_value=1e300)
-networks = st.builds(UNetConfig, depth=st.integers(1, 8), filters=st.integers(1, 64), skip=st.sampled_from(["add", "concat"]))
+networks = st.builds(
+    UNetConfig,
+    depth=st.integers(1, 8),
+    filters=st.integers(1, 64),
+    skip=st.sampled_from(["add", "concat"]),
+)
 
 
 @st.composite
@@ -42,7 +48,9 @@ def configs(draw):
         validation_fraction=draw(st.floats(0, 1, exclude_min=True, exclude_max=True)),
         validation_patches=draw(st.integers(1, 2**14)),
         validation_redraw=draw(st.booleans()),
-        background=draw(st.one_of(st.just("auto"), st.integers(-(10**9), 10**9), st.floats(-1e38, 1e38))),
+        background=draw(
+            st.one_of(st.just("auto"), st.integers(-(10**9), 10**9), st.floats(-1e38, 1e38))
+        ),
         weights=draw(st.sampled_from(["best", "averaged", "last"])),
         symmetries=draw(st.sampled_from([1, 2, 4, 8])),
     )
@@ -73,7 +81,9 @@ def test_json_brings_back_every_config(config):
     assert again.to_dict() == config.to_dict()
 
 
-@pytest.mark.parametrize("config", [TrainConfig(), TrainConfig.paper(), TrainConfig.paper(background=520, epochs=3)])
+@pytest.mark.parametrize(
+    "config", [TrainConfig(), TrainConfig.paper(), TrainConfig.paper(background=520, epochs=3)]
+)
 def test_json_brings_back_the_presets(config):
     assert through_json(config) == config
     assert type(through_json(config).network) is UNetConfig
@@ -82,7 +92,15 @@ def test_json_brings_back_the_presets(config):
 def test_to_dict_writes_every_field_and_nothing_else():
     values = TrainConfig().to_dict()
     assert list(values) == [field.name for field in dataclasses.fields(TrainConfig)]
-    network = {"depth": 3, "filters": 32, "skip": "add", "top_skip": True, "pooling": "max", "stride": "auto", "neighbours": 0}
+    network = {
+        "depth": 3,
+        "filters": 32,
+        "skip": "add",
+        "top_skip": True,
+        "pooling": "max",
+        "stride": "auto",
+        "neighbours": 0,
+    }
     assert values["network"] == network
     assert "FRAMES_TO_SPARE" not in values
 
@@ -126,7 +144,9 @@ def test_presets():
     assert PRESETS == ("fast", "best", "paper")
     assert TrainConfig.preset("fast") == TrainConfig()
     assert TrainConfig.preset("paper") == TrainConfig.paper()
-    assert TrainConfig.preset("paper", epochs=7) == dataclasses.replace(TrainConfig.paper(), epochs=7)
+    assert TrainConfig.preset("paper", epochs=7) == dataclasses.replace(
+        TrainConfig.paper(), epochs=7
+    )
     with pytest.raises(ConfigError, match="preset must be one of fast, best, paper, not 'slow'"):
         TrainConfig.preset("slow")
 
@@ -150,7 +170,10 @@ def test_a_missing_field_of_the_network_is_named(field):
 
 
 def test_unknown_fields_are_named():
-    for values in (as_json(learnig_rate=1.0), as_json(network={**UNetConfig().__dict__, "learnig_rate": 1.0})):
+    for values in (
+        as_json(learnig_rate=1.0),
+        as_json(network={**UNetConfig().__dict__, "learnig_rate": 1.0}),
+    ):
         with pytest.raises(ConfigError, match="learnig_rate") as error:
             TrainConfig.from_dict(values)
         refused(error)
@@ -185,16 +208,22 @@ def test_a_value_of_the_wrong_kind_is_refused(field):
         refused(error)
 
 
-@pytest.mark.parametrize(("field", "values"), [("depth", WRONG[int]), ("filters", WRONG[int]), ("skip", WRONG[str])])
+@pytest.mark.parametrize(
+    ("field", "values"), [("depth", WRONG[int]), ("filters", WRONG[int]), ("skip", WRONG[str])]
+)
 def test_a_value_of_the_wrong_kind_in_the_network_is_refused(field, values):
     for value in values:
         with pytest.raises(ConfigError) as error:
-            TrainConfig.from_dict(as_json(network={**dataclasses.asdict(UNetConfig()), field: value}))
+            TrainConfig.from_dict(
+                as_json(network={**dataclasses.asdict(UNetConfig()), field: value})
+            )
         refused(error)
 
 
 def test_json_may_write_a_whole_number_where_a_fraction_is_meant():
-    assert TrainConfig.from_dict(as_json(output_scale=10, averaging=0)) == TrainConfig(output_scale=10.0, averaging=0.0)
+    assert TrainConfig.from_dict(as_json(output_scale=10, averaging=0)) == TrainConfig(
+        output_scale=10.0, averaging=0.0
+    )
 
 
 RANGES = [  # field, the first and last that are allowed, what lies just outside
@@ -217,7 +246,11 @@ RANGES = [  # field, the first and last that are allowed, what lies just outside
     ("weights", ["best", "averaged", "last"], ["first", ""]),
     ("symmetries", [1, 2, 4, 8], [0, 3, 5, 16]),
     ("blind", ["auto", (0, 0), (16, 0)], ["none", (-1, 0), (0, 17), (1, 1, 1)]),
-    ("background", ["auto", 0, -3.5, 520, 1e38], ["dark", float("nan"), float("inf"), 1e39, 10**400]),
+    (
+        "background",
+        ["auto", 0, -3.5, 520, 1e38],
+        ["dark", float("nan"), float("inf"), 1e39, 10**400],
+    ),
 ]
 
 
@@ -233,7 +266,11 @@ def test_ranges(field, inside, outside):
 
 @pytest.mark.parametrize(
     ("field", "inside", "outside"),
-    [("depth", [1, 8], [0, 9, -1]), ("filters", [1, 2048], [0, -1, 2049, 10**30]), ("skip", ["add", "concat"], ["sum", ""])],
+    [
+        ("depth", [1, 8], [0, 9, -1]),
+        ("filters", [1, 2048], [0, -1, 2049, 10**30]),
+        ("skip", ["add", "concat"], ["sum", ""]),
+    ],
 )
 def test_ranges_of_the_network(field, inside, outside):
     for value in inside:
@@ -252,7 +289,14 @@ def test_the_patch_must_fit_the_depth():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"batch_size": 2.5}, {"epochs": np.int64(3)}, {"symmetries": True}, {"background": True}, {"positivity": True}, {"patch_size": 64.0}],
+    [
+        {"batch_size": 2.5},
+        {"epochs": np.int64(3)},
+        {"symmetries": True},
+        {"background": True},
+        {"positivity": True},
+        {"patch_size": 64.0},
+    ],
     ids=str,
 )
 def test_a_config_that_is_accepted_comes_back_from_json(changes):
@@ -265,7 +309,13 @@ def test_a_config_that_is_accepted_comes_back_from_json(changes):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"batch_size": "2"}, {"density": "thin"}, {"learning_rate": None}, {"schedule": ["cosine"]}, {"network": {"depth": 3}}],
+    [
+        {"batch_size": "2"},
+        {"density": "thin"},
+        {"learning_rate": None},
+        {"schedule": ["cosine"]},
+        {"network": {"depth": 3}},
+    ],
     ids=str,
 )
 def test_wrong_kinds_are_config_errors_from_python_too(changes):

@@ -20,14 +20,19 @@ def stack():
 
 @pytest.fixture(scope="module")
 def config(tiny_config):
-    return dataclasses.replace(tiny_config, network=UNetConfig(depth=2, filters=8), steps_per_epoch=25, precision="float32")
+    return dataclasses.replace(
+        tiny_config, network=UNetConfig(depth=2, filters=8), steps_per_epoch=25, precision="float32"
+    )
 
 
 def gained(config, noisy, clean, keep=slice(None)):
     """By how many decibels the result is nearer to the truth than the noisy stack."""
     result = jd.denoise(jd.fit(jax.random.key(0), noisy, psf=PSF, config=config), noisy).denoised
     assert np.isfinite(result).all()
-    before, after = (np.mean(((frames - clean) ** 2)[keep]) for frames in (noisy.astype(np.float64), result.astype(np.float64)))
+    before, after = (
+        np.mean(((frames - clean) ** 2)[keep])
+        for frames in (noisy.astype(np.float64), result.astype(np.float64))
+    )
     return 10 * np.log10(before / after)
 
 
@@ -42,12 +47,24 @@ def test_the_usual_gain_is_one(usual):
 
 @pytest.mark.parametrize("factor", [0.01, 1000])
 def test_any_scale(config, stack, usual, factor):
-    assert abs(gained(config, factor * np.asarray(stack.noisy), factor * np.asarray(stack.clean)) - usual) < 0.05
+    assert (
+        abs(
+            gained(config, factor * np.asarray(stack.noisy), factor * np.asarray(stack.clean))
+            - usual
+        )
+        < 0.05
+    )
 
 
 @pytest.mark.parametrize("offset", [-5000, 60000])
 def test_any_offset(config, stack, usual, offset):
-    assert abs(gained(config, np.asarray(stack.noisy) + offset, np.asarray(stack.clean) + offset) - usual) < 0.1
+    assert (
+        abs(
+            gained(config, np.asarray(stack.noisy) + offset, np.asarray(stack.clean) + offset)
+            - usual
+        )
+        < 0.1
+    )
 
 
 def test_a_weak_signal_on_a_large_offset(config, stack, usual):

@@ -20,24 +20,43 @@ PSF = jd.gaussian_psf(1.0)
 DEVICE = {
     "box3d_filter": (jd.box3d_filter, (IMAGES[:, None].repeat(3, 1),)),
     "box_filter": (lambda x: jd.box_filter(x, (3, 5)), (IMAGES,)),
-    "calibrate": (lambda x: jd.calibrate(lambda x, s: jd.gaussian_filter(x, s, radius=4), x, jnp.array([0.7, 1.5])).risk, (IMAGES,)),
-    "confocal_sigma": (lambda x: jd.confocal_sigma(1.4, x, 0.52, pixel_size=0.05), (jnp.array([0.4, 0.45, 0.488]),)),
+    "calibrate": (
+        lambda x: (
+            jd.calibrate(
+                lambda x, s: jd.gaussian_filter(x, s, radius=4), x, jnp.array([0.7, 1.5])
+            ).risk
+        ),
+        (IMAGES,),
+    ),
+    "confocal_sigma": (
+        lambda x: jd.confocal_sigma(1.4, x, 0.52, pixel_size=0.05),
+        (jnp.array([0.4, 0.45, 0.488]),),
+    ),
     "convolve": (lambda x: jd.convolve(x, PSF), (IMAGES,)),
     "estimate_noise": (lambda x: jnp.stack(jd.estimate_noise(x)), (IMAGES,)),
-    "fourier_ring_correlation": (lambda x, y: jd.fourier_ring_correlation(x, y).correlation, (IMAGES, OTHERS)),
+    "fourier_ring_correlation": (
+        lambda x, y: jd.fourier_ring_correlation(x, y).correlation,
+        (IMAGES, OTHERS),
+    ),
     "gaussian_filter": (lambda x: jd.gaussian_filter(x, 1.2), (IMAGES,)),
     "gaussian_noise": (lambda key, x: jd.gaussian_noise(key, x, 2.0), (KEYS, IMAGES)),
     "gaussian_psf": (lambda sigma: jd.gaussian_psf(sigma, size=9), (jnp.array([0.5, 1.0, 1.5]),)),
     "mean_over_std": (jd.mean_over_std, (IMAGES,)),
     "median_filter": (jd.median_filter, (IMAGES,)),
     "noise_level": (lambda x: jnp.stack(jd.noise_level(x)), (IMAGES,)),
-    "poisson_gaussian_noise": (lambda key, x: jd.poisson_gaussian_noise(key, x, gain=2.0, read_std=1.0), (KEYS, IMAGES)),
+    "poisson_gaussian_noise": (
+        lambda key, x: jd.poisson_gaussian_noise(key, x, gain=2.0, read_std=1.0),
+        (KEYS, IMAGES),
+    ),
     "psnr": (lambda x, y: jd.psnr(x, y, data_range=255.0), (IMAGES, OTHERS)),
     "quantize": (lambda x: jd.quantize(x, jnp.uint8), (IMAGES,)),
     "si_psnr": (lambda x, y: jd.si_psnr(x, y, data_range=255.0), (IMAGES, OTHERS)),
     "snr_db": (jd.snr_db, (IMAGES, OTHERS)),
     "ssim": (lambda x, y: jd.ssim(x, y, data_range=255.0), (IMAGES, OTHERS)),
-    "widefield_sigma": (lambda x: jd.widefield_sigma(x, 0.52, pixel_size=0.05), (jnp.array([0.8, 1.2, 1.4]),)),
+    "widefield_sigma": (
+        lambda x: jd.widefield_sigma(x, 0.52, pixel_size=0.05),
+        (jnp.array([0.8, 1.2, 1.4]),),
+    ),
     "wiener_filter": (lambda x: jd.wiener_filter(x, noise=100.0), (IMAGES,)),
 }
 NO_GRADIENT = {
@@ -64,7 +83,9 @@ def test_jit_and_vmap_change_nothing(name):
     looped = jnp.stack([function(*arguments) for arguments in zip(*batches, strict=True)])
     for transformed in (jax.vmap(function), jax.jit(jax.vmap(function))):
         np.testing.assert_allclose(transformed(*batches), looped, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(jax.jit(function)(*(batch[0] for batch in batches)), looped[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        jax.jit(function)(*(batch[0] for batch in batches)), looped[0], rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", sorted(DEVICE.keys() - NO_GRADIENT))
@@ -79,7 +100,9 @@ def test_the_gradient_is_the_slope(name):
     direction = jax.random.normal(jax.random.key(4), jnp.shape(x))
     step = 0.02 if jnp.ndim(x) == 0 else 0.3
     slope = (scalar(x + step * direction) - scalar(x - step * direction)) / (2 * step)
-    np.testing.assert_allclose(jnp.vdot(jax.grad(scalar)(x), direction), slope, rtol=0.05, atol=2e-3)
+    np.testing.assert_allclose(
+        jnp.vdot(jax.grad(scalar)(x), direction), slope, rtol=0.05, atol=2e-3
+    )
 
 
 @pytest.mark.parametrize("name", sorted(DEVICE.keys() | HOST))
@@ -89,14 +112,20 @@ def test_signatures_follow_the_conventions(name):
     if "key" in names:
         assert names[0] == "key"
     for parameter in parameters:
-        if parameter.default is not inspect.Parameter.empty and not (name.endswith("_filter") and parameter.name == names[1] in WIDTHS):
-            assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, f"{name}: {parameter.name} must be keyword-only"
+        if parameter.default is not inspect.Parameter.empty and not (
+            name.endswith("_filter") and parameter.name == names[1] in WIDTHS
+        ):
+            assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, (
+                f"{name}: {parameter.name} must be keyword-only"
+            )
     assert getattr(jd, name).__doc__
 
 
 def test_data_range_has_no_default():
     for function in (jd.psnr, jd.si_psnr, jd.ssim):
-        assert inspect.signature(function).parameters["data_range"].default is inspect.Parameter.empty
+        assert (
+            inspect.signature(function).parameters["data_range"].default is inspect.Parameter.empty
+        )
 
 
 def test_importing_the_package_does_not_import_jax():

@@ -10,7 +10,7 @@ from jaxdenoise.cli.parser import parser
 from jaxdenoise.cli.verbs import VERBS
 from jaxdenoise.system import errors
 from jaxdenoise.system.crew import current_crew, ended, join
-from jaxdenoise.system.errors import UsageError
+from jaxdenoise.system.errors import RequestError
 
 
 def main(argv=None):
@@ -34,14 +34,22 @@ def _run(args):
         return 2
     except (MemoryError, RuntimeError) as error:
         if current_crew().count > 1 and errors.is_lost_connection(error):
-            print(f"jaxdenoise: error: another process of this run died ({errors.one_line(error)})", file=sys.stderr)
+            print(
+                f"jaxdenoise: error: another process of this run died ({errors.one_line(error)})",
+                file=sys.stderr,
+            )
             return 1
         if not errors.is_out_of_memory(error):
             raise
-        print(f"jaxdenoise: error: out of memory ({errors.one_line(error)}); give less at a time, or smaller sizes", file=sys.stderr)
+        print(
+            f"jaxdenoise: error: out of memory ({errors.one_line(error)}); give less at a time, or smaller sizes",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt as interrupt:
-        print(f"jaxdenoise: interrupted{f'; {interrupt}' if interrupt.args else ''}", file=sys.stderr)
+        print(
+            f"jaxdenoise: interrupted{f'; {interrupt}' if interrupt.args else ''}", file=sys.stderr
+        )
         return 130
     return 0
 
@@ -63,7 +71,7 @@ def _keep_compiled_programs():
 
 
 def join_others(args):
-    """`join`, if the flags of the command line say that there are others; UsageError where these do not go together."""
+    """`join`, if the flags of the command line say that there are others; RequestError where these do not go together."""
     if not hasattr(args, "distributed"):  # a verb of one process
         return
     by_hand = args.coordinator, args.processes, args.process
@@ -73,20 +81,32 @@ def join_others(args):
     if not several:
         return
     if args.distributed and by_hand != (None, None, None):
-        raise UsageError("--distributed finds the other processes by itself: leave --coordinator, --processes and --process out")
+        raise RequestError(
+            "--distributed finds the other processes by itself: leave --coordinator, --processes and --process out"
+        )
     if not args.distributed and None in by_hand:
-        raise UsageError("--coordinator, --processes and --process go together")
+        raise RequestError("--coordinator, --processes and --process go together")
     if not args.distributed and args.process >= args.processes:
-        raise UsageError(f"--process {args.process}: the processes are numbered from 0 to {args.processes - 1}")
-    join(coordinator=args.coordinator, count=args.processes, index=args.process, heartbeat=args.heartbeat)
+        raise RequestError(
+            f"--process {args.process}: the processes are numbered from 0 to {args.processes - 1}"
+        )
+    join(
+        coordinator=args.coordinator,
+        count=args.processes,
+        index=args.process,
+        heartbeat=args.heartbeat,
+    )
     if current_crew().is_primary and not args.quiet:
-        print(f"jaxdenoise: {current_crew().count} processes; if one dies all end, and train goes on with --resume", file=sys.stderr)
+        print(
+            f"jaxdenoise: {current_crew().count} processes; if one dies all end, and train goes on with --resume",
+            file=sys.stderr,
+        )
 
 
 def _check_devices(count, several):
     if several:
-        raise UsageError("--devices is for a single process: of several, all devices take part")
+        raise RequestError("--devices is for a single process: of several, all devices take part")
     import jax
 
     if count > jax.local_device_count():
-        raise UsageError(f"--devices {count}: there are {jax.local_device_count()}")
+        raise RequestError(f"--devices {count}: there are {jax.local_device_count()}")

@@ -22,7 +22,13 @@ def print_table(title, rows, columns):
     for column in columns:
         table.add_column(column, justify="right")
     for name, values in rows.items():
-        table.add_row(name, *("-" if values[column] is None else f"{values[column]:.{_digits(column)}f}" for column in columns))
+        table.add_row(
+            name,
+            *(
+                "-" if values[column] is None else f"{values[column]:.{_digits(column)}f}"
+                for column in columns
+            ),
+        )
     Console().print(table)
 
 
@@ -53,7 +59,9 @@ class Bars:
 
     def training(self, config, *, done=0, total=None):
         """A bar for a training; returns the function to call with the `fit.Snapshot` after each of ``total`` epochs."""
-        task = self._progress.add_task("training", total=total or config.epochs, completed=done, facts="compiling")
+        task = self._progress.add_task(
+            "training", total=total or config.epochs, completed=done, facts="compiling"
+        )
         patches = config.steps_per_epoch * config.batch_size
 
         def on_epoch(snapshot):

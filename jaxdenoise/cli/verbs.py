@@ -17,12 +17,20 @@ def demo(args):
 
     with _progress(args.quiet) as bars:
         settings = _settings(args) if args.report else None
-        results = demo_.run(args.output, seed=args.seed, overwrite=args.overwrite, bars=bars, settings=settings)
+        results = demo_.run(
+            args.output, seed=args.seed, overwrite=args.overwrite, bars=bars, settings=settings
+        )
     if args.json:
         print(json.dumps(results))
     else:
-        print_table("PSNR and SSIM against the known truth, means over the frames", results["methods"], ("psnr", "ssim"))
-        print(f"trained in {results['training_seconds']:.0f} s; pictures and TIFFs are in {args.output}")
+        print_table(
+            "PSNR and SSIM against the known truth, means over the frames",
+            results["methods"],
+            ("psnr", "ssim"),
+        )
+        print(
+            f"trained in {results['training_seconds']:.0f} s; pictures and TIFFs are in {args.output}"
+        )
 
 
 def denoise(args):
@@ -36,21 +44,40 @@ def denoise(args):
 
     options = {"form": args.format, "overwrite": args.overwrite}
     if args.model and args.save_model:
-        raise errors.UsageError("--save-model keeps a new model; it does not go with --model")
-    if args.instant and (args.model or args.save_model or args.psf or args.na or args.members > 1 or args.neighbours):
-        raise errors.UsageError("--instant takes no model, no PSF, no members and no neighbours: the network is used as it is")
+        raise errors.RequestError("--save-model keeps a new model; it does not go with --model")
+    if args.instant and (
+        args.model or args.save_model or args.psf or args.na or args.members > 1 or args.neighbours
+    ):
+        raise errors.RequestError(
+            "--instant takes no model, no PSF, no members and no neighbours: the network is used as it is"
+        )
     if args.noise and not args.instant:
-        raise errors.UsageError("--noise goes with --instant; a training measures the noise itself")
+        raise errors.RequestError(
+            "--noise goes with --instant; a training measures the noise itself"
+        )
     names = train_.names(args)
-    outputs = {name: images.output_paths(args.input, args.output, name, **options) for name in train_.outputs(names)}
+    outputs = {
+        name: images.output_paths(args.input, args.output, name, **options)
+        for name in train_.outputs(names)
+    }
     files = images.open_many(args.input, axes=args.axes)
     if current_crew().count > 1 and any(path.suffix != ".zarr" for path in outputs["denoised"]):
-        raise errors.UsageError("several processes write one image together as OME-Zarr only: say --format zarr")
-    stored = (file.frames.size * (4 if args.dtype == "float32" else file.info.dtype.itemsize) for file in files)
+        raise errors.RequestError(
+            "several processes write one image together as OME-Zarr only: say --format zarr"
+        )
+    stored = (
+        file.frames.size * (4 if args.dtype == "float32" else file.info.dtype.itemsize)
+        for file in files
+    )
     images.check_space(args.output, len(outputs) * sum(stored))
     channels = stacks_.channels(args, files)
     stem = outputs["denoised"][0].name.rsplit("denoised", 1)[0]
-    reports = {name: _report_path(args, Path(args.output) / f"{stem}{name}{'_' if name else ''}report.html") for name in channels}
+    reports = {
+        name: _report_path(
+            args, Path(args.output) / f"{stem}{name}{'_' if name else ''}report.html"
+        )
+        for name in channels
+    }
     if args.save_model:
         for name in channels:
             refuse_run(Path(args.save_model) / name, overwrite=args.overwrite)
@@ -62,14 +89,21 @@ def denoise(args):
         for number, parts in enumerate(zip(*channels.values(), strict=True)):
             targets = {name: paths[number] for name, paths in outputs.items()}
             keep = bool(random) or (args.report and first is None)
-            found = denoise_file(args, [one.members for one, _ in models], parts, targets, bars, keep=keep)
+            found = denoise_file(
+                args, [one.members for one, _ in models], parts, targets, bars, keep=keep
+            )
             first = first or found
             if random:
-                beside, target = [[one.random_start] for one, _ in models], {"denoised": random[number]}
+                beside, target = (
+                    [[one.random_start] for one, _ in models],
+                    {"denoised": random[number]},
+                )
                 others = denoise_file(args, beside, parts, target, bars, keep=True)
                 compare_with_random(parts, found, others, bars)
         for (name, own), (one, choice), kept in zip(channels.items(), models, first, strict=True):
-            _write_report(args, reports[name], own, one.members[0], bars, results=kept, sweep=choice)
+            _write_report(
+                args, reports[name], own, one.members[0], bars, results=kept, sweep=choice
+            )
 
 
 def train(args):
@@ -81,7 +115,12 @@ def train(args):
     run = Path(args.output)
     refuse_run(run, overwrite=args.overwrite or args.resume)
     channels = stacks_.channels(args, images.open_many(args.input, axes=args.axes))
-    reports = {name: _report_path(args, run / name / "report.html", overwrite=args.resume or args.overwrite) for name in channels}
+    reports = {
+        name: _report_path(
+            args, run / name / "report.html", overwrite=args.resume or args.overwrite
+        )
+        for name in channels
+    }
     for name in channels:
         refuse_run(run / name, overwrite=args.overwrite or args.resume)
     current_crew().barrier()  # all have checked before the first writes
@@ -128,7 +167,9 @@ def sweep(args):
     file = folder / "sweep.json"
     images.check_directory(folder)
     if file.exists() and not args.overwrite:
-        raise errors.UsageError(f"{file}: the file exists; say --overwrite to replace it, or -o for another folder")
+        raise errors.RequestError(
+            f"{file}: the file exists; say --overwrite to replace it, or -o for another folder"
+        )
     report_path = _report_path(args, folder / "report.html")
     files = images.open_many(args.input, axes=args.axes)
     reference = read_reference(args.reference, axes=args.axes) if args.reference else None
@@ -136,9 +177,13 @@ def sweep(args):
     def judge(stacks):
         if reference is not None:
             named = zip(args.input, stacks, strict=True)
-            return evaluate_.mean([compare(reference, frames, name=path) for path, frames in named])["psnr"]
+            return evaluate_.mean(
+                [compare(reference, frames, name=path) for path, frames in named]
+            )["psnr"]
 
-    noisy_psnr = judge(np.asarray(noisy.frames) for noisy in files)  # before the training, which a wrong reference should not cost
+    noisy_psnr = judge(
+        np.asarray(noisy.frames) for noisy in files
+    )  # before the training, which a wrong reference should not cost
     files = stacks_.rows(args, files)
     current_crew().barrier()  # all have checked before the first writes
     with locked(folder), _progress(args.quiet) as bars:
@@ -162,9 +207,16 @@ def sweep(args):
     if args.json:
         print(json.dumps(result))
         return
-    rows = {f"{row['psf']} (seed {row['seed']})" if args.seeds > 1 else str(row["psf"]): row for row in result["candidates"]}
-    print_table("held-out error of each PSF", rows, ("score", "score_se", "psnr", "epochs", "seconds"))
-    print(f"chosen: {result['chosen']} (the widest within one standard error of the best); models are in {folder}")
+    rows = {
+        f"{row['psf']} (seed {row['seed']})" if args.seeds > 1 else str(row["psf"]): row
+        for row in result["candidates"]
+    }
+    print_table(
+        "held-out error of each PSF", rows, ("score", "score_se", "psnr", "epochs", "seconds")
+    )
+    print(
+        f"chosen: {result['chosen']} (the widest within one standard error of the best); models are in {folder}"
+    )
 
 
 def filter_files(args):
@@ -172,7 +224,9 @@ def filter_files(args):
     from jaxdenoise.io import images
     from jaxdenoise.workflows.filter import apply
 
-    targets = images.output_paths(args.input, args.output, args.filter, form=args.format, overwrite=args.overwrite)
+    targets = images.output_paths(
+        args.input, args.output, args.filter, form=args.format, overwrite=args.overwrite
+    )
     dtype = None if args.dtype == "same" else args.dtype
     rows = []
     with _progress(args.quiet) as bars:
@@ -182,10 +236,14 @@ def filter_files(args):
             frames, parameter, found = apply(args.filter, image, **options)
             images.write(target, frames, image.info, dtype=dtype, overwrite=args.overwrite)
             chosen = {}
-            if found is not None:  # the variance is an estimate, and may be below 0 where structure is all there is
+            if (
+                found is not None
+            ):  # the variance is an estimate, and may be below 0 where structure is all there is
                 noise_std = math.sqrt(max(float(found.noise_variance), 0))
                 chosen = {"noise_std": noise_std, "noise_correlation": float(found.correlation)}
-            rows.append({"file": path, "output": str(target), "filter": args.filter, **parameter, **chosen})
+            rows.append(
+                {"file": path, "output": str(target), "filter": args.filter, **parameter, **chosen}
+            )
             width = ", ".join(f"{name} {value}" for name, value in parameter.items())
             bars.say(f"wrote {target} ({width}{', found from the image' if found else ''})")
     if args.json:
@@ -218,7 +276,10 @@ def info(args):
     from jaxdenoise.workflows.reports import versions
 
     facts = versions()
-    files = [{"file": path, **images.open_image(path, axes=args.axes or None).info.describe()} for path in args.input]
+    files = [
+        {"file": path, **images.open_image(path, axes=args.axes or None).info.describe()}
+        for path in args.input
+    ]
     if args.json:
         print(json.dumps({**facts, "files": files}))
         return
@@ -238,11 +299,22 @@ def psf(args):
 
     target = Path(args.output)
     if target.exists() and not args.overwrite:
-        raise errors.UsageError(f"{target}: the file exists; say --overwrite to replace it, or name another one")
+        raise errors.RequestError(
+            f"{target}: the file exists; say --overwrite to replace it, or name another one"
+        )
     image = images.read(args.input, axes=args.axes)
-    saturation = args.saturation or (255 if image.info.dtype == np.uint8 else None)  # of other dtypes the frames have to tell
-    found = beads.measure_psf(image.frames, size=args.size, bead_diameter=args.bead_diameter, saturation=saturation)
-    images.write(target, found.psf[None], ImageInfo("YX", found.psf.shape, np.dtype(np.float32)), overwrite=args.overwrite)
+    saturation = args.saturation or (
+        255 if image.info.dtype == np.uint8 else None
+    )  # of other dtypes the frames have to tell
+    found = beads.measure_psf(
+        image.frames, size=args.size, bead_diameter=args.bead_diameter, saturation=saturation
+    )
+    images.write(
+        target,
+        found.psf[None],
+        ImageInfo("YX", found.psf.shape, np.dtype(np.float32)),
+        overwrite=args.overwrite,
+    )
     facts = {
         "output": str(target),
         "beads": len(found.positions),
@@ -257,7 +329,9 @@ def psf(args):
         print(json.dumps(facts))
         return
     print(f"wrote {target}, the mean of {len(found.positions)} beads")
-    print(f"sigma {_pair(found.sigma)}, full width at half maximum {_pair(found.fwhm)}; in pixels, y and x")
+    print(
+        f"sigma {_pair(found.sigma)}, full width at half maximum {_pair(found.fwhm)}; in pixels, y and x"
+    )
     print(f"noise {100 * found.noise:.2g} % of the peak")
     left_out = ", ".join(f"{count} {reason}" for reason, count in found.rejected.items() if count)
     print(f"left out: {left_out or 'none'}")
@@ -278,13 +352,20 @@ VERBS = {
 def _settings(args):
     from jaxdenoise.workflows.reports import versions
 
-    return {"Flags": {name.replace("_", "-"): value for name, value in vars(args).items() if name != "command"}, "Versions": versions()}
+    return {
+        "Flags": {
+            name.replace("_", "-"): value for name, value in vars(args).items() if name != "command"
+        },
+        "Versions": versions(),
+    }
 
 
 def _report_path(args, path, *, overwrite=None):
     """Where the report goes, checked before the work starts; None for --no-report."""
     if args.report and path.exists() and not (args.overwrite if overwrite is None else overwrite):
-        raise errors.UsageError(f"{path}: the file exists; say --overwrite to replace it, or --no-report")
+        raise errors.RequestError(
+            f"{path}: the file exists; say --overwrite to replace it, or --no-report"
+        )
     return path if args.report else None
 
 
@@ -293,7 +374,15 @@ def _write_report(args, path, files, denoiser, bars, **options):
     from jaxdenoise.workflows.reports import write_for
 
     if path is not None and current_crew().is_primary:
-        write_for(path, files[0], denoiser, title=args.input[0], settings=_settings(args), commands=[args.command], **options)
+        write_for(
+            path,
+            files[0],
+            denoiser,
+            title=args.input[0],
+            settings=_settings(args),
+            commands=[args.command],
+            **options,
+        )
         bars.say(f"wrote {path}")
 
 

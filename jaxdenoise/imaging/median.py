@@ -1,8 +1,9 @@
 """Medians of sliding windows by sorting networks, in any number of dimensions. On the device; `filters.median_filter` is the public face.
 
-A sorting network is a fixed list of comparators (a minimum and a maximum), so all pixels go through it side by side. Windows of up to
-`LARGEST_DIRECT` pixels take one network each, which XLA fuses to one pass that keeps nothing in memory. Larger windows share their work:
-the outputs of a tile have most of their windows in common, and that part is sorted once.
+A sorting network is a fixed list of comparators (a minimum and a maximum), so all pixels go through
+it side by side. Windows of up to `LARGEST_DIRECT` pixels take one network each, which XLA fuses to
+one pass that keeps nothing in memory. Larger windows share their work: the outputs of a tile have
+most of their windows in common, and that part is sorted once.
 """
 
 import itertools
@@ -13,8 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-LARGEST_DIRECT = 169  # pixels of a window (13 x 13); beyond it the compile time of one network explodes
-_BLOCK = 8192  # outputs worked on at once by the shared networks: their sorted lists should fit the cache
+LARGEST_DIRECT = (
+    169  # pixels of a window (13 x 13); beyond it the compile time of one network explodes
+)
+# outputs worked on at once by the shared networks: their sorted lists should fit the cache
+_BLOCK = 8192
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -22,18 +26,22 @@ def window_median(extended, sizes):
     """Median of every window that lies wholly inside the array.
 
     Args:
-        extended: Array of any number of dimensions and any integer or float dtype: the image with its border.
+        extended: Array of any number of dimensions and any integer or float dtype: the image with
+            its border.
         sizes: One odd window length an axis, static.
 
     Returns:
-        The medians: the input's shape less ``size - 1`` along each axis, its dtype. NaN sorts above all numbers (below them where its
-        sign bit is set), as one more value.
+        The medians: the input's shape less ``size - 1`` along each axis, its dtype. NaN sorts above
+        all numbers (below them where its sign bit is set), as one more value.
 
-    The derivative is a subgradient: the mean of the derivatives of those pixels of the window that equal the median.
+    The derivative is a subgradient: the mean of the derivatives of those pixels of the window that
+    equal the median.
     """
     order = _to_integers(extended)
     direct = math.prod(sizes) <= LARGEST_DIRECT
-    return _from_integers(_direct(order, sizes) if direct else _in_blocks(order, sizes), extended.dtype)
+    return _from_integers(
+        _direct(order, sizes) if direct else _in_blocks(order, sizes), extended.dtype
+    )
 
 
 @window_median.defjvp
@@ -44,12 +52,18 @@ def _window_median_jvp(sizes, primals, tangents):
     def add(sums, start):
         total, count = sums
         chosen = jax.lax.dynamic_slice(extended, start, median.shape) == median
-        total += jnp.where(chosen, jax.lax.dynamic_slice(tangent, start, median.shape), 0).astype(total.dtype)
+        total += jnp.where(chosen, jax.lax.dynamic_slice(tangent, start, median.shape), 0).astype(
+            total.dtype
+        )
         return (total, count + chosen), None
 
     starts = jnp.array(list(itertools.product(*map(range, sizes))))
-    none = jnp.zeros(median.shape, jnp.promote_types(median.dtype, jnp.float32))  # half precision does not count far
-    (total, count), _ = jax.lax.scan(jax.checkpoint(add), (none, none), starts)  # a gradient would keep every `chosen`
+    none = jnp.zeros(
+        median.shape, jnp.promote_types(median.dtype, jnp.float32)
+    )  # half precision does not count far
+    (total, count), _ = jax.lax.scan(
+        jax.checkpoint(add), (none, none), starts
+    )  # a gradient would keep every `chosen`
     return median, (total / count).astype(median.dtype)
 
 
@@ -62,15 +76,21 @@ def _to_integers(x):
 
 
 def _from_integers(order, dtype):
-    return jax.lax.bitcast_convert_type(_flip_negative(order), dtype) if jnp.issubdtype(dtype, jnp.floating) else order
+    return (
+        jax.lax.bitcast_convert_type(_flip_negative(order), dtype)
+        if jnp.issubdtype(dtype, jnp.floating)
+        else order
+    )
 
 
 def _flip_negative(bits):
-    # Floats are sign and magnitude: the larger the bits of a negative number, the smaller it is. The map is its own inverse.
+    # Floats are sign and magnitude: the larger the bits of a negative number, the smaller it is.
+    # The map is its own inverse.
     return jnp.where(bits < 0, bits ^ jnp.iinfo(bits.dtype).max, bits)
 
 
-# --- one network a window ----------------------------------------------------------------------------------------------------------------
+# --- one network a window
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def _direct(x, sizes):
@@ -78,7 +98,10 @@ def _direct(x, sizes):
     starts = itertools.product(*map(range, sizes))
     values = [jax.lax.slice(x, start, np.add(start, shape)) for start in starts]
     for low, high in _median_network(len(values)):
-        values[low], values[high] = jnp.minimum(values[low], values[high]), jnp.maximum(values[low], values[high])
+        values[low], values[high] = (
+            jnp.minimum(values[low], values[high]),
+            jnp.maximum(values[low], values[high]),
+        )
     return values[len(values) // 2]
 
 
@@ -86,7 +109,8 @@ def _direct(x, sizes):
 def _median_network(count):
     """The comparators (low, high) of Batcher's odd-even mergesort on which the middle output depends.
 
-    Source: Batcher, "Sorting networks and their applications", AFIPS 1968; Knuth, The Art of Computer Programming, 5.2.2, algorithm M.
+    Source: Batcher, "Sorting networks and their applications", AFIPS 1968; Knuth, The Art of
+        Computer Programming, 5.2.2, algorithm M.
     """
     needed, network = {count // 2}, []
     for low, high in reversed(list(_sorting_network(count))):
@@ -109,32 +133,46 @@ def _sorting_network(count):
         run *= 2
 
 
-# --- networks that windows share ---------------------------------------------------------------------------------------------------------
+# --- networks that windows share
+# ---------------------------------------------------------------------------------------------------------
 #
-# The outputs of a tile of t pixels along an axis have size - t + 1 pixels of their windows in common: the tile's core. A core is kept as a
-# sorted list, without the pixels that so many others are below (or above) that none of the tile's medians can be among them. Halving
-# the tile adds a slab of pixels to the core of each half: sort the slab, merge it in, forget again. A tile of one output holds its
-# median alone. The work of an output grows as size * log(size)^2 in two dimensions, where sorting each window would take
-# size^2 * log(size)^2.
+# The outputs of a tile of t pixels along an axis have size - t + 1 pixels of their windows in
+# common: the tile's core. A core is kept as a sorted list, without the pixels that so many others
+# are below (or above) that none of the tile's medians can be among them. Halving the tile adds a
+# slab of pixels to the core of each half: sort the slab, merge it in, forget again. A tile of one
+# output holds its median alone. The work of an output grows as size * log(size)^2 in two
+# dimensions, where sorting each window would take size^2 * log(size)^2.
 #
-# Source: Adams, "Fast median filters using separable sorting networks", ACM Transactions on Graphics 40 (2021), here with bitonic
-# merges (Batcher 1968) along a leading axis, so that each stage is one operation on arrays.
+# Source: Adams, "Fast median filters using separable sorting networks", ACM Transactions on
+# Graphics 40 (2021), here with bitonic merges (Batcher 1968) along a leading axis, so that each
+# stage is one operation on arrays.
 
 
 def _in_blocks(x, sizes):
     """Medians block by block, so that memory does not grow with window times image."""
     outputs = [length - size + 1 for length, size in zip(x.shape, sizes, strict=True)]
-    tile = [1 << ((size + 1) // 2).bit_length() - 1 for size in sizes]  # the largest power of two that leaves half a window in common
+    tile = [
+        1 << ((size + 1) // 2).bit_length() - 1 for size in sizes
+    ]  # the largest power of two that leaves half a window in common
     block = _block_shape(outputs, tile)
     counts = [-(-output // side) for output, side in zip(outputs, block, strict=True)]
-    filled = [(0, count * side - output) for count, side, output in zip(counts, block, outputs, strict=True)]
+    filled = [
+        (0, count * side - output)
+        for count, side, output in zip(counts, block, outputs, strict=True)
+    ]
     x = jnp.pad(x, filled, mode="edge")
     window = [side + size - 1 for side, size in zip(block, sizes, strict=True)]
     corners = jnp.array(list(itertools.product(*map(range, counts)))) * jnp.array(block)
-    blocks = jax.lax.map(lambda corner: _by_tiles(jax.lax.dynamic_slice(x, corner, window), sizes, tile), corners)
+    blocks = jax.lax.map(
+        lambda corner: _by_tiles(jax.lax.dynamic_slice(x, corner, window), sizes, tile), corners
+    )
     # (blocks of each axis..., pixels of each axis...) to (blocks, pixels) an axis
     order = [place for axis in range(x.ndim) for place in (axis, x.ndim + axis)]
-    whole = blocks.reshape(*counts, *block).transpose(order).reshape([a * b for a, b in zip(counts, block, strict=True)])
+    whole = (
+        blocks.reshape(*counts, *block)
+        .transpose(order)
+        .reshape([a * b for a, b in zip(counts, block, strict=True)])
+    )
     return jax.lax.slice(whole, [0] * x.ndim, outputs)
 
 
@@ -156,7 +194,8 @@ def _by_tiles(x, sizes, tile):
         return [size - side + 1 for size, side in zip(sizes, tile, strict=True)]
 
     def candidates(length, forgotten):
-        # With `missing` pixels yet to come, a pixel can be the median only if at most pixels // 2 are below it and as many above.
+        # With `missing` pixels yet to come, a pixel can be the median only if at most pixels // 2
+        # are below it and as many above.
         missing = pixels - math.prod(common())
         return max(0, pixels // 2 - forgotten - missing), min(length - 1, pixels // 2 - forgotten)
 
@@ -172,7 +211,9 @@ def _by_tiles(x, sizes, tile):
         tile[axis] = half
         first, last = candidates(len(core) + len(slabs[0]), forgotten)
         core = jnp.stack([_merge(core, slab, first, last) for slab in slabs], axis=axis + 2)
-        core = core.reshape(-1, *(output // side for output, side in zip(outputs, tile, strict=True)))
+        core = core.reshape(
+            -1, *(output // side for output, side in zip(outputs, tile, strict=True))
+        )
         forgotten += first
     return core[0]
 
@@ -207,7 +248,8 @@ def _merge(a, b, first, last):
     x, step, mirrored = jnp.concatenate([_fill(a, run), _fill(b, run)]), run, True
     while step >= 1:
         x, mirrored = _stage(x, step, mirrored=mirrored), False
-        # From here on runs of `step` elements are in order among each other: drop those that hold nothing asked for.
+        # From here on runs of `step` elements are in order among each other: drop those that hold
+        # nothing asked for.
         begin, end = first // step * step, (last // step + 1) * step
         x, first, last, step = x[begin:end], first - begin, last - begin, step // 2
     return x

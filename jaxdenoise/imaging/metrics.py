@@ -1,11 +1,13 @@
 """Image quality figures: one value an image, on the device.
 
-Every function but `fourier_ring_correlation`, which gives a curve, reduces the whole array it is given to one scalar. Images are (H, W),
-but any number of dimensions works. For a stack, map over the frames and reduce as you like::
+Every function but `fourier_ring_correlation`, which gives a curve, reduces the whole array it is
+given to one scalar. Images are (H, W), but any number of dimensions works. For a stack, map over
+the frames and reduce as you like::
 
     jax.vmap(lambda frame: psnr(reference, frame, data_range=255))(stack).mean()
 
-Inputs may be NumPy or JAX arrays of any real dtype. They are computed in float32, or in float64 where they are float64 and x64 is enabled.
+Inputs may be NumPy or JAX arrays of any real dtype. They are computed in float32, or in float64
+where they are float64 and x64 is enabled.
 """
 
 import math
@@ -30,7 +32,8 @@ def psnr(reference, image, *, data_range):
         A scalar in dB, ``inf`` for identical images (the gradient is undefined there).
 
     Raises:
-        ValueError: The shapes differ, the images are empty, or `data_range` is not a positive scalar.
+        ValueError: The shapes differ, the images are empty, or `data_range` is not a positive
+            scalar.
     """
     reference, image = float_pair(reference, image)
     return _psnr_of_error(reference - image, _checked_range(data_range))
@@ -39,10 +42,12 @@ def psnr(reference, image, *, data_range):
 def si_psnr(reference, image, *, data_range):
     """Scale-invariant PSNR: the PSNR of ``a * image + b`` with the a and b of least squares to the reference.
 
-    It is unchanged by any affine map of `image`, so it compares methods that return other units or another offset. It is never below
-    the PSNR itself. An image that carries nothing (a constant one) is fitted by the reference's mean (a = 0).
+    It is unchanged by any affine map of `image`, so it compares methods that return other units or
+    another offset. It is never below the PSNR itself. An image that carries nothing (a constant
+    one) is fitted by the reference's mean (a = 0).
 
-    Source: Weigert et al., "Content-aware image restoration", Nature Methods 15 (2018), supplementary note on normalisation; the published
+    Source: Weigert et al., "Content-aware image restoration", Nature Methods 15 (2018),
+        supplementary note on normalisation; the published
     ``SI_PSNR`` code centres both images and fits one factor, which is the same map.
 
     Args:
@@ -51,24 +56,30 @@ def si_psnr(reference, image, *, data_range):
         data_range: Scalar > 0 in grey levels of the reference. It may be traced.
 
     Returns:
-        A scalar in dB. For an exact affine copy it is limited by rounding (about 130 dB in float32).
+        A scalar in dB. For an exact affine copy it is limited by rounding (about 130 dB in
+        float32).
 
     Raises:
-        ValueError: The shapes differ, the images are empty, or `data_range` is not a positive scalar.
+        ValueError: The shapes differ, the images are empty, or `data_range` is not a positive
+            scalar.
     """
     reference, image = float_pair(reference, image)
-    # Centring both images fits b. It comes first because sums of squares of an image with a large offset lose the signal to rounding.
+    # Centring both images fits b. It comes first because sums of squares of an image with a large
+    # offset lose the signal to rounding.
     reference, image = centred(reference), centred(image)
     variance = jnp.mean(image**2)
     # The inner `where` keeps the unused 0/0 out of the gradient.
-    slope = jnp.where(variance > 0, jnp.mean(reference * image) / jnp.where(variance > 0, variance, 1), 0)
+    slope = jnp.where(
+        variance > 0, jnp.mean(reference * image) / jnp.where(variance > 0, variance, 1), 0
+    )
     return _psnr_of_error(reference - slope * image, _checked_range(data_range))
 
 
 def snr_db(reference, image):
     """Signal-to-noise ratio against a clean image, ``10 log10(sum(reference^2) / sum((reference - image)^2))``.
 
-    The signal's power includes its mean, so an offset in both images raises the figure. Subtract a known background first.
+    The signal's power includes its mean, so an offset in both images raises the figure. Subtract a
+    known background first.
 
     Args:
         reference: The clean image, (H, W) or any shape, any real dtype, in grey levels.
@@ -87,8 +98,9 @@ def snr_db(reference, image):
 def mean_over_std(image):
     """Mean over (population) standard deviation of the image itself: the "SNR" of the report that this library reproduces.
 
-    It needs no reference, it is a plain ratio and **not in dB**, and **it rewards blur**: structure counts as noise, so a flat image scores
-    best and a clean image can score below a blurred one. Use it to reproduce published tables, not to choose a denoiser.
+    It needs no reference, it is a plain ratio and **not in dB**, and **it rewards blur**: structure
+    counts as noise, so a flat image scores best and a clean image can score below a blurred one.
+    Use it to reproduce published tables, not to choose a denoiser.
 
     Args:
         image: (H, W) or any shape, any real dtype, in grey levels.
@@ -107,25 +119,29 @@ def mean_over_std(image):
 def ssim(reference, image, *, data_range, window="uniform"):
     """Mean structural similarity with K1 = 0.01 and K2 = 0.03.
 
-    Only windows that lie wholly inside the image count, so no border rule is involved. The values are those of
-    ``skimage.metrics.structural_similarity`` (which crops its borders to the same windows).
+    Only windows that lie wholly inside the image count, so no border rule is involved. The values
+    are those of ``skimage.metrics.structural_similarity`` (which crops its borders to the same
+    windows).
 
-    Source: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity", IEEE Trans. Image
+    Source: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to
+        structural similarity", IEEE Trans. Image
     Processing 13 (2004), equation 13.
 
     Args:
-        reference: The clean image, (H, W) or any number of dimensions (the window spans all of them), any real dtype, in grey levels.
+        reference: The clean image, (H, W) or any number of dimensions (the window spans all of
+            them), any real dtype, in grey levels.
         image: The image to judge, same shape and unit.
         data_range: Scalar > 0 in grey levels. It may be traced.
-        window: ``"uniform"``: 7 x 7, sample covariance (scikit-image's default). ``"gaussian"``: sigma 1.5, 11 x 11, population covariance
-            (the paper's; scikit-image with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``).
+        window: ``"uniform"``: 7 x 7, sample covariance (scikit-image's default). ``"gaussian"``:
+            sigma 1.5, 11 x 11, population covariance (the paper's; scikit-image with
+            ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``).
 
     Returns:
         A scalar from -1 to 1, 1 for identical images.
 
     Raises:
-        ValueError: The shapes differ, the images are smaller than the window, `data_range` is not a positive scalar, or the window's name
-            is unknown.
+        ValueError: The shapes differ, the images are smaller than the window, `data_range` is not a
+            positive scalar, or the window's name is unknown.
     """
     reference, image = float_pair(reference, image)
     data_range = _checked_range(data_range)
@@ -141,8 +157,9 @@ def ssim(reference, image, *, data_range, window="uniform"):
 # Compiled here because a hundred small operations would be slow one by one.
 @partial(jax.jit, static_argnums=(3, 4))
 def _mean_ssim(reference, image, data_range, weights, normalisation):
-    # Second moments are taken of centred images: with uint16-like offsets E[x^2] - E[x]^2 would otherwise cancel to noise in float32. The
-    # luminance term is not invariant to an offset, so the true means are put back there.
+    # Second moments are taken of centred images: with uint16-like offsets E[x^2] - E[x]^2 would
+    # otherwise cancel to noise in float32. The luminance term is not invariant to an offset, so the
+    # true means are put back there.
     x, y = centred(reference), centred(image)
     moments = _valid_windows(jnp.stack([x, y, x * x, y * y, x * y]), weights)
     x_mean, y_mean, xx, yy, xy = moments
@@ -166,14 +183,19 @@ def _ssim_window(name, ndim):
     if name == "gaussian":
         weights = [math.exp(-0.5 * (x / 1.5) ** 2) for x in range(-5, 6)]
         return [weight / sum(weights) for weight in weights], 1.0
-    raise ValueError(f"ssim knows the windows 'uniform' and 'gaussian', got window={name!r}: choose one of the two")
+    raise ValueError(
+        f"ssim knows the windows 'uniform' and 'gaussian', got window={name!r}: choose one of the two"
+    )
 
 
 def _valid_windows(images, weights):
     """Separable weighted sums over all axes but the first, only where the window fits."""
     for axis in range(1, images.ndim):
         count = images.shape[axis] - len(weights) + 1
-        images = sum(weight * jax.lax.slice_in_dim(images, start, start + count, axis=axis) for start, weight in enumerate(weights))
+        images = sum(
+            weight * jax.lax.slice_in_dim(images, start, start + count, axis=axis)
+            for start, weight in enumerate(weights)
+        )
     return images
 
 
@@ -182,7 +204,8 @@ def _psnr_of_error(error, data_range):
 
 
 def centred(image):
-    # One pixel is subtracted before the mean: the mean is then taken of small numbers, and a constant image becomes exactly zero.
+    # One pixel is subtracted before the mean: the mean is then taken of small numbers, and a
+    # constant image becomes exactly zero.
     shifted = image - image.ravel()[0]
     return shifted - jnp.mean(shifted)
 
@@ -204,13 +227,17 @@ def float_pair(reference, image):
 
 def _check_not_empty(image):
     if image.size == 0:
-        raise ValueError(f"an image needs at least one pixel, got shape {image.shape}: check the crop that made it")
+        raise ValueError(
+            f"an image needs at least one pixel, got shape {image.shape}: check the crop that made it"
+        )
 
 
 def _checked_range(data_range):
     data_range = _as_float(data_range)  # as float first: a uint8 255 would overflow when squared
     if data_range.ndim != 0:
-        raise ValueError(f"data_range must be a scalar, got shape {data_range.shape}: vmap to give each image its own")
+        raise ValueError(
+            f"data_range must be a scalar, got shape {data_range.shape}: vmap to give each image its own"
+        )
     if not isinstance(data_range, jax.core.Tracer) and not data_range > 0:
         raise ValueError(
             f"data_range must be greater than 0, got {data_range}: give 255 for 8-bit images, or reference.max() - reference.min()"

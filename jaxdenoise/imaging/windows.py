@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-BORDER_MODES = {"reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "wrap": "wrap", "constant": "constant"}  # scipy's: NumPy's
+BORDER_MODES = {
+    "reflect": "symmetric",
+    "mirror": "reflect",
+    "nearest": "edge",
+    "wrap": "wrap",
+    "constant": "constant",
+}  # scipy's: NumPy's
 TRUNCATE = 4.0  # a Gaussian is cut at this many sigmas, as scipy.ndimage does
 _LONGEST_DIRECT = 65  # weights of a kernel; longer ones go through the Fourier transform
 _NARROW = 16  # times the radius: a narrower image gets its border at once
@@ -17,14 +23,17 @@ _LONGEST_SUM = 16  # pixels that are added one by one; longer windows are made o
 def gaussian_radius(sigma):
     """Pixels on each side at which scipy cuts a Gaussian of standard deviation `sigma` (pixels, not traced)."""
     if isinstance(sigma, jax.core.Tracer):
-        raise ValueError("a traced sigma needs a static size, for example size=9 (that is radius=4)")
+        raise ValueError(
+            "a traced sigma needs a static size, for example size=9 (that is radius=4)"
+        )
     return int(TRUNCATE * float(sigma) + 0.5)
 
 
 def gaussian_weights(sigma, radius, dtype=jnp.float32):
     """Gaussian kernel: weights at the pixel centres from -radius to radius, sum 1. `sigma` in pixels may be traced."""
     x = jnp.arange(-radius, radius + 1, dtype=dtype)
-    # Dividing by a tiny sigma instead of zero leaves exp(-0) = 1 at the centre and 0 elsewhere: no blur.
+    # Dividing by a tiny sigma instead of zero leaves exp(-0) = 1 at the centre and 0 elsewhere: no
+    # blur.
     weights = jnp.exp(-0.5 * (x / jnp.maximum(jnp.asarray(sigma, dtype), 1e-6)) ** 2)
     return weights / weights.sum()
 
@@ -32,19 +41,30 @@ def gaussian_weights(sigma, radius, dtype=jnp.float32):
 def with_border(valid, x, radii, mode, cval):
     """A function of the windows that lie wholly inside, applied to the array as if it were extended by `radii` pixels of border.
 
-    The interior is computed from the array itself and each edge from a strip, because a copy of the whole array with its border costs more
-    than a small window's arithmetic. `valid` is traced once for the interior and once for each edge.
+    The interior is computed from the array itself and each edge from a strip, because a copy of the
+    whole array with its border costs more than a small window's arithmetic. `valid` is traced once
+    for the interior and once for each edge.
     """
     if any(length < _NARROW * radius for length, radius in zip(x.shape, radii, strict=True)):
         return valid(extend(x, radii, mode, cval))
     inner = valid(x)
-    result = jax.lax.pad(inner, jnp.zeros((), inner.dtype), [(radius, radius, 0) for radius in radii])
+    result = jax.lax.pad(
+        inner, jnp.zeros((), inner.dtype), [(radius, radius, 0) for radius in radii]
+    )
     for axis, radius in enumerate(radii):
-        places, others = _places(x.shape[axis], radius, mode), [0 if other == axis else width for other, width in enumerate(radii)]
-        for part, start in ((places[: 3 * radius], 0), (places[-3 * radius :], x.shape[axis] - radius)):
+        places, others = (
+            _places(x.shape[axis], radius, mode),
+            [0 if other == axis else width for other, width in enumerate(radii)],
+        )
+        for part, start in (
+            (places[: 3 * radius], 0),
+            (places[-3 * radius :], x.shape[axis] - radius),
+        ):
             if radius:
                 edge = valid(_join_borders(_take(x, part, axis, cval), others, mode, cval))
-                result = jax.lax.dynamic_update_slice(result, edge, [start if other == axis else 0 for other in range(x.ndim)])
+                result = jax.lax.dynamic_update_slice(
+                    result, edge, [start if other == axis else 0 for other in range(x.ndim)]
+                )
     return result
 
 
@@ -53,11 +73,16 @@ def extend(x, radii, mode, cval):
     result = jax.lax.pad(x, jnp.asarray(cval, x.dtype), [(radius, radius, 0) for radius in radii])
     for axis, radius in enumerate(radii):
         if radius and mode != "constant":
-            places, earlier = _places(x.shape[axis], radius, mode), [width if other < axis else 0 for other, width in enumerate(radii)]
+            places, earlier = (
+                _places(x.shape[axis], radius, mode),
+                [width if other < axis else 0 for other, width in enumerate(radii)],
+            )
             for part, start in ((places[:radius], 0), (places[-radius:], x.shape[axis] + radius)):
                 border = _join_borders(_take(x, part, axis, cval), earlier, mode, cval)
                 at = [0 if other < axis else width for other, width in enumerate(radii)]
-                result = jax.lax.dynamic_update_slice(result, border, [*at[:axis], start, *at[axis + 1 :]])
+                result = jax.lax.dynamic_update_slice(
+                    result, border, [*at[:axis], start, *at[axis + 1 :]]
+                )
     # Fused with what follows, the border would be decided anew for every pixel of every window.
     return jax.lax.optimization_barrier(result)
 
@@ -67,7 +92,10 @@ def _join_borders(x, radii, mode, cval):
     for axis, radius in enumerate(radii):
         if radius:
             places = _places(x.shape[axis], radius, mode)
-            x = jnp.concatenate([_take(x, places[:radius], axis, cval), x, _take(x, places[-radius:], axis, cval)], axis)
+            x = jnp.concatenate(
+                [_take(x, places[:radius], axis, cval), x, _take(x, places[-radius:], axis, cval)],
+                axis,
+            )
     return x
 
 
@@ -75,7 +103,9 @@ def _places(length, radius, mode):
     """Where the pixels of an axis with its border come from: indices of the axis, or -1 for cval."""
     if mode == "constant":
         return np.pad(np.arange(length), radius, constant_values=-1)
-    return np.pad(np.arange(length), radius, mode=BORDER_MODES[mode])  # NumPy knows borders wider than the image, too
+    return np.pad(
+        np.arange(length), radius, mode=BORDER_MODES[mode]
+    )  # NumPy knows borders wider than the image, too
 
 
 def _take(x, places, axis, cval):
@@ -91,8 +121,13 @@ def correlate(x, weights, axis, dtype=None):
     dtype = x.dtype if dtype is None else dtype
     radius, count = len(weights) // 2, x.shape[axis] - len(weights) + 1
     if len(weights) > _LONGEST_DIRECT:
-        length = x.shape[axis]  # a cyclic convolution is wrong in the first len(weights) - 1 pixels only
-        spectrum = jnp.expand_dims(jnp.fft.rfft(jnp.asarray(weights, dtype), length), [other for other in range(x.ndim) if other != axis])
+        length = x.shape[
+            axis
+        ]  # a cyclic convolution is wrong in the first len(weights) - 1 pixels only
+        spectrum = jnp.expand_dims(
+            jnp.fft.rfft(jnp.asarray(weights, dtype), length),
+            [other for other in range(x.ndim) if other != axis],
+        )
         cyclic = jnp.fft.irfft(jnp.fft.rfft(x.astype(dtype), axis=axis) * spectrum, length, axis)
         return jax.lax.slice_in_dim(cyclic, len(weights) - 1, None, axis=axis).astype(dtype)
 
@@ -100,7 +135,10 @@ def correlate(x, weights, axis, dtype=None):
         # Converted after it is cut, since XLA would convert the whole array in a pass of its own.
         return jax.lax.slice_in_dim(x, start, start + count, axis=axis).astype(dtype)
 
-    pairs = (weights[radius + i] * (shifted(radius - i) + shifted(radius + i)) for i in range(1, radius + 1))
+    pairs = (
+        weights[radius + i] * (shifted(radius - i) + shifted(radius + i))
+        for i in range(1, radius + 1)
+    )
     return sum(pairs, weights[radius] * shifted(radius))
 
 
@@ -115,7 +153,9 @@ def window_sums(x, size, axis, dtype=None):
         if 2 * length > size:
             return total
         end = x.shape[axis] - length
-        x = jax.lax.slice_in_dim(x, 0, end, axis=axis).astype(dtype) + jax.lax.slice_in_dim(x, length, None, axis=axis).astype(dtype)
+        x = jax.lax.slice_in_dim(x, 0, end, axis=axis).astype(dtype) + jax.lax.slice_in_dim(
+            x, length, None, axis=axis
+        ).astype(dtype)
         length *= 2
         if length >= _LONGEST_SUM:
             x = stored(x, axis)
@@ -126,7 +166,9 @@ def stored(x, axis):
 
     It ignores a barrier there; a pixel more along an axis is what it cannot fuse through.
     """
-    longer = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, int(other == axis), 0) for other in range(x.ndim)])
+    longer = jax.lax.pad(
+        x, jnp.zeros((), x.dtype), [(0, int(other == axis), 0) for other in range(x.ndim)]
+    )
     return jax.lax.slice_in_dim(jax.lax.optimization_barrier(longer), 0, x.shape[axis], axis=axis)
 
 

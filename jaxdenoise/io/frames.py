@@ -16,15 +16,16 @@ _EXACT = 2**24  # up to which float32 holds every whole number
 class Frames:
     """Frames of an array whose axes they fold: all axes but Y and X become N, in the array's order.
 
-    ``frames[n, rows, columns]`` with a number and two slices reads a part of one frame, (h, w) float32;
-    ``numpy.asarray(frames)`` reads all.
+    ``frames[n, rows, columns]`` with a number and two slices reads a part of one frame, (h, w)
+    float32; ``numpy.asarray(frames)`` reads all.
 
     Args:
         path: of the file, for messages.
         array: with ``shape``, ``dtype``, and an index of one slice an axis.
         axes: one letter an axis of the array.
         chosen: the numbers of the frames that these are, in order; default: all.
-        row: how many of them follow each other in time or depth before the next such row begins; default: all.
+        row: how many of them follow each other in time or depth before the next such row begins;
+            default: all.
     """
 
     ndim, dtype = 3, np.dtype(np.float32)
@@ -54,7 +55,9 @@ class Frames:
 
     def choose(self, numbers, *, row=None):
         """Some of the frames, by their numbers; ``row`` as of the class."""
-        return Frames(self._path, self._array, self._axes, chosen=[self.numbers[n] for n in numbers], row=row)
+        return Frames(
+            self._path, self._array, self._axes, chosen=[self.numbers[n] for n in numbers], row=row
+        )
 
     def _read(self, place):
         """A part of the array as float32, Y and X last."""
@@ -64,19 +67,38 @@ class Frames:
             raise
         except Exception as error:  # decoders raise all sorts on damaged data
             raise unreadable(self._path, error) from error
-        expected = tuple(len(range(*part.indices(length))) for part, length in zip(place, self._array.shape, strict=True))
+        expected = tuple(
+            len(range(*part.indices(length)))
+            for part, length in zip(place, self._array.shape, strict=True)
+        )
         if data.shape != expected:
-            raise ImageError(f"{self._path}: shape {data.shape} was read where {expected} was promised; export the file again")
+            raise ImageError(
+                f"{self._path}: shape {data.shape} was read where {expected} was promised; export the file again"
+            )
         bad = np.count_nonzero(~np.isfinite(data)) if data.dtype.kind == "f" else 0
         if bad:
-            raise ImageError(f"{self._path}: {bad} pixels are NaN or infinite, expected finite values; replace them first")
-        if data.dtype.kind in "iu" and data.dtype.itemsize > 2 and data.size and max(data.max(), -int(data.min())) > _EXACT:
-            warnings.warn(f"{self._path}: whole numbers beyond {_EXACT:,} are rounded to the 24 bits of float32", stacklevel=2)
+            raise ImageError(
+                f"{self._path}: {bad} pixels are NaN or infinite, expected finite values; replace them first"
+            )
+        if (
+            data.dtype.kind in "iu"
+            and data.dtype.itemsize > 2
+            and data.size
+            and max(data.max(), -int(data.min())) > _EXACT
+        ):
+            warnings.warn(
+                f"{self._path}: whole numbers beyond {_EXACT:,} are rounded to the 24 bits of float32",
+                stacklevel=2,
+            )
         with np.errstate(over="ignore"):
-            frames = np.ascontiguousarray(np.moveaxis(data, _yx(self._axes), (-2, -1)), dtype=np.float32)
+            frames = np.ascontiguousarray(
+                np.moveaxis(data, _yx(self._axes), (-2, -1)), dtype=np.float32
+            )
         bad = np.count_nonzero(np.isinf(frames)) if data.dtype.itemsize > 4 else 0
         if bad:
-            raise ImageError(f"{self._path}: {bad} pixels are beyond the range of float32 (3.4e38); scale the image first")
+            raise ImageError(
+                f"{self._path}: {bad} pixels are beyond the range of float32 (3.4e38); scale the image first"
+            )
         return frames
 
 
@@ -102,18 +124,24 @@ class Target:
         number, rows, columns = index
         bad = np.count_nonzero(~np.isfinite(values))
         if bad:
-            raise ImageError(f"{self._path}: {bad} pixels of the result are NaN or infinite; not written, check the model")
+            raise ImageError(
+                f"{self._path}: {bad} pixels of the result are NaN or infinite; not written, check the model"
+            )
         values, outside = _saturated(values, self._array.dtype)
         self.outside += outside
         place = _place(self._axes, self._others, number, rows, columns)
         y, x = _yx(self._axes)
         values = values if y < x else values.T
-        self._array[place] = np.expand_dims(values, [axis for axis in range(len(self._axes)) if axis not in (y, x)])
+        self._array[place] = np.expand_dims(
+            values, [axis for axis in range(len(self._axes)) if axis not in (y, x)]
+        )
 
 
 def unreadable(path, error):
     """The `ImageError` for what a decoder raised."""
-    return ImageError(f"{path}: cannot be read ({type(error).__name__}: {error}); expected a sound image file, export it again")
+    return ImageError(
+        f"{path}: cannot be read ({type(error).__name__}: {error}); expected a sound image file, export it again"
+    )
 
 
 def _folded(axes, shape):
@@ -128,7 +156,10 @@ def _yx(axes):
 def _place(axes, others, number, rows, columns):
     """The index into the array of a part of one frame: a slice an axis."""
     numbers = iter(np.unravel_index(number, others) if others else ())
-    return tuple({"Y": rows, "X": columns}[axis] if axis in "YX" else slice(n := int(next(numbers)), n + 1) for axis in axes)
+    return tuple(
+        {"Y": rows, "X": columns}[axis] if axis in "YX" else slice(n := int(next(numbers)), n + 1)
+        for axis in axes
+    )
 
 
 def _saturated(values, dtype):

@@ -1,7 +1,7 @@
 """Image files in and out, whatever their format: as frames ``(N, H, W)`` in float32, read at once or piece by piece, and back.
 
-`tiff`, `omezarr` and `vendors` know formats, `frames` how axes fold, `metadata` what files say about their pixels.
-NumPy on the host; JAX is never imported here.
+`tiff`, `omezarr` and `vendors` know formats, `frames` how axes fold, `metadata` what files say
+about their pixels. NumPy on the host; JAX is never imported here.
 """
 
 import os
@@ -34,7 +34,8 @@ class ImageFile(NamedTuple):
 def read(path, *, axes=None):
     """Read a TIFF, OME-Zarr, PNG or JPEG file; with the extra `vendors` a CZI, LIF or ND2 file.
 
-    All axes other than Y and X fold into N, in the file's order. Of several series the first is read, with a warning.
+    All axes other than Y and X fold into N, in the file's order. Of several series the first is
+    read, with a warning.
 
     Args:
         path: The file.
@@ -44,8 +45,8 @@ def read(path, *, axes=None):
         ImageFile: `frames` (N, H, W) float32 in grey levels, and `info`.
 
     Raises:
-        ImageError: The file is missing, damaged, cut short, empty, of an unknown format, RGB (without `axes`), not
-            numeric, or holds NaN or infinity; or `axes` does not fit.
+        ImageError: The file is missing, damaged, cut short, empty, of an unknown format, RGB
+            (without `axes`), not numeric, or holds NaN or infinity; or `axes` does not fit.
     """
     frames, info = open_image(path, axes=axes)
     return ImageFile(np.asarray(frames), info)
@@ -59,10 +60,14 @@ def open_image(path, *, axes=None):
         array, info = _opener(path)(path, axes=axes)
     except ImageError:
         raise
-    except Exception as error:  # decoders raise all sorts on bad files, from struct.error to MemoryError
+    except (
+        Exception
+    ) as error:  # decoders raise all sorts on bad files, from struct.error to MemoryError
         raise unreadable(path, error) from error
     if array.shape != info.shape:
-        raise ImageError(f"{path}: shape {array.shape} was read where {info.shape} was promised; export the file again")
+        raise ImageError(
+            f"{path}: shape {array.shape} was read where {info.shape} was promised; export the file again"
+        )
     return ImageFile(Frames(path, array, info.axes), info)
 
 
@@ -94,25 +99,28 @@ def open_many(paths, *, axes=None):
 def write(path, frames, info, *, dtype=None, overwrite=False):
     """Write frames as a TIFF or an OME-Zarr like the file that `info` describes.
 
-    ImageJ and OME files stay such where the format can hold the result; else a plain TIFF keeps axes and calibration.
-    Integers are rounded half to even; values out of range saturate, with one warning that counts them. The file
-    appears by rename.
+    ImageJ and OME files stay such where the format can hold the result; else a plain TIFF keeps
+    axes and calibration. Integers are rounded half to even; values out of range saturate, with one
+    warning that counts them. The file appears by rename.
 
     Args:
-        path: The output, named .tif (or .tiff, .btf, .tf8), or .zarr; missing parent directories are made.
+        path: The output, named .tif (or .tiff, .btf, .tf8), or .zarr; missing parent directories
+            are made.
         frames: (N, H, W) real, in grey levels; N, H and W as `read` gave them.
         info: What `read` returned with the original.
         dtype: The dtype to store, such as "float32"; None means the original's.
         overwrite: Whether an existing file may be replaced.
 
     Raises:
-        ImageError: The file exists, cannot be written or is of another name; or `frames` has another shape or
-            holds NaN or infinity; or `dtype` is not numeric.
+        ImageError: The file exists, cannot be written or is of another name; or `frames` has
+            another shape or holds NaN or infinity; or `dtype` is not numeric.
     """
     frames = np.asarray(frames)
     with create(path, info, dtype=dtype, overwrite=overwrite) as target:
         if frames.shape != target.shape:
-            raise ImageError(f"{path}: frames are {frames.shape}, expected the original's {target.shape}; give one a frame")
+            raise ImageError(
+                f"{path}: frames are {frames.shape}, expected the original's {target.shape}; give one a frame"
+            )
         for n, frame in enumerate(frames):
             target[n, :, :] = frame
 
@@ -130,17 +138,25 @@ def create(path, info, *, dtype=None, overwrite=False, crew=ALONE):
     if not zarr and path.suffix.lower() not in tiff.SUFFIXES:
         raise ImageError(f"{path}: results are TIFF or OME-Zarr files; name it {path.stem}.tif")
     if dtype.kind not in "iuf":
-        raise ImageError(f"{path}: cannot be stored as {dtype}; use an integer or float dtype, such as float32")
+        raise ImageError(
+            f"{path}: cannot be stored as {dtype}; use an integer or float dtype, such as float32"
+        )
     made = not path.parent.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         writer = partial(omezarr.create, overwrite=overwrite, crew=crew)
-        with writer(path, info, info.shape, dtype) if zarr else tiff.create(path, info, dtype) as array:
+        with (
+            writer(path, info, info.shape, dtype)
+            if zarr
+            else tiff.create(path, info, dtype) as array
+        ):
             target = Target(path, array, info.axes, info.shape)
             yield target
     except OSError as error:
         reason = error.strerror or error
-        raise ImageError(f"{path}: cannot be written ({reason}); check free space and permissions") from error
+        raise ImageError(
+            f"{path}: cannot be written ({reason}); check free space and permissions"
+        ) from error
     finally:
         if made:
             with suppress(OSError):  # it holds the result
@@ -162,10 +178,12 @@ def output_paths(inputs, directory, suffix, *, form="same", overwrite=False):
         overwrite: Whether existing files may be replaced; an input never is.
 
     Returns:
-        list[Path]: ``<directory>/<stem>_<suffix>.tif`` or ``.ome.zarr``, the stem without ".tif" and without ".ome.tif".
+        list[Path]: ``<directory>/<stem>_<suffix>.tif`` or ``.ome.zarr``, the stem without ".tif"
+            and without ".ome.tif".
 
     Raises:
-        ImageError: Two inputs share an output, an output exists or is one of the inputs, or as `check_directory`.
+        ImageError: Two inputs share an output, an output exists or is one of the inputs, or as
+            `check_directory`.
     """
     inputs, directory = list(inputs), Path(directory)
     check_directory(directory)
@@ -177,9 +195,13 @@ def output_paths(inputs, directory, suffix, *, form="same", overwrite=False):
         zarr = form == "zarr" or (form == "same" and omezarr.is_omezarr(source))
         path = directory / f"{stem}_{suffix}{'.ome.zarr' if zarr else '.tif'}"
         if path in owners:
-            raise ImageError(f"{owners[path]} and {source} would both become {path}; use two output directories")
+            raise ImageError(
+                f"{owners[path]} and {source} would both become {path}; use two output directories"
+            )
         if os.path.realpath(path) in sources:
-            raise ImageError(f"{path}: this output is itself an input; give another output directory")
+            raise ImageError(
+                f"{path}: this output is itself an input; give another output directory"
+            )
         if not (zarr and overwrite and omezarr.is_omezarr(path)):
             _check_output(path, overwrite)
         owners[path] = source
@@ -195,21 +217,31 @@ def check_directory(directory):
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise ImageError(f"{directory}: cannot be written ({error.strerror}); name another directory") from error
+            raise ImageError(
+                f"{directory}: cannot be written ({error.strerror}); name another directory"
+            ) from error
         break
     named = directory if nearest == whole else nearest
     if not nearest.is_dir():
-        raise ImageError(f"{named}: is a file or a broken link, expected a directory for the results; name another one")
+        raise ImageError(
+            f"{named}: is a file or a broken link, expected a directory for the results; name another one"
+        )
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise ImageError(f"{named}: nothing may be written there; check its permissions or name another directory")
+        raise ImageError(
+            f"{named}: nothing may be written there; check its permissions or name another directory"
+        )
 
 
 def check_space(directory, size):
     """ImageError unless the disk of a directory, which need not exist yet, has so many bytes left: known before hours of work."""
     directory = Path(directory).absolute()
-    free = shutil.disk_usage(next(parent for parent in (directory, *directory.parents) if parent.exists())).free
+    free = shutil.disk_usage(
+        next(parent for parent in (directory, *directory.parents) if parent.exists())
+    ).free
     if free < size:
-        raise ImageError(f"{directory}: the results take {size / 1e9:.3g} GB, the disk has {free / 1e9:.3g} GB left; make room for them")
+        raise ImageError(
+            f"{directory}: the results take {size / 1e9:.3g} GB, the disk has {free / 1e9:.3g} GB left; make room for them"
+        )
 
 
 def _opener(path):
@@ -221,7 +253,9 @@ def _opener(path):
     if not os.path.exists(path):
         raise ImageError(f"{path}: no such file; check the name")
     if path.suffix.lower() not in SUFFIXES:
-        raise ImageError(f"{path}: unknown extension {path.suffix!r}; convert it to one of {', '.join(SUFFIXES)}")
+        raise ImageError(
+            f"{path}: unknown extension {path.suffix!r}; convert it to one of {', '.join(SUFFIXES)}"
+        )
     if path.stat().st_size == 0:
         raise ImageError(f"{path}: the file is empty (0 bytes); copy or export it again")
     if path.suffix.lower() in vendors.SUFFIXES:
@@ -235,8 +269,9 @@ def _open_picture(path, *, axes):
         with tiff.quiet_readers():  # libpng warns of interlaced files, which are in order
             data = imagecodecs.png_decode(content)
     elif content.startswith(b"\xff\xd8"):
-        # JPEG decoders make up what a file cut short lacks, so look for the end marker (FFD9) after the last start of
-        # scan (FFDA): an embedded thumbnail has an end marker of its own, but before it.
+        # JPEG decoders make up what a file cut short lacks, so look for the end marker (FFD9) after
+        # the last start of scan (FFDA): an embedded thumbnail has an end marker of its own, but
+        # before it.
         if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
             raise ImageError(f"{path}: the file is cut short; copy or export it again")
         data = imagecodecs.jpeg_decode(content)
@@ -248,8 +283,14 @@ def _open_picture(path, *, axes):
 
 def _checked_letters(path, axes):
     letters = axes.upper()
-    if set(letters) - set("STCZYX") or len(set(letters)) < len(letters) or not {"Y", "X"} <= set(letters):
-        raise ImageError(f"{path}: axes {axes!r}, expected letters of STCZYX once each with Y and X; give such as TZYX")
+    if (
+        set(letters) - set("STCZYX")
+        or len(set(letters)) < len(letters)
+        or not {"Y", "X"} <= set(letters)
+    ):
+        raise ImageError(
+            f"{path}: axes {axes!r}, expected letters of STCZYX once each with Y and X; give such as TZYX"
+        )
     return letters
 
 
@@ -257,4 +298,6 @@ def _check_output(path, overwrite):
     if os.path.isdir(path):
         raise ImageError(f"{path}: is a directory, expected a file name; name another file")
     if os.path.exists(path) and not overwrite:
-        raise ImageError(f"{path}: the file exists; say --overwrite to replace it, or name another one")
+        raise ImageError(
+            f"{path}: the file exists; say --overwrite to replace it, or name another one"
+        )

@@ -15,12 +15,43 @@ import tifffile
 
 from jaxdenoise.system.errors import ImageError
 
-_MICROMETRES = {"nm": 1e-3, "um": 1.0, "\u00b5m": 1.0, "\u03bcm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0}
-_MICROMETRES |= {"mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0, "in": 25400.0, "pm": 1e-6, "\u00c5": 1e-4}
-_SECONDS = {"ms": 1e-3, "msec": 1e-3, "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "min": 60.0, "h": 3600.0}
+_MICROMETRES = {
+    "nm": 1e-3,
+    "um": 1.0,
+    "\u00b5m": 1.0,
+    "\u03bcm": 1.0,
+    "micron": 1.0,
+    "microns": 1.0,
+    "micrometer": 1.0,
+}
+_MICROMETRES |= {
+    "mm": 1e3,
+    "cm": 1e4,
+    "m": 1e6,
+    "inch": 25400.0,
+    "in": 25400.0,
+    "pm": 1e-6,
+    "\u00c5": 1e-4,
+}
+_SECONDS = {
+    "ms": 1e-3,
+    "msec": 1e-3,
+    "s": 1.0,
+    "sec": 1.0,
+    "second": 1.0,
+    "seconds": 1.0,
+    "min": 60.0,
+    "h": 3600.0,
+}
 _SECONDS |= {"ns": 1e-9, "\u00b5s": 1e-6, "d": 86400.0}
-_RESOLUTION_UNITS = {2: "inch", 3: "cm", 4: "mm", 5: "um"}  # the values of TIFF tag 296; 1 is "none"
-# What ImageJ keeps in a tag of its own; the rest of its metadata is lines of text in the image description.
+_RESOLUTION_UNITS = {
+    2: "inch",
+    3: "cm",
+    4: "mm",
+    5: "um",
+}  # the values of TIFF tag 296; 1 is "none"
+# What ImageJ keeps in a tag of its own; the rest of its metadata is lines of text in the image
+# description.
 _IMAGEJ_TAGS = ("Info", "Labels", "Ranges", "LUTs", "Plot", "ROI", "Overlays", "Properties")
 
 
@@ -35,8 +66,10 @@ class ImageInfo:
         kind: "imagej", "ome", "omezarr" or "plain".
         resolution: The TIFF tags XResolution and YResolution: pixels per unit, (x, y).
         resolution_unit: The TIFF tag ResolutionUnit: 1 none, 2 inch, 3 cm.
-        metadata: By kind: ImageJ's dictionary, the OME attributes that are kept (of an OME-Zarr too), or tifffile's JSON.
-        display: What `tifffile.imwrite` needs to keep a palette or an inverted grey scale; empty for plain grey.
+        metadata: By kind: ImageJ's dictionary, the OME attributes that are kept (of an OME-Zarr
+            too), or tifffile's JSON.
+        display: What `tifffile.imwrite` needs to keep a palette or an inverted grey scale; empty
+            for plain grey.
     """
 
     axes: str
@@ -55,7 +88,11 @@ class ImageInfo:
         if None not in size:
             return size
         unit = self._unit_um()
-        return None if unit is None else (unit / float(self.resolution[1]), unit / float(self.resolution[0]))
+        return (
+            None
+            if unit is None
+            else (unit / float(self.resolution[1]), unit / float(self.resolution[0]))
+        )
 
     @property
     def z_spacing(self):
@@ -69,7 +106,10 @@ class ImageInfo:
     def frame_interval(self):
         """Time between frames in seconds, or None where the file does not say."""
         if "TimeIncrement" in self.metadata:
-            value, unit = self.metadata["TimeIncrement"], self.metadata.get("TimeIncrementUnit", "s")
+            value, unit = (
+                self.metadata["TimeIncrement"],
+                self.metadata.get("TimeIncrementUnit", "s"),
+            )
         else:
             value, unit = self.metadata.get("finterval"), self.metadata.get("tunit", "s")
         value, unit = number(value), _SECONDS.get(unit)
@@ -96,7 +136,8 @@ class ImageInfo:
         if "unit" in self.metadata:  # ImageJ's own unit overrules the tag
             return _MICROMETRES.get(self.metadata["unit"])
         if self.resolution_unit == 2 and self.resolution[0] == 72:
-            return None  # 72 dots an inch is a screen's default, not a measurement; ImageJ ignores it too
+            # 72 dots an inch is a screen's default, not a measurement; ImageJ ignores it too
+            return None
         return _MICROMETRES.get(_RESOLUTION_UNITS.get(self.resolution_unit))
 
 
@@ -105,14 +146,24 @@ def checked_axes(path, found, shape, given=None):
     if math.prod(shape) == 0:
         raise ImageError(f"{path}: the image is empty, shape {tuple(shape)}; export it again")
     if given is None and "S" in found:
-        hint = (found if "C" in found else found.replace("S", "C")).translate(str.maketrans("IQ", "TT"))
-        advice = f"say --axes {hint} to treat each channel as an image of its own, or save it as grey"
-        raise ImageError(f"{path}: is RGB (axes {found}, shape {tuple(shape)}), expected grey levels; {advice}")
+        hint = (found if "C" in found else found.replace("S", "C")).translate(
+            str.maketrans("IQ", "TT")
+        )
+        advice = (
+            f"say --axes {hint} to treat each channel as an image of its own, or save it as grey"
+        )
+        raise ImageError(
+            f"{path}: is RGB (axes {found}, shape {tuple(shape)}), expected grey levels; {advice}"
+        )
     axes = given or found
     if len(axes) != len(shape):
-        raise ImageError(f"{path}: axes {axes} do not fit the file's shape {tuple(shape)} ({found}); give one letter each")
+        raise ImageError(
+            f"{path}: axes {axes} do not fit the file's shape {tuple(shape)} ({found}); give one letter each"
+        )
     if axes.count("Y") != 1 or axes.count("X") != 1:
-        raise ImageError(f"{path}: axes {axes}, shape {tuple(shape)}, lack Y or X; say --axes with both, such as YX")
+        raise ImageError(
+            f"{path}: axes {axes}, shape {tuple(shape)}, lack Y or X; say --axes with both, such as YX"
+        )
     return axes
 
 
@@ -120,7 +171,9 @@ def info_of_series(tif, axes):
     """`ImageInfo` of the first series of an open `tifffile.TiffFile`, its axes overruled by ``axes``."""
     series = tif.series[0]
     kind = series.kind if series.kind in ("imagej", "ome") else "plain"
-    metadata = {"imagej": _imagej_metadata, "ome": _ome_metadata, "plain": _plain_metadata}[kind](tif)
+    metadata = {"imagej": _imagej_metadata, "ome": _ome_metadata, "plain": _plain_metadata}[kind](
+        tif
+    )
     resolution, unit = _resolution(series.keyframe)
     dtype, display = series.dtype.newbyteorder("="), _display(series.keyframe)
     return ImageInfo(axes, tuple(series.shape), dtype, kind, resolution, unit, metadata, display)
@@ -132,13 +185,19 @@ def _resolution(page):
     if not all(isinstance(value, tuple) and len(value) == 2 and min(value) > 0 for value in values):
         return (Fraction(1), Fraction(1)), 1
     unit = page.tags.valueof(296, default=2)
-    return tuple(Fraction(*value) for value in values), int(unit) if unit in _RESOLUTION_UNITS else 1
+    return tuple(Fraction(*value) for value in values), int(
+        unit
+    ) if unit in _RESOLUTION_UNITS else 1
 
 
 def _display(page):
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         return {"photometric": "miniswhite"}
-    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.dtype == np.uint8 and page.colormap is not None:
+    if (
+        page.photometric == tifffile.PHOTOMETRIC.PALETTE
+        and page.dtype == np.uint8
+        and page.colormap is not None
+    ):
         return {"photometric": "palette", "colormap": page.colormap}
     return {}
 
@@ -146,8 +205,12 @@ def _display(page):
 def _imagej_metadata(tif):
     metadata = dict(tif.imagej_metadata)
     for key, value in metadata.items():
-        if isinstance(value, str) and key not in _IMAGEJ_TAGS:  # ImageJ escapes what is not ASCII in its description
-            metadata[key] = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), value)
+        if (
+            isinstance(value, str) and key not in _IMAGEJ_TAGS
+        ):  # ImageJ escapes what is not ASCII in its description
+            metadata[key] = re.sub(
+                r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), value
+            )
     return metadata
 
 
@@ -163,15 +226,24 @@ def _ome_metadata(tif):
 
 def _plain_metadata(tif):
     metadata = (tif.shaped_metadata or ({},))[0]  # tifffile's JSON, if it wrote the file
-    return {key: value for key, value in metadata.items() if key not in ("shape", "axes", "truncated")}
+    return {
+        key: value for key, value in metadata.items() if key not in ("shape", "axes", "truncated")
+    }
 
 
 def tiff_options(info, dtype):
     """The arguments of `tifffile.imwrite` that make the file like the original."""
     kind = _output_kind(info, dtype)
-    metadata = {"imagej": _to_imagej, "ome": _to_ome, "plain": _to_plain}[kind](info, dtype) | {"axes": info.axes}
+    metadata = {"imagej": _to_imagej, "ome": _to_ome, "plain": _to_plain}[kind](info, dtype) | {
+        "axes": info.axes
+    }
     resolution = tuple((value.numerator, value.denominator) for value in info.resolution)
-    options = {"imagej": kind == "imagej", "ome": kind == "ome", "metadata": metadata, "photometric": "minisblack"}
+    options = {
+        "imagej": kind == "imagej",
+        "ome": kind == "ome",
+        "metadata": metadata,
+        "photometric": "minisblack",
+    }
     options |= {"resolution": resolution, "resolutionunit": info.resolution_unit}
     samples = info.shape[-1] if info.axes[:-1].endswith("YX") else 1
     if samples > 1:
@@ -183,7 +255,9 @@ def tiff_options(info, dtype):
 def _output_kind(info, dtype):
     if info.kind == "imagej" and dtype.name in ("uint8", "uint16", "int16", "float32"):
         ordered = info.axes == "".join(axis for axis in "TZCYX" if axis in info.axes)
-        return "imagej" if ordered and info.shape[-1] > 1 else "plain"  # tifffile drops a width of 1 here
+        return (
+            "imagej" if ordered and info.shape[-1] > 1 else "plain"
+        )  # tifffile drops a width of 1 here
     if info.kind in ("ome", "omezarr") and dtype.name not in ("int64", "uint64", "float16"):
         return "ome" if info.axes.endswith("YX") and set(info.axes) <= set("TZCYX") else "plain"
     return "plain"
@@ -205,7 +279,9 @@ def _to_imagej(info, dtype):
 
 def _to_ome(info, dtype):
     metadata = dict(info.metadata)
-    if len(metadata.get("Channel", ())) != dict(zip(info.axes, info.shape, strict=True)).get("C", 1):
+    if len(metadata.get("Channel", ())) != dict(zip(info.axes, info.shape, strict=True)).get(
+        "C", 1
+    ):
         metadata.pop("Channel", None)  # other axes were given than the file's
     if dtype != info.dtype:
         metadata.pop("SignificantBits", None)
@@ -213,7 +289,11 @@ def _to_ome(info, dtype):
 
 
 def _to_plain(info, dtype):
-    return {key: value for key, value in info.metadata.items() if _is_json(value) and key != "zarr_format"}
+    return {
+        key: value
+        for key, value in info.metadata.items()
+        if _is_json(value) and key != "zarr_format"
+    }
 
 
 def _is_json(value):

@@ -1,6 +1,7 @@
 """The metadata of OME-Zarr images (OME-NGFF 0.1 to 0.5): which array is the image, and its axes, units, steps and channels.
 
-Their translation from and to `ImageInfo`, in whose OME vocabulary they are kept. JAX is never imported here.
+Their translation from and to `ImageInfo`, in whose OME vocabulary they are kept. JAX is never
+imported here.
 """
 
 import json
@@ -17,20 +18,32 @@ MARKS = (".zattrs", ".zgroup", ".zarray", "zarr.json")  # a folder with one of t
 # OME-XML's symbols of units, and NGFF's names.
 _LENGTHS = {"pm": "picometer", "\u00c5": "angstrom", "nm": "nanometer", "\u00b5m": "micrometer"}
 _LENGTHS |= {"mm": "millimeter", "cm": "centimeter", "m": "meter", "in": "inch"}
-_TIMES = {"ns": "nanosecond", "\u00b5s": "microsecond", "ms": "millisecond", "s": "second", "min": "minute", "h": "hour", "d": "day"}
+_TIMES = {
+    "ns": "nanosecond",
+    "\u00b5s": "microsecond",
+    "ms": "millisecond",
+    "s": "second",
+    "min": "minute",
+    "h": "hour",
+    "d": "day",
+}
 _TYPES = {"T": "time", "C": "channel", "S": "channel", "Z": "space", "Y": "space", "X": "space"}
 
 
 def is_array(folder):
     """Whether a folder is a Zarr array."""
-    return os.path.isfile(folder / ".zarray") or (_json(folder / "zarr.json") or {}).get("node_type") == "array"
+    return (
+        os.path.isfile(folder / ".zarray")
+        or (_json(folder / "zarr.json") or {}).get("node_type") == "array"
+    )
 
 
 def first_image(path):
     """Find the image in a folder that may hold several.
 
     Args:
-        path: The folder of an image, of a well, of several series (bioformats2raw's layout), or of a bare array.
+        path: The folder of an image, of a well, of several series (bioformats2raw's layout), or of
+            a bare array.
 
     Returns:
         tuple: The folder of the first image, and how many others there are.
@@ -44,7 +57,9 @@ def first_image(path):
     if "plate" in attributes:
         wells = attributes["plate"]["wells"]
         image, _ = first_image(_inside(path, wells[0]["path"]))
-        raise ImageError(f"{path}: is a plate of {len(wells)} wells, expected one image; give one of them, such as {image}")
+        raise ImageError(
+            f"{path}: is a plate of {len(wells)} wells, expected one image; give one of them, such as {image}"
+        )
     if "well" in attributes:
         names = [image["path"] for image in attributes["well"]["images"]]
     elif "bioformats2raw.layout" in attributes:
@@ -53,7 +68,9 @@ def first_image(path):
     elif is_array(path):
         return path, 0
     else:
-        raise ImageError(f"{path}: holds no OME-Zarr image (no multiscales in its metadata); give the folder of an image")
+        raise ImageError(
+            f"{path}: holds no OME-Zarr image (no multiscales in its metadata); give the folder of an image"
+        )
     return _inside(path, names[0]), len(names) - 1
 
 
@@ -64,7 +81,8 @@ def read_group(folder):
         folder: As `first_image` gives it.
 
     Returns:
-        tuple: The folder of the array of full resolution; the dictionaries of the multiscale image and of its first dataset, empty for a
+        tuple: The folder of the array of full resolution; the dictionaries of the multiscale image
+            and of its first dataset, empty for a
         bare array; and the "omero" section.
     """
     attributes = _attributes(folder)
@@ -86,7 +104,8 @@ def read_axes(path, multiscale, shape, labels, given):
         given: Letters that overrule the metadata, or None.
 
     Returns:
-        tuple: One letter an axis, such as "TZYX", and as many units, None where the metadata name none.
+        tuple: One letter an axis, such as "TZYX", and as many units, None where the metadata name
+            none.
 
     Raises:
         ImageError: The axes are not known or do not fit.
@@ -94,13 +113,23 @@ def read_axes(path, multiscale, shape, labels, given):
     entries, rank = multiscale.get("axes"), len(shape)
     if entries is None:  # NGFF 0.1 and 0.2 have no other axes than TCZYX
         entries = list("TCZYX" if multiscale and rank == 5 else "YX" if rank == 2 else labels)
-    entries = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]  # as in NGFF 0.3
+    entries = [
+        {"name": entry} if isinstance(entry, str) else entry for entry in entries
+    ]  # as in NGFF 0.3
     letters = given.upper() if given else "".join(_letter(entry) for entry in entries)
-    if len(letters) != rank or len(set(letters)) < rank or not {"Y", "X"} <= set(letters) <= set(ascii_uppercase):
+    if (
+        len(letters) != rank
+        or len(set(letters)) < rank
+        or not {"Y", "X"} <= set(letters) <= set(ascii_uppercase)
+    ):
         found = f"axes {letters}" if letters else "no axes"
         advice = f"say --axes, such as {'TCZYX'[-rank:]}" if 1 < rank < 6 else "give another array"
-        raise ImageError(f"{path}: {found} for the shape {shape}, expected one letter an axis with Y and X; {advice}")
-    return letters, [entry.get("unit") for entry in entries] if len(entries) == rank else [None] * rank
+        raise ImageError(
+            f"{path}: {found} for the shape {shape}, expected one letter an axis with Y and X; {advice}"
+        )
+    return letters, [entry.get("unit") for entry in entries] if len(entries) == rank else [
+        None
+    ] * rank
 
 
 def read_metadata(folder, letters, units, multiscale, dataset, omero):
@@ -121,16 +150,25 @@ def read_metadata(folder, letters, units, multiscale, dataset, omero):
         ImageError: The scale does not fit the axes.
     """
     metadata = {}
-    for axis, unit, step in zip(letters, units, _scale(folder, multiscale, dataset, len(letters)), strict=True):
+    for axis, unit, step in zip(
+        letters, units, _scale(folder, multiscale, dataset, len(letters)), strict=True
+    ):
         symbol = _symbol(axis, unit)
-        if axis not in "TZYX" or not 0 < step < math.inf or (symbol is None and (axis == "T" or step == 1)):
+        if (
+            axis not in "TZYX"
+            or not 0 < step < math.inf
+            or (symbol is None and (axis == "T" or step == 1))
+        ):
             continue
-        # Steps without a unit say how pixels compare, not how large they are: in OME-XML's words a frame of reference.
+        # Steps without a unit say how pixels compare, not how large they are: in OME-XML's words a
+        # frame of reference.
         metadata |= {_key(axis): float(step), f"{_key(axis)}Unit": symbol or "reference frame"}
     channels = omero.get("channels") if isinstance(omero, dict) else None
     if isinstance(channels, list) and all(isinstance(channel, dict) for channel in channels):
         metadata["Channel"] = [_read_channel(channel) for channel in channels]
-    return metadata | ({"Name": multiscale["name"]} if isinstance(multiscale.get("name"), str) else {})
+    return metadata | (
+        {"Name": multiscale["name"]} if isinstance(multiscale.get("name"), str) else {}
+    )
 
 
 def group_axis(info, axis):
@@ -141,7 +179,8 @@ def group_axis(info, axis):
         axis: Its letter.
 
     Returns:
-        tuple: A dictionary of name, type and unit; and the step between pixels, 1.0 where it is not known.
+        tuple: A dictionary of name, type and unit; and the step between pixels, 1.0 where it is not
+            known.
     """
     kind = {"type": _TYPES[axis]} if axis in _TYPES else {}
     entry = {"name": "c" if axis == "S" else axis.lower()} | kind
@@ -167,7 +206,8 @@ def group_files(info, axes, scale, ranges, name, zarr_format):
         info: The `ImageInfo`.
         axes: The axes' dictionaries, in the array's order.
         scale: The steps between pixels, in the same order.
-        ranges: The smallest and the largest value of each channel, for those without a display window.
+        ranges: The smallest and the largest value of each channel, for those without a display
+            window.
         name: What the image is called if `info` does not say.
         zarr_format: 2 or 3.
 
@@ -180,7 +220,9 @@ def group_files(info, axes, scale, ranges, name, zarr_format):
     channels = known.get("Channel", ())
     omero = {}
     if channels and len(channels) == len(ranges):  # else other axes were given than the file's
-        omero["omero"] = {"channels": [_group_channel(*pair) for pair in zip(channels, ranges, strict=True)]}
+        omero["omero"] = {
+            "channels": [_group_channel(*pair) for pair in zip(channels, ranges, strict=True)]
+        }
     if zarr_format == 2:
         attributes = {"multiscales": [{"version": "0.4"} | multiscale]} | omero
         files = {".zgroup": {"zarr_format": 2}, ".zattrs": attributes}
@@ -198,14 +240,18 @@ def _json(path):
     except (ValueError, RecursionError) as error:
         raise ImageError(f"{path}: is no JSON ({error}); copy or export the image again") from error
     if not isinstance(content, dict):
-        raise ImageError(f"{path}: is a JSON {type(content).__name__}, expected an object; copy or export the image again")
+        raise ImageError(
+            f"{path}: is a JSON {type(content).__name__}, expected an object; copy or export the image again"
+        )
     return content
 
 
 def _attributes(folder):
     """What a group says in NGFF's terms: its attributes, in version 0.5 those under "ome"."""
     content = _json(folder / "zarr.json")
-    attributes = (_json(folder / ".zattrs") or {}) if content is None else content.get("attributes") or {}
+    attributes = (
+        (_json(folder / ".zattrs") or {}) if content is None else content.get("attributes") or {}
+    )
     return attributes.get("ome", attributes)
 
 
@@ -213,7 +259,9 @@ def _inside(folder, name):
     """A path that the metadata name, which must not lead out of the folder."""
     place = PureWindowsPath(name)  # knows the separators of all systems
     if place.anchor or ".." in place.parts:
-        raise ImageError(f"{folder}: its metadata lead to {name!r}, expected a path inside the folder; export it again")
+        raise ImageError(
+            f"{folder}: its metadata lead to {name!r}, expected a path inside the folder; export it again"
+        )
     return folder / name
 
 
@@ -226,8 +274,14 @@ def _scale(folder, multiscale, dataset, rank):
     result, key = [1.0] * rank, "coordinateTransformations"
     for transformation in (*(multiscale.get(key) or ()), *(dataset.get(key) or ())):
         scale = transformation.get("scale", [1.0] * rank)  # translations have none
-        if not isinstance(scale, list) or len(scale) != rank or not all(isinstance(step, int | float) for step in scale):
-            raise ImageError(f"{folder}: its metadata give the scale {scale}, expected {rank} numbers; mend them or export it again")
+        if (
+            not isinstance(scale, list)
+            or len(scale) != rank
+            or not all(isinstance(step, int | float) for step in scale)
+        ):
+            raise ImageError(
+                f"{folder}: its metadata give the scale {scale}, expected {rank} numbers; mend them or export it again"
+            )
         result = [step * factor for step, factor in zip(result, scale, strict=True)]
     return result
 
@@ -261,4 +315,7 @@ def _group_channel(channel, limits):
     color = "FFFFFF" if color is None else f"{int(color) >> 8 & 0xFFFFFF:06X}"
     low, high = limits
     window = channel.get("Window") or {"min": low, "max": high, "start": low, "end": high}
-    return ({"label": channel["Name"]} if "Name" in channel else {}) | {"color": color, "window": window}
+    return ({"label": channel["Name"]} if "Name" in channel else {}) | {
+        "color": color,
+        "window": window,
+    }

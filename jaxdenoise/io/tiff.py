@@ -30,11 +30,12 @@ def open_image(path, *, axes=None):
         axes: as in `images.read`.
 
     Returns:
-        The array, in the file's own axes and dtype (``shape``, ``dtype``, and an index of one slice an axis gives a NumPy array), and its
-        `ImageInfo`.
+        The array, in the file's own axes and dtype (``shape``, ``dtype``, and an index of one slice
+        an axis gives a NumPy array), and its `ImageInfo`.
 
     Raises:
-        ImageError: the file is cut short, empty, RGB (without `axes`) or not numeric, or `axes` does not fit. A damaged file raises others.
+        ImageError: the file is cut short, empty, RGB (without `axes`) or not numeric, or `axes`
+            does not fit. A damaged file raises others.
     """
     with quiet_readers() as complaints:
         tif = tifffile.TiffFile(path)
@@ -49,18 +50,31 @@ def open_image(path, *, axes=None):
             _check_complete(path, tif, series)
             axes = checked_axes(path, series.axes, series.shape, axes)
             if series.dtype.kind not in "iuf":
-                hint = "convert it to 8-bit" if series.dtype.kind == "b" else "save it as integers or float32"
-                raise ImageError(f"{path}: pixels are {series.dtype}, expected integers or floats; {hint}")
+                hint = (
+                    "convert it to 8-bit"
+                    if series.dtype.kind == "b"
+                    else "save it as integers or float32"
+                )
+                raise ImageError(
+                    f"{path}: pixels are {series.dtype}, expected integers or floats; {hint}"
+                )
             if len(tif.series) > 1:
                 left = f"{len(tif.series) - 1} of {len(tif.series)} image series were left out"
-                warnings.warn(f"{path}: {left}, only the first is read: {series.axes} {series.shape}", stacklevel=4)
+                warnings.warn(
+                    f"{path}: {left}, only the first is read: {series.axes} {series.shape}",
+                    stacklevel=4,
+                )
             info = info_of_series(tif, axes)
             array = _array(path, tif, series)
         finally:
             if not isinstance(array, _Pages):
                 tif.close()
     if complaints:
-        message = f"{path}: the pixels are complete but metadata may be lost ({complaints[0]})".replace("\n", " ")
+        message = (
+            f"{path}: the pixels are complete but metadata may be lost ({complaints[0]})".replace(
+                "\n", " "
+            )
+        )
         warnings.warn(message, stacklevel=3)
     return array, info
 
@@ -81,7 +95,9 @@ def create(path, info, dtype):
     """
     temporary = path.with_name(f".{path.name}.unfinished")  # of a killed process too, then
     try:
-        offset, _ = tifffile.imwrite(temporary, shape=info.shape, dtype=dtype, returnoffset=True, **tiff_options(info, dtype))
+        offset, _ = tifffile.imwrite(
+            temporary, shape=info.shape, dtype=dtype, returnoffset=True, **tiff_options(info, dtype)
+        )
         with temporary.open("r+b") as file:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
@@ -115,21 +131,31 @@ class _Pages:
         weakref.finalize(self, tif.close)
 
     def __getitem__(self, index):
-        ranges = [range(*part.indices(length)) for part, length in zip(index, self.shape, strict=True)]
+        ranges = [
+            range(*part.indices(length)) for part, length in zip(index, self.shape, strict=True)
+        ]
         with quiet_readers():
             if tuple(map(len, ranges)) == self.shape:
                 return self._series.asarray()  # on several threads
             *leading, rows, columns = ranges
-            numbers = np.ravel_multi_index(np.ix_(*leading), self.shape[:-2]).ravel() if leading else [0]
+            numbers = (
+                np.ravel_multi_index(np.ix_(*leading), self.shape[:-2]).ravel() if leading else [0]
+            )
             planes = [_decode(self._series.pages[number], rows, columns) for number in numbers]
             return np.stack(planes).reshape([len(part) for part in ranges])
 
 
 def _array(path, tif, series):
     if series.dataoffset is not None:
-        return _Mapped(path, np.dtype(tif.byteorder + series.dtype.char), series.dataoffset, series.shape)
+        return _Mapped(
+            path, np.dtype(tif.byteorder + series.dtype.char), series.dataoffset, series.shape
+        )
     pages, keyframe = series.pages, series.keyframe
-    if keyframe.shape == series.shape[-2:] and len(pages) == math.prod(series.shape[:-2]) and keyframe.imagedepth == 1:
+    if (
+        keyframe.shape == series.shape[-2:]
+        and len(pages) == math.prod(series.shape[:-2])
+        and keyframe.imagedepth == 1
+    ):
         return _Pages(tif, series)
     return series.asarray()
 
@@ -139,8 +165,15 @@ def _decode(page, rows, columns):
     keyframe, file = page.keyframe, page.parent.filehandle
     (height, width), across = keyframe.chunks, keyframe.chunked[1]
     result = np.full((len(rows), len(columns)), keyframe.nodata, keyframe.dtype)
-    tables = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader} if keyframe.compression in _JPEG else {}
-    touched = (range(part.start // size, -(-part.stop // size)) for part, size in ((rows, height), (columns, width)))
+    tables = (
+        {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
+        if keyframe.compression in _JPEG
+        else {}
+    )
+    touched = (
+        range(part.start // size, -(-part.stop // size))
+        for part, size in ((rows, height), (columns, width))
+    )
     for row, column in itertools.product(*touched):
         number = row * across + column
         with file.lock:
@@ -149,8 +182,14 @@ def _decode(page, rows, columns):
         segment, (_, _, top, left, _), _ = keyframe.decode(data, number, **tables)
         plane = segment[0, :, :, 0]
         start_y, start_x = max(rows.start, top), max(columns.start, left)
-        stop_y, stop_x = min(rows.stop, top + plane.shape[0]), min(columns.stop, left + plane.shape[1])
-        target = result[start_y - rows.start : stop_y - rows.start, start_x - columns.start : stop_x - columns.start]
+        stop_y, stop_x = (
+            min(rows.stop, top + plane.shape[0]),
+            min(columns.stop, left + plane.shape[1]),
+        )
+        target = result[
+            start_y - rows.start : stop_y - rows.start,
+            start_x - columns.start : stop_x - columns.start,
+        ]
         target[...] = plane[start_y - top : stop_y - top, start_x - left : stop_x - left]
     return result
 
@@ -166,7 +205,9 @@ def _check_directories(path, tif):
             return
         if offset == 0:
             return
-    raise ImageError(f"{path}: the file is damaged, its pages point back to themselves; copy or export it again")
+    raise ImageError(
+        f"{path}: the file is damaged, its pages point back to themselves; copy or export it again"
+    )
 
 
 def _next_directory(tif, offset):
@@ -185,27 +226,52 @@ def _check_planes(path, tif):
     except ElementTree.ParseError:  # tifffile goes without it
         return
     area = tif.pages.first.imagelength * tif.pages.first.imagewidth
-    counts = [math.prod(int(pixels.get(f"Size{axis}", 1)) for axis in "XYZCT") // max(area, 1) for pixels in xml.findall(".//{*}Pixels")]
-    counts += [int(data.get(name, 0)) for data in xml.findall(".//{*}TiffData") for name in ("PlaneCount", "NumPlanes")]
+    counts = [
+        math.prod(int(pixels.get(f"Size{axis}", 1)) for axis in "XYZCT") // max(area, 1)
+        for pixels in xml.findall(".//{*}Pixels")
+    ]
+    counts += [
+        int(data.get(name, 0))
+        for data in xml.findall(".//{*}TiffData")
+        for name in ("PlaneCount", "NumPlanes")
+    ]
     if max(counts, default=0) > _MOST_PLANES:
-        raise ImageError(f"{path}: its OME metadata promise {max(counts)} planes, which the file cannot hold; export it again")
+        raise ImageError(
+            f"{path}: its OME metadata promise {max(counts)} planes, which the file cannot hold; export it again"
+        )
 
 
 def _check_complete(path, tif, series):
     """Tifffile fills missing data with zeros and drops missing pages; a result made of them would be silently wrong."""
     file, next_page = tif.filehandle, _next_directory(tif, tif.pages[-1].offset)
     plane = series.keyframe.imagelength * series.keyframe.imagewidth
-    promised = plane * tif.imagej_metadata.get("images", 1) if tif.is_imagej and series.kind != "imagej" else 0
+    promised = (
+        plane * tif.imagej_metadata.get("images", 1)
+        if tif.is_imagej and series.kind != "imagej"
+        else 0
+    )
     end = series.dataoffset + series.nbytes if series.dataoffset else 0
-    if next_page != 0 or series.size < promised or end > file.size or not all(map(_is_whole, series.pages)):
-        raise ImageError(f"{path}: the file is cut short, pixel data are missing; copy or export it again")
+    if (
+        next_page != 0
+        or series.size < promised
+        or end > file.size
+        or not all(map(_is_whole, series.pages))
+    ):
+        raise ImageError(
+            f"{path}: the file is cut short, pixel data are missing; copy or export it again"
+        )
 
 
 def _is_whole(page):
-    if page is None or len(page.dataoffsets) < (1 if page.is_contiguous else math.prod(page.chunked)):
+    if page is None or len(page.dataoffsets) < (
+        1 if page.is_contiguous else math.prod(page.chunked)
+    ):
         return False
     size = page.parent.filehandle.size
-    return all(0 < n <= size - offset for offset, n in zip(page.dataoffsets, page.databytecounts, strict=True))
+    return all(
+        0 < n <= size - offset
+        for offset, n in zip(page.dataoffsets, page.databytecounts, strict=True)
+    )
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Files of microscope makers: Zeiss CZI, Leica LIF and Nikon ND2, through readers that the extra `vendors` installs.
 
-They become images of the OME kind, so that results are OME-TIFFs with their sizes and names. NumPy on the host; JAX is never imported here,
-and a reader not before a file of its format is opened.
+They become images of the OME kind, so that results are OME-TIFFs with their sizes and names. NumPy
+on the host; JAX is never imported here, and a reader not before a file of its format is opened.
 """
 
 import importlib
@@ -24,7 +24,14 @@ from jaxdenoise.io.info import ImageInfo, checked_axes, number
 from jaxdenoise.system.errors import ImageError
 
 SUFFIXES = (".czi", ".lif", ".nd2")
-_CZI_DTYPES = {"Gray8": "u1", "Gray16": "u2", "Gray32Float": "f4", "Bgr24": "u1", "Bgr48": "u2", "Bgr96Float": "f4"}
+_CZI_DTYPES = {
+    "Gray8": "u1",
+    "Gray16": "u2",
+    "Gray32Float": "f4",
+    "Bgr24": "u1",
+    "Bgr48": "u2",
+    "Bgr96Float": "f4",
+}
 _LIF_KEYS = {"1": "PhysicalSizeX", "2": "PhysicalSizeY", "3": "PhysicalSizeZ", "4": "TimeIncrement"}
 _LIF_UNITS = {"m": 1e6, "inch": 25400.0, "s": 1.0}  # in micrometres and seconds
 _SILENT = logging.NullHandler()  # what readers log about damaged files would go to the terminal
@@ -42,19 +49,23 @@ class _Image(NamedTuple):
 def open_image(path, *, axes=None):
     """Open a CZI, LIF or ND2 file; pixels are read when they are asked for.
 
-    Axes of size 1 are dropped, but for Y and X. Of several images (scenes, series, positions) the first is opened, with a warning.
+    Axes of size 1 are dropped, but for Y and X. Of several images (scenes, series, positions) the
+    first is opened, with a warning.
 
     Args:
         path: The file.
         axes: Letters of STCZYX, one an axis, such as "TZYX"; overrules what the file says.
 
     Returns:
-        tuple: The pixels, which have `shape`, `dtype` (in native byte order) and ``pixels[slices]`` with NumPy's meaning of slices of
-        step 1: an array of what they select, or ImageError where the file is damaged; and `ImageInfo`.
+        tuple: The pixels, which have `shape`, `dtype` (in native byte order) and ``pixels[slices]``
+            with NumPy's meaning of slices of
+        step 1: an array of what they select, or ImageError where the file is damaged; and
+            `ImageInfo`.
 
     Raises:
-        ImageError: The package that reads the format is missing; or the file is missing, damaged, incomplete, RGB (without `axes`) or not
-            numeric; or its axes are not known, or `axes` does not fit.
+        ImageError: The package that reads the format is missing; or the file is missing, damaged,
+            incomplete, RGB (without `axes`) or not numeric; or its axes are not known, or `axes`
+            does not fit.
     """
     path = Path(path)
     with _errors(path):
@@ -62,7 +73,9 @@ def open_image(path, *, axes=None):
         shape, dtype = tuple(image.pixels.shape), image.pixels.dtype.newbyteorder("=")
         letters = _letters(path, image.axes, shape, axes)
         if dtype.kind not in "iuf":
-            raise ImageError(f"{path}: pixels are {dtype}, expected integers or floats; export them as such")
+            raise ImageError(
+                f"{path}: pixels are {dtype}, expected integers or floats; export them as such"
+            )
     if image.others:  # the warning is for who called the module that tells formats apart
         left = f"{image.others} of {image.others + 1} images were left out"
         warnings.warn(f"{path}: {left}, only the first is read: {letters} {shape}", stacklevel=4)
@@ -77,7 +90,8 @@ class _Planes:
         shape: Of the whole image.
         dtype: Of what is read.
         inner: How many of the last axes `read` can slice.
-        read: Takes one number for each of the first axes, and one slice for each of the inner ones; returns the array.
+        read: Takes one number for each of the first axes, and one slice for each of the inner ones;
+            returns the array.
         close: Is called when the pixels are no longer used.
     """
 
@@ -88,13 +102,21 @@ class _Planes:
 
     def __getitem__(self, key):
         key = key if isinstance(key, tuple) else (key,)
-        ranges = [range(size)[part] for size, part in itertools.zip_longest(self.shape, key, fillvalue=slice(None))]
+        ranges = [
+            range(size)[part]
+            for size, part in itertools.zip_longest(self.shape, key, fillvalue=slice(None))
+        ]
         result = np.empty([len(part) for part in ranges], self.dtype)
         if result.size:
-            outer, region = ranges[: -self._inner], [slice(part.start, part.stop) for part in ranges[-self._inner :]]
+            outer, region = (
+                ranges[: -self._inner],
+                [slice(part.start, part.stop) for part in ranges[-self._inner :]],
+            )
             with _errors(self._path):
                 for place in np.ndindex(*result.shape[: -self._inner]):
-                    result[place] = self._read([part[n] for part, n in zip(outer, place, strict=True)], region)
+                    result[place] = self._read(
+                        [part[n] for part, n in zip(outer, place, strict=True)], region
+                    )
         return result
 
 
@@ -109,11 +131,21 @@ def _open_czi(path):
         tiles = [tile for tile in tiles if tile.scene == scenes[0]]
         numbers, kinds = _czi_numbers(path, tiles), {tile.kind for tile in tiles}
         left, top = min(tile.left for tile in tiles), min(tile.top for tile in tiles)
-        height, width = max(tile.bottom for tile in tiles) - top, max(tile.right for tile in tiles) - left
+        height, width = (
+            max(tile.bottom for tile in tiles) - top,
+            max(tile.right for tile in tiles) - left,
+        )
         dtype, samples = _czi_dtype(path, kinds)
-        axes, shape = [*numbers, *"YXS"[: 2 + len(samples)]], [*map(len, numbers.values()), height, width, *samples]
-        if math.prod(shape) * dtype.itemsize > 1000 * path.stat().st_size:  # no noise compresses like this, and zeros take minutes
-            raise ImageError(f"{path}: holds too little for axes {''.join(axes)}, shape {tuple(shape)}; copy or export it again")
+        axes, shape = (
+            [*numbers, *"YXS"[: 2 + len(samples)]],
+            [*map(len, numbers.values()), height, width, *samples],
+        )
+        if (
+            math.prod(shape) * dtype.itemsize > 1000 * path.stat().st_size
+        ):  # no noise compresses like this, and zeros take minutes
+            raise ImageError(
+                f"{path}: holds too little for axes {''.join(axes)}, shape {tuple(shape)}; copy or export it again"
+            )
         metadata = {"Name": path.stem} | _czi_metadata(file.raw_metadata)
         kind = min(kinds) if len(kinds) == 1 else None  # None is that of the channel
         read = partial(_czi_read, file, scenes[0], kind, numbers, (left, top))
@@ -123,10 +155,17 @@ def _open_czi(path):
 
 def _czi_read(file, scene, kind, numbers, corner, place, region):
     rows, columns, *samples = region
-    roi = (corner[0] + columns.start, corner[1] + rows.start, columns.stop - columns.start, rows.stop - rows.start)
+    roi = (
+        corner[0] + columns.start,
+        corner[1] + rows.start,
+        columns.stop - columns.start,
+        rows.stop - rows.start,
+    )
     plane = {axis: values[n] for (axis, values), n in zip(numbers.items(), place, strict=True)}
     pixels = file.read(roi=roi, plane=plane, scene=scene, pixel_type=kind)
-    return pixels[:, :, ::-1][:, :, samples[0]] if samples else pixels[:, :, 0]  # the file's samples are BGR
+    return (
+        pixels[:, :, ::-1][:, :, samples[0]] if samples else pixels[:, :, 0]
+    )  # the file's samples are BGR
 
 
 def _check_czi(path):
@@ -144,7 +183,9 @@ def _check_czi(path):
             damaged |= again != axes or place + sum(lengths) > size
             entry += 32 + 20 * axes
     if damaged or entry > len(content):
-        raise ImageError(f"{path}: the directory of its tiles is damaged; copy or export the file again")
+        raise ImageError(
+            f"{path}: the directory of its tiles is damaged; copy or export the file again"
+        )
 
 
 class _Tile(NamedTuple):
@@ -165,7 +206,17 @@ def _czi_tiles(path, file):
 
     def note(_, tile):
         plane, box = tile.coordinate.to_dict(), tile.logicalRect
-        tiles.append(_Tile(plane.pop("S", None), plane, box.x, box.y, box.x + box.w, box.y + box.h, tile.pixelType.name))
+        tiles.append(
+            _Tile(
+                plane.pop("S", None),
+                plane,
+                box.x,
+                box.y,
+                box.x + box.w,
+                box.y + box.h,
+                tile.pixelType.name,
+            )
+        )
         return True
 
     file.enumerate_subblocks_subset(note, only_layer0=True)
@@ -178,7 +229,11 @@ def _czi_numbers(path, tiles):
     """The numbers that occur along each axis; libCZI would fill planes that are not there with zeros."""
     numbers = {axis: sorted({tile.plane.get(axis, 0) for tile in tiles}) for axis in "VIHRBTZC"}
     numbers = {axis: values for axis, values in numbers.items() if len(values) > 1}
-    _check_complete(path, len({tuple(tile.plane.get(axis, 0) for axis in numbers) for tile in tiles}), map(len, numbers.values()))
+    _check_complete(
+        path,
+        len({tuple(tile.plane.get(axis, 0) for axis in numbers) for tile in tiles}),
+        map(len, numbers.values()),
+    )
     return numbers
 
 
@@ -186,17 +241,28 @@ def _czi_dtype(path, kinds):
     """The dtype that holds all kinds of pixels, and the shape of a pixel."""
     colours = {kind.startswith("Bgr") for kind in kinds}
     if not kinds <= _CZI_DTYPES.keys() or len(colours) > 1:
-        raise ImageError(f"{path}: pixels are {' and '.join(sorted(kinds))}, expected grey levels; export them as such")
+        raise ImageError(
+            f"{path}: pixels are {' and '.join(sorted(kinds))}, expected grey levels; export them as such"
+        )
     return np.result_type(*(_CZI_DTYPES[kind] for kind in kinds)), (3,) if True in colours else ()
 
 
 def _czi_metadata(xml):
     root = ElementTree.fromstring(xml)
     image = "./Metadata/Information/Image/Dimensions"
-    found = {f"PhysicalSize{axis}": root.findtext(f"./Metadata/Scaling/Items/Distance[@Id='{axis}']/Value") for axis in "XYZ"}
+    found = {
+        f"PhysicalSize{axis}": root.findtext(
+            f"./Metadata/Scaling/Items/Distance[@Id='{axis}']/Value"
+        )
+        for axis in "XYZ"
+    }
     metadata = {key: value * 1e6 for key, value in _positive(found).items()}  # from metres
-    metadata |= _positive({"TimeIncrement": root.findtext(f"{image}/T/Positions/Interval/Increment")})
-    return metadata | _channels(channel.get("Name") for channel in root.iterfind(f"{image}/Channels/Channel"))
+    metadata |= _positive(
+        {"TimeIncrement": root.findtext(f"{image}/T/Positions/Interval/Increment")}
+    )
+    return metadata | _channels(
+        channel.get("Name") for channel in root.iterfind(f"{image}/Channels/Channel")
+    )
 
 
 def _open_lif(path):
@@ -209,7 +275,12 @@ def _open_lif(path):
         array = image.asarray(out=None if "S" in image.dims else "memmap")
         kept = [(axis, size) for axis, size in image.sizes.items() if size > 1 or axis in "YX"]
         axes, shape = [axis for axis, _ in kept], [size for _, size in kept]
-        return _Image(array.reshape(shape), axes, {"Name": image.name} | _lif_metadata(image.xml_element), len(images) - 1)
+        return _Image(
+            array.reshape(shape),
+            axes,
+            {"Name": image.name} | _lif_metadata(image.xml_element),
+            len(images) - 1,
+        )
 
 
 def _lif_metadata(xml):
@@ -217,12 +288,18 @@ def _lif_metadata(xml):
     found = {}
     for axis in description.iterfind("./Dimensions/DimensionDescription"):
         key, unit = _LIF_KEYS.get(axis.get("DimID")), _LIF_UNITS.get(axis.get("Unit"))
-        length, steps = float(axis.get("Length") or 0), int(axis.get("NumberOfElements")) - 1  # the length is from first to last
+        length, steps = (
+            float(axis.get("Length") or 0),
+            int(axis.get("NumberOfElements")) - 1,
+        )  # the length is from first to last
         if key and unit and steps > 0:
             found[key] = abs(length) / steps * unit
     channels = description.findall("./Channels/ChannelDescription")
     channels.sort(key=lambda channel: int(channel.get("BytesInc")))
-    names = [channel.findtext("./ChannelProperty[Key='DyeName']/Value") or channel.get("LUTName", "") for channel in channels]
+    names = [
+        channel.findtext("./ChannelProperty[Key='DyeName']/Value") or channel.get("LUTName", "")
+        for channel in channels
+    ]
     return _positive(found) | _channels(name.removeprefix("Leica/") for name in names)
 
 
@@ -261,10 +338,18 @@ def _nd2_metadata(file):
     found = {}
     for channel in channels[:1]:
         volume = channel.volume
-        for axis, calibrated, size in zip("XYZ", volume.axesCalibrated, volume.axesCalibration, strict=True):
+        for axis, calibrated, size in zip(
+            "XYZ", volume.axesCalibrated, volume.axesCalibration, strict=True
+        ):
             found[f"PhysicalSize{axis}"] = size if calibrated else None
     for loop in file.experiment:
-        periods = loop.parameters.periods if loop.type == "NETimeLoop" else [loop.parameters] if loop.type == "TimeLoop" else []
+        periods = (
+            loop.parameters.periods
+            if loop.type == "NETimeLoop"
+            else [loop.parameters]
+            if loop.type == "TimeLoop"
+            else []
+        )
         if len(periods) == 1:  # what was measured, if it was, rather than what was asked for
             found["TimeIncrement"] = (periods[0].periodDiff.avg or periods[0].periodMs) / 1e3
     return _positive(found) | _channels(channel.channel.name for channel in channels)
@@ -275,17 +360,23 @@ def _letters(path, names, shape, given):
     letters = hint = "".join(name if len(name) == 1 else "?" for name in names)
     strange = [letter for letter in letters if letter not in "STCZYX"]
     if strange and given is None:
-        for old, new in zip(strange, [letter for letter in "TZCS" if letter not in letters], strict=False):
+        for old, new in zip(
+            strange, [letter for letter in "TZCS" if letter not in letters], strict=False
+        ):
             hint = hint.replace(old, new, 1)
         advice = f"say --axes {hint} to treat its parts along {' and '.join(strange)} as images of their own"
-        raise ImageError(f"{path}: axes {letters}, shape {shape}, expected letters of STCZYX; {advice}")
+        raise ImageError(
+            f"{path}: axes {letters}, shape {shape}, expected letters of STCZYX; {advice}"
+        )
     return checked_axes(path, letters, shape, given)
 
 
 def _check_complete(path, found, sizes):
     expected = math.prod(sizes)
     if found < expected:
-        raise ImageError(f"{path}: {expected - found} of {expected} planes are missing; copy the file again, or export what is complete")
+        raise ImageError(
+            f"{path}: {expected - found} of {expected} planes are missing; copy the file again, or export what is complete"
+        )
 
 
 def _positive(values):
@@ -306,7 +397,9 @@ def _package(path, name):
         name, advice = name.split(".")[0], "pip install 'jaxdenoise[vendors]'"
         if name == "pylibCZIrw" and sys.version_info >= (3, 14):
             advice = "it has no builds for Python 3.14: take Python 3.11 to 3.13, or convert the file to OME-TIFF"
-        raise ImageError(f"{path}: {path.suffix} files are read by the package {name} ({error}); {advice}") from error
+        raise ImageError(
+            f"{path}: {path.suffix} files are read by the package {name} ({error}); {advice}"
+        ) from error
     logging.getLogger(name).addHandler(_SILENT)
     return package
 
@@ -320,4 +413,6 @@ def _errors(path):
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        raise ImageError(f"{path}: cannot be read ({reason}); expected a sound {path.suffix} file, copy or export it again") from error
+        raise ImageError(
+            f"{path}: cannot be read ({reason}); expected a sound {path.suffix} file, copy or export it again"
+        ) from error

@@ -1,7 +1,9 @@
 """A filter's parameter from the noisy image alone, by blind spots. On the device.
 
-Source: Batson and Royer, "Noise2Self: blind denoising by self-supervision", ICML 2019: a prediction of a pixel that does not see the pixel
-errs against the noisy pixel as it errs against the clean one, plus the noise's variance, if the noise is independent between pixels.
+Source: Batson and Royer, "Noise2Self: blind denoising by self-supervision", ICML 2019: a prediction
+    of a pixel that does not see the pixel
+errs against the noisy pixel as it errs against the clean one, plus the noise's variance, if the
+noise is independent between pixels.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +17,9 @@ from jaxdenoise.imaging.windows import correlate, extend, gaussian_radius
 from jaxdenoise.microscope.noise_estimation import checked_images, noise_level
 
 __all__ = ["Calibration", "calibrate", "calibrate_gaussian"]
-SIGMAS = np.geomspace(0.3, 8.0, 57).astype(np.float32)  # of the Gaussian filter in pixels: steps of 6 %
+SIGMAS = np.geomspace(0.3, 8.0, 57).astype(
+    np.float32
+)  # of the Gaussian filter in pixels: steps of 6 %
 _STRIDE = 4  # pixels between blind spots
 
 
@@ -25,11 +29,14 @@ class Calibration(NamedTuple):
     Attributes:
         best: The candidate of the lowest risk.
         candidates: As given.
-        risk: Estimated mean squared error of the filtered image against the clean one, in grey levels squared.
-        blind_spot_loss: Mean squared error of the filter's blind predictions against the noisy pixels, in grey levels squared.
+        risk: Estimated mean squared error of the filtered image against the clean one, in grey
+            levels squared.
+        blind_spot_loss: Mean squared error of the filter's blind predictions against the noisy
+            pixels, in grey levels squared.
         noise_variance: Of the image, in grey levels squared.
-        correlation: Lag-1 autocorrelation of the noise, the larger of y and x. Above `CORRELATED` the choice is not to be trusted:
-            neighbours tell of the pixel's noise, and filters come out too narrow.
+        correlation: Lag-1 autocorrelation of the noise, the larger of y and x. Above `CORRELATED`
+            the choice is not to be trusted: neighbours tell of the pixel's noise, and filters come
+                out too narrow.
     """
 
     best: Any
@@ -43,23 +50,26 @@ class Calibration(NamedTuple):
 def calibrate(filter, image, candidates, *, noise_variance=None):
     """Choose the parameter of a filter that brings the image closest to the clean one, which is not needed.
 
-    Every pixel is once a blind spot: the filter runs with it (and every fourth pixel along both axes) replaced by the mean of its
-    neighbours, and its result there is compared with the noisy pixel. That is the blind-spot (J-invariant) loss of Batson and Royer. It
-    judges a filter that never sees the pixel; the filter that will run sees it, and its best parameter is another one (a window of one
-    pixel is blind for a mean of neighbours, but does nothing when it runs). So the choice is by the risk of the filter that will run:
-    ``mean((filtered - noisy)^2) + (2 w - 1) * noise_variance`` with w the weight of a pixel in its own result (Mallows' Cp). That weight is
-    measured as the slope of (filtered - blindly filtered) against (pixel - its replacement).
+    Every pixel is once a blind spot: the filter runs with it (and every fourth pixel along both
+    axes) replaced by the mean of its neighbours, and its result there is compared with the noisy
+    pixel. That is the blind-spot (J-invariant) loss of Batson and Royer. It judges a filter that
+    never sees the pixel; the filter that will run sees it, and its best parameter is another one (a
+    window of one pixel is blind for a mean of neighbours, but does nothing when it runs). So the
+    choice is by the risk of the filter that will run: ``mean((filtered - noisy)^2) + (2 w - 1) *
+        noise_variance`` with w the weight of a pixel in its own result (Mallows' Cp). That weight
+        is measured as the slope of (filtered - blindly filtered) against (pixel - its replacement).
 
-    Noise that is correlated between neighbours breaks the assumption; see `Calibration.correlation`.
+    Noise that is correlated between neighbours breaks the assumption; see
+    `Calibration.correlation`.
 
     Args:
         filter: Callable ``filter(image, candidate)``, the image's shape in, the same shape out.
-        image: (..., H, W), any real dtype, in grey levels; H and W at least 5 pixels. A filter that works on frames must leave the leading
-            axes alone.
-        candidates: (K,) array: `filter` is mapped (``vmap``) over it. Or a list or tuple of what cannot be traced, such as window sizes:
-            one after the other.
-        noise_variance: Variance of the noise in grey levels squared if it is known, else `noise_level`'s, but never above the lowest
-            blind-spot loss, which contains it.
+        image: (..., H, W), any real dtype, in grey levels; H and W at least 5 pixels. A filter that
+            works on frames must leave the leading axes alone.
+        candidates: (K,) array: `filter` is mapped (``vmap``) over it. Or a list or tuple of what
+            cannot be traced, such as window sizes: one after the other.
+        noise_variance: Variance of the noise in grey levels squared if it is known, else
+            `noise_level`'s, but never above the lowest blind-spot loss, which contains it.
 
     Returns:
         A `Calibration`.
@@ -74,13 +84,24 @@ def calibrate(filter, image, candidates, *, noise_variance=None):
         measured = [_measure(filter, image, candidate) for candidate in candidates]
         error, loss, weight = (jnp.stack(values) for values in zip(*measured, strict=True))
     else:
-        error, loss, weight = jax.vmap(lambda candidate: _measure(filter, image, candidate))(candidates)
+        error, loss, weight = jax.vmap(lambda candidate: _measure(filter, image, candidate))(
+            candidates
+        )
     variance, correlation = noise_level(image)
-    variance = jnp.minimum(variance, loss.min()) if noise_variance is None else jnp.asarray(noise_variance)
+    variance = (
+        jnp.minimum(variance, loss.min()) if noise_variance is None else jnp.asarray(noise_variance)
+    )
     risk = error + (2 * weight - 1) * variance
     best = jnp.argmin(risk)
     listed = isinstance(candidates, list | tuple)
-    return Calibration(candidates[int(best)] if listed else candidates[best], candidates, risk, loss, variance, correlation)
+    return Calibration(
+        candidates[int(best)] if listed else candidates[best],
+        candidates,
+        risk,
+        loss,
+        variance,
+        correlation,
+    )
 
 
 def calibrate_gaussian(image, *, axes=2, mode="reflect"):

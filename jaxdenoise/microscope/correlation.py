@@ -6,8 +6,11 @@ import numpy as np
 
 _BLOCK = 16  # pixels: side of the blocks, of which the flattest are taken
 _SHARE = 0.15  # of the blocks that are taken
-_FEWEST = 6  # blocks a side: of fewer the flattest hold structure, and any structure looks like correlated noise
-_CORRELATED = 0.3  # of neighbours: noise that cameras leave white has less than 0.25 where images are crowded
+# blocks a side: of fewer the flattest hold structure, and any structure looks like correlated noise
+_FEWEST = 6
+_CORRELATED = (
+    0.3  # of neighbours: noise that cameras leave white has less than 0.25 where images are crowded
+)
 _SHARED = 0.1  # of pixels further away: with less they are not hidden
 _LAGS = 5
 _LEFT = 0.03  # of the pixels of a residual, the same
@@ -17,8 +20,9 @@ _FURTHEST = 8  # pixels
 def noise_autocorrelation(image, *, lags=_LAGS):
     """Autocorrelation of the noise at shifts of 1 to ``lags`` pixels along y and along x, (2, lags).
 
-    Measured where the image is flattest: in the 15 % of its 16 x 16 blocks that vary least, after a quadratic surface was taken out of
-    each. What that takes out of white noise is allowed for. Structure that fills the whole image looks like correlated noise.
+    Measured where the image is flattest: in the 15 % of its 16 x 16 blocks that vary least, after a
+    quadratic surface was taken out of each. What that takes out of white noise is allowed for.
+    Structure that fills the whole image looks like correlated noise.
 
     Args:
         image: (..., H, W), any real dtype, H and W at least 16 pixels.
@@ -29,19 +33,32 @@ def noise_autocorrelation(image, *, lags=_LAGS):
     """
     image = jnp.asarray(image)
     if image.ndim < 2 or min(image.shape[-2:]) < _BLOCK or image.size == 0:
-        raise ValueError(f"noise_autocorrelation: expected images (..., H, W) of at least {_BLOCK} x {_BLOCK} pixels, got {image.shape}")
+        raise ValueError(
+            f"noise_autocorrelation: expected images (..., H, W) of at least {_BLOCK} x {_BLOCK} pixels, got {image.shape}"
+        )
     height, width = (size // _BLOCK for size in image.shape[-2:])
-    blocks = image[..., : height * _BLOCK, : width * _BLOCK].astype(jnp.promote_types(image.dtype, jnp.float32))
+    blocks = image[..., : height * _BLOCK, : width * _BLOCK].astype(
+        jnp.promote_types(image.dtype, jnp.float32)
+    )
     blocks = blocks.reshape(-1, height, _BLOCK, width, _BLOCK).swapaxes(2, 3).reshape(-1, _BLOCK**2)
     blocks = blocks - blocks.mean(axis=1, keepdims=True)  # first, for the sake of rounding
     surfaces = jnp.asarray(_surfaces(), blocks.dtype)
     blocks = blocks - blocks @ surfaces @ surfaces.T
     power = jnp.mean(blocks**2, axis=1)
-    flattest = jnp.argsort(jnp.where(power > 0, power, jnp.inf))[: max(4, round(_SHARE * len(blocks)))]
+    flattest = jnp.argsort(jnp.where(power > 0, power, jnp.inf))[
+        : max(4, round(_SHARE * len(blocks)))
+    ]
     blocks = jnp.where(power[flattest, None] > 0, blocks[flattest], 0).reshape(-1, _BLOCK, _BLOCK)
     variance = jnp.mean(blocks**2)
-    found = jnp.stack([jnp.stack([_product_at(blocks, axis, lag) for lag in range(1, lags + 1)]) for axis in (1, 2)])
-    return found / jnp.where(variance > 0, variance, 1) - jnp.asarray(_of_white_noise(lags), blocks.dtype) * (variance > 0)
+    found = jnp.stack(
+        [
+            jnp.stack([_product_at(blocks, axis, lag) for lag in range(1, lags + 1)])
+            for axis in (1, 2)
+        ]
+    )
+    return found / jnp.where(variance > 0, variance, 1) - jnp.asarray(
+        _of_white_noise(lags), blocks.dtype
+    ) * (variance > 0)
 
 
 def correlated_reach(frames):
@@ -64,8 +81,9 @@ def correlated_reach(frames):
 def residual_reach(residual):
     """How many pixels along y and x share a pixel's noise, as what a denoiser took out of images tells. Host side.
 
-    Flat blocks are too few and too small for a weak correlation of pixels further apart; the whole residual shows it. What the denoiser
-    took for signal is missing from it, which lowers all but the nearest.
+    Flat blocks are too few and too small for a weak correlation of pixels further apart; the whole
+    residual shows it. What the denoiser took for signal is missing from it, which lowers all but
+    the nearest.
 
     Args:
         residual: (N, H, W) noisy less denoised images, more than 8 pixels a side.
@@ -75,7 +93,12 @@ def residual_reach(residual):
     """
     residual = residual - jnp.mean(residual, axis=(1, 2), keepdims=True)
     power = jnp.maximum(jnp.mean(residual**2), 1e-30)
-    found = np.array([[_product_at(residual, axis, lag) / power for lag in range(1, _FURTHEST + 1)] for axis in (1, 2)])
+    found = np.array(
+        [
+            [_product_at(residual, axis, lag) / power for lag in range(1, _FURTHEST + 1)]
+            for axis in (1, 2)
+        ]
+    )
     return tuple(_FURTHEST if row.min() >= _LEFT else int(np.argmax(row < _LEFT)) for row in found)
 
 
@@ -96,7 +119,9 @@ _compiled = jax.jit(noise_autocorrelation, static_argnames="lags")
 
 def _product_at(blocks, axis, lag):
     size = blocks.shape[axis]
-    first, second = (jax.lax.slice_in_dim(blocks, start, start + size - lag, axis=axis) for start in (0, lag))
+    first, second = (
+        jax.lax.slice_in_dim(blocks, start, start + size - lag, axis=axis) for start in (0, lag)
+    )
     return jnp.mean(first * second)
 
 
@@ -111,5 +136,8 @@ def _of_white_noise(lags):
     left = (np.eye(_BLOCK**2) - _surfaces() @ _surfaces().T).reshape((_BLOCK,) * 4)
     variance = np.trace(left.reshape(_BLOCK**2, -1)) / _BLOCK**2
     pairs = left.swapaxes(1, 2)  # (row, other row, column, other column)
-    rows = [np.mean([pairs[i, i + lag, j, j] for i in range(_BLOCK - lag) for j in range(_BLOCK)]) for lag in range(1, lags + 1)]
+    rows = [
+        np.mean([pairs[i, i + lag, j, j] for i in range(_BLOCK - lag) for j in range(_BLOCK)])
+        for lag in range(1, lags + 1)
+    ]
     return np.array([rows, rows]) / variance

@@ -1,16 +1,19 @@
 """Noise models of a camera, on the device. The key comes first; the same key and image give the same noise.
 
-Images may be NumPy or JAX arrays of any real dtype and any shape. The result is float32 (float64 where the image is float64 and x64 is
-enabled) and is neither clipped nor rounded: a caller who writes uint8 or uint16 files calls `quantize`, and knows what it costs.
+Images may be NumPy or JAX arrays of any real dtype and any shape. The result is float32 (float64
+where the image is float64 and x64 is enabled) and is neither clipped nor rounded: a caller who
+writes uint8 or uint16 files calls `quantize`, and knows what it costs.
 
-The report behind this project writes "standard deviation 100" but draws **variance** 100 (sigma = 10 grey levels) with mean 0, clips to
-[0, 255] and casts to uint8, which truncates. Its noisy images are::
+The report behind this project writes "standard deviation 100" but draws **variance** 100 (sigma =
+10 grey levels) with mean 0, clips to [0, 255] and casts to uint8, which truncates. Its noisy images
+are::
 
     noisy = gaussian_noise(key, image, jnp.sqrt(100.0))
     noisy = quantize(noisy, jnp.uint8, rounding="truncate")
 
-Its noise is independent for each channel, as here: the noise has the image's shape, so an image (H, W, 3) gets three draws a pixel. Where
-the channels shall share one draw, add the noise to zeros of (H, W, 1) and let the sum with the image broadcast it.
+Its noise is independent for each channel, as here: the noise has the image's shape, so an image (H,
+W, 3) gets three draws a pixel. Where the channels shall share one draw, add the noise to zeros of
+(H, W, 1) and let the sum with the image broadcast it.
 """
 
 import jax
@@ -27,7 +30,8 @@ def gaussian_noise(key, image, std):
     Args:
         key: A JAX random key.
         image: The clean image, (H, W) or any shape, any real dtype, in grey levels.
-        std: Standard deviation >= 0 in grey levels: a scalar, or an array that broadcasts to the image's shape. It may be traced.
+        std: Standard deviation >= 0 in grey levels: a scalar, or an array that broadcasts to the
+            image's shape. It may be traced.
 
     Returns:
         The noisy image, the image's shape, float32, in grey levels, not clipped.
@@ -43,20 +47,23 @@ def gaussian_noise(key, image, std):
 def poisson_gaussian_noise(key, image, *, gain, read_std, offset=0.0):
     """Photon (shot) noise and read noise of a camera.
 
-    ``photons ~ Poisson(max(image, 0) / gain)`` and ``result = gain * photons + offset + read_std * N(0, 1)``, so that, for image >= 0,
-    the mean is ``image + offset`` and the variance ``gain * image + read_std^2``.
+    ``photons ~ Poisson(max(image, 0) / gain)`` and ``result = gain * photons + offset + read_std *
+    N(0, 1)``, so that, for image >= 0, the mean is ``image + offset`` and the variance ``gain *
+    image + read_std^2``.
 
-    Source: Foi, Trimeche, Katkovnik, Egiazarian, "Practical Poissonian-Gaussian noise modeling and fitting for single-image raw-data",
+    Source: Foi, Trimeche, Katkovnik, Egiazarian, "Practical Poissonian-Gaussian noise modeling and
+        fitting for single-image raw-data",
     IEEE Trans. Image Processing 17 (2008).
 
-    The number of photons is discrete: the gradient with respect to `image` is zero. It is drawn by ``jax.random.poisson``, which needs
-    JAX's default key implementation (threefry2x32).
+    The number of photons is discrete: the gradient with respect to `image` is zero. It is drawn by
+    ``jax.random.poisson``, which needs JAX's default key implementation (threefry2x32).
 
     Args:
         key: A JAX random key of the default implementation.
-        image: The clean image in grey levels **above the offset**, (H, W) or any shape, any real dtype. Negative values count as 0.
-        gain: Grey levels per photon, > 0. Like `read_std` and `offset` a scalar or an array that broadcasts to the image's shape,
-            and it may be traced.
+        image: The clean image in grey levels **above the offset**, (H, W) or any shape, any real
+            dtype. Negative values count as 0.
+        gain: Grey levels per photon, > 0. Like `read_std` and `offset` a scalar or an array that
+            broadcasts to the image's shape, and it may be traced.
         read_std: Standard deviation of the read noise in grey levels, >= 0.
         offset: What the camera adds to every pixel, in grey levels.
 
@@ -64,8 +71,8 @@ def poisson_gaussian_noise(key, image, *, gain, read_std, offset=0.0):
         The noisy image, the image's shape, float32, in grey levels with the offset, not clipped.
 
     Raises:
-        ValueError: `gain` is not positive, `read_std` is negative, one of the three does not broadcast to the image's shape, or the key
-            is not of the default implementation.
+        ValueError: `gain` is not positive, `read_std` is negative, one of the three does not
+            broadcast to the image's shape, or the key is not of the default implementation.
     """
     image = as_float(image)
     gain = _level("gain", gain, image, positive=True)
@@ -73,20 +80,26 @@ def poisson_gaussian_noise(key, image, *, gain, read_std, offset=0.0):
     offset = _level("offset", offset, image, signed=True)
     photon_key, read_key = jax.random.split(key)
     photons = _poisson(photon_key, jnp.maximum(image, 0) / gain)
-    return gain * photons + offset + read_std * jax.random.normal(read_key, image.shape, image.dtype)
+    return (
+        gain * photons + offset + read_std * jax.random.normal(read_key, image.shape, image.dtype)
+    )
 
 
 def _poisson(key, mean):
-    # No derivative passes through a count; saying so keeps reverse mode out of the sampler's while loop.
+    # No derivative passes through a count; saying so keeps reverse mode out of the sampler's while
+    # loop.
     mean = jax.lax.stop_gradient(mean)
     try:
         photons = jax.random.poisson(key, mean)
-    except NotImplementedError as error:  # JAX's: its sampler knows one kind of key only, which says nothing to who chose the key
+    # JAX's: its sampler knows one kind of key only, which says nothing to who chose the key
+    except NotImplementedError as error:
         raise ValueError(
             f"Poisson noise needs a key of JAX's default implementation threefry2x32, got one of {jax.random.key_impl(key)}: "
             "make it with jax.random.key(seed, impl='threefry2x32')"
         ) from error
-    return jnp.where(jnp.isfinite(mean), photons, mean)  # a NaN stays a NaN: JAX would draw -1 for it
+    return jnp.where(
+        jnp.isfinite(mean), photons, mean
+    )  # a NaN stays a NaN: JAX would draw -1 for it
 
 
 def _level(name, value, image, *, positive=False, signed=False):
@@ -94,9 +107,13 @@ def _level(name, value, image, *, positive=False, signed=False):
     value = jnp.asarray(value, dtype=image.dtype)
     if not isinstance(value, jax.core.Tracer) and not signed:
         if positive and not jnp.all(value > 0):
-            raise ValueError(f"{name} must be greater than 0, got a minimum of {value.min()}: give it in grey levels")
+            raise ValueError(
+                f"{name} must be greater than 0, got a minimum of {value.min()}: give it in grey levels"
+            )
         if not jnp.all(value >= 0):
-            raise ValueError(f"{name} must not be negative, got a minimum of {value.min()}: give it in grey levels")
+            raise ValueError(
+                f"{name} must not be negative, got a minimum of {value.min()}: give it in grey levels"
+            )
     try:
         return jnp.broadcast_to(value, image.shape)
     except ValueError as error:

@@ -15,9 +15,14 @@ _PIXELS, _WINDOWS = 2**22, 2**20  # of larger stacks an even sample is used
 _MASK = np.array([1, -4, 6, -4, 1]) / math.sqrt(70)  # fourth difference, squares of sum 1
 _MARGIN = 2  # pixels around the mask's window that tell its grey level
 _RING_PIXELS = (len(_MASK) + 2 * _MARGIN) ** 2 - len(_MASK) ** 2
-_OUTLIERS = 4.0, 5.0  # standard deviations; the second for single pixels, whose shot noise has longer tails
+_OUTLIERS = (
+    4.0,
+    5.0,
+)  # standard deviations; the second for single pixels, whose shot noise has longer tails
 _SATURATED = 0.01  # share of the pixels of a grey level
-_STATIC = 1.15  # a scene moves if the variance between frames is larger than within a frame by more than this factor
+# a scene moves if the variance between frames is larger than within a frame by more than this
+# factor
+_STATIC = 1.15
 
 
 class NoiseEstimate(NamedTuple):
@@ -35,43 +40,58 @@ class NoiseEstimate(NamedTuple):
 def estimate_noise(stack, *, offset=0.0):
     """Estimates the gain and the read noise of a camera from its noisy images alone: of one static scene, a moving one or different ones.
 
-    The variance is measured at grey levels across the images' range, and a line is fitted to it. Structure and motion only ever add to
-    what counts as noise, so residuals are taken that hold little of either: fourth differences within a frame (of the difference of
-    consecutive frames where there are several), or the plain difference of consecutive frames as long as the former agree that the scene
-    is static. Windows are grouped by the pixels around them, whose noise is independent: grouped by their own mean, the dark ones would be
-    those that noise made dark. Outliers (hot pixels, cosmic rays: up to about 0.2 % of the pixels) and levels at which pixels saturate do
-    not count.
+    The variance is measured at grey levels across the images' range, and a line is fitted to it.
+    Structure and motion only ever add to
+    what counts as noise, so residuals are taken that hold little of either: fourth differences
+    within a frame (of the difference of consecutive frames where there are several), or the plain
+    difference of consecutive frames as long as the former agree that the scene is static. Windows
+    are grouped by the pixels around them, whose noise is independent: grouped by their own mean,
+    the dark ones would be those that noise made dark. Outliers (hot pixels, cosmic rays: up to
+    about 0.2 % of the pixels) and levels at which pixels saturate do not count.
 
-    Mean and variance cannot tell an offset from read noise (the line's intercept is ``read_std^2 - gain * offset``), so the offset must be
-    given. A single grey level cannot tell the two noises apart, so the images must have dark and bright areas. Where shot noise prevails,
-    one frame gives the gain with a standard deviation of 3 % at 256 x 256 pixels and of 15 % at 64 x 64; a read noise far below the shot
-    noise of the darkest area is not found. The noise must be independent between pixels: in images that were smoothed, resized or
-    compressed it looks weaker than it is. Without frames of a static scene, sharp and nearly noise-free images (a PSF of sigma < 1 pixel)
-    give too high a gain. What was clipped at black is missing from the read noise, and that of integer images contains their rounding.
+    Mean and variance cannot tell an offset from read noise (the line's intercept is ``read_std^2 -
+    gain * offset``), so the offset must be given. A single grey level cannot tell the two noises
+    apart, so the images must have dark and bright areas. Where shot noise prevails, one frame gives
+    the gain with a standard deviation of 3 % at 256 x 256 pixels and of 15 % at 64 x 64; a read
+    noise far below the shot noise of the darkest area is not found. The noise must be independent
+    between pixels: in images that were smoothed, resized or compressed it looks weaker than it is.
+        Without frames of a static scene, sharp and nearly noise-free images (a PSF of sigma < 1
+        pixel) give too high a gain. What was clipped at black is missing from the read noise, and
+        that of integer images contains their rounding.
 
-    Source: Foi et al. (2008, see `poisson_gaussian_noise`) for the model and its fit to a single image; Immerkaer, "Fast noise variance
-    estimation", Computer Vision and Image Understanding 64 (1996), for the residuals within a frame (there of second differences);
-    Janesick, "Photon transfer", SPIE Press (2007), for those between frames; Wald, "The fitting of straight lines if both variables are
-    subject to error", Annals of Mathematical Statistics 11 (1940), for the groups.
+    Source: Foi et al. (2008, see `poisson_gaussian_noise`) for the model and its fit to a single
+        image; Immerkaer, "Fast noise variance
+    estimation", Computer Vision and Image Understanding 64 (1996), for the residuals within a frame
+    (there of second differences); Janesick, "Photon transfer", SPIE Press (2007), for those between
+    frames; Wald, "The fitting of straight lines if both variables are subject to error", Annals of
+    Mathematical Statistics 11 (1940), for the groups.
 
     Args:
-        stack: (N, H, W) noisy frames, or one image (H, W), at least 16 x 16 pixels, any real dtype, in grey levels, finite.
+        stack: (N, H, W) noisy frames, or one image (H, W), at least 16 x 16 pixels, any real dtype,
+            in grey levels, finite.
         offset: What the camera adds to every pixel, a scalar in grey levels. It may be traced.
 
     Returns:
         `NoiseEstimate`.
 
     Raises:
-        ValueError: `stack` has another number of dimensions, its frames are too small, it is constant, or `offset` is not a scalar.
+        ValueError: `stack` has another number of dimensions, its frames are too small, it is
+            constant, or `offset` is not a scalar.
     """
     stack = jnp.asarray(stack, jnp.float32)
     frames = stack[None] if stack.ndim == 2 else stack
     if frames.ndim != 3 or len(frames) == 0 or min(frames.shape[1:]) < _SIDE:
-        raise ValueError(f"stack must be (N, H, W) or (H, W) with at least {_SIDE} x {_SIDE} pixels a frame, got shape {stack.shape}")
+        raise ValueError(
+            f"stack must be (N, H, W) or (H, W) with at least {_SIDE} x {_SIDE} pixels a frame, got shape {stack.shape}"
+        )
     if not isinstance(frames, jax.core.Tracer) and jnp.all(frames == frames[0, 0, 0]):
-        raise ValueError(f"stack must not be constant, got {frames[0, 0, 0]} everywhere: give images as the camera took them")
+        raise ValueError(
+            f"stack must not be constant, got {frames[0, 0, 0]} everywhere: give images as the camera took them"
+        )
     if jnp.ndim(offset) != 0:
-        raise ValueError(f"offset must be a scalar, got shape {jnp.shape(offset)}: subtract an offset that differs between pixels")
+        raise ValueError(
+            f"offset must be a scalar, got shape {jnp.shape(offset)}: subtract an offset that differs between pixels"
+        )
     return _estimate_noise(frames, jnp.asarray(offset, jnp.float32))
 
 
@@ -81,7 +101,9 @@ def _estimate_noise(frames, offset):
     windows = _windows(frames - centre)
     bins = min(_BINS, max(4, windows[0].size // 32))
     count = windows[0].size // bins
-    _, saturated, *windows = (x[-bins * count :].reshape(bins, count) for x in jax.lax.sort(windows))
+    _, saturated, *windows = (
+        x[-bins * count :].reshape(bins, count) for x in jax.lax.sort(windows)
+    )
     means, squares = windows[::2], windows[1::2]
     usual = _usual((means[0] - jnp.median(means[0], axis=1, keepdims=True)) ** 2, _OUTLIERS[0])
     for square, deviations in zip(squares, _OUTLIERS, strict=False):
@@ -89,7 +111,10 @@ def _estimate_noise(frames, offset):
     signals = [_mean(x, usual) + centre - offset for x in means]
     counts = usual.any(axis=1) & (jnp.mean(saturated, axis=1) < _SATURATED)
     weight = jnp.where(counts.any(), counts, True).astype(frames.dtype)
-    within, *between = (_fit_line(x, _mean(square, usual), weight) for x, square in zip(signals, squares, strict=True))
+    within, *between = (
+        _fit_line(x, _mean(square, usual), weight)
+        for x, square in zip(signals, squares, strict=True)
+    )
     return _unless_moving(between[0], within, signals[0]) if between else within
 
 
@@ -104,17 +129,23 @@ def _unless_moving(between, within, signals):
 def _windows(frames):
     """Of each window the brightness around it, whether its centre is saturated, then pairs of a mean and the squared residual there.
 
-    The first residual is the mask's, the second, of more than one frame, the centre's difference between frames. All are (M,).
+    The first residual is the mask's, the second, of more than one frame, the centre's difference
+    between frames. All are (M,).
     """
     step = -(-frames.size // _PIXELS)
     mean = residual = peak = frames
     if len(frames) > 1:
         first, second = frames[:-1:step], frames[1::step]
-        mean, residual, peak = (first + second) / 2, (second - first) / math.sqrt(2), jnp.maximum(first, second)
+        mean, residual, peak = (
+            (first + second) / 2,
+            (second - first) / math.sqrt(2),
+            jnp.maximum(first, second),
+        )
     # Compressed, or a few hot pixels would decide which windows are the bright ones.
     brightness = _ring(jnp.arcsinh(mean / jnp.maximum(jnp.mean(jnp.abs(mean)), 1e-30)))
     saturated = (_centre(peak) >= jnp.max(frames)).astype(frames.dtype)
-    # Weighted by the mask's squares, a window's mean is the grey level that the variance of its residual belongs to.
+    # Weighted by the mask's squares, a window's mean is the grey level that the variance of its
+    # residual belongs to.
     windows = [brightness, saturated, _inside(mean, _MASK**2), _inside(residual, _MASK) ** 2]
     if len(frames) > 1:
         change = _ring(residual)  # of the brightness, as by bleaching
@@ -129,7 +160,9 @@ def _centre(images):
 
 
 def _ring(images):
-    return (_weighted(images, np.ones(len(_MASK) + 2 * _MARGIN)) - _inside(images, np.ones(len(_MASK)))) / _RING_PIXELS
+    return (
+        _weighted(images, np.ones(len(_MASK) + 2 * _MARGIN)) - _inside(images, np.ones(len(_MASK)))
+    ) / _RING_PIXELS
 
 
 def _inside(images, weights):
@@ -159,7 +192,8 @@ def _fit_line(signal, variance, weight):
     scale = jnp.maximum(jnp.mean(variance), 1e-30)
     fitted = jnp.ones_like(variance)
     for _ in range(5):
-        # A mean of squares errs in proportion to what it should be, so that is what the next fit is weighted by.
+        # A mean of squares errs in proportion to what it should be, so that is what the next fit is
+        # weighted by.
         gain, read_variance = _line(signal, variance / scale, weight / fitted**2)
         fitted = jnp.maximum(gain * signal + read_variance, 0.01)
     return NoiseEstimate(scale * gain, jnp.sqrt(scale * read_variance))
@@ -168,30 +202,37 @@ def _fit_line(signal, variance, weight):
 def _line(x, y, weight):
     """Slope >= 0 and intercept >= 0 of weighted least squares."""
     x_mean, y_mean = _mean(x, weight), _mean(y, weight)
-    slope = _mean((x - x_mean) * (y - y_mean), weight) / jnp.maximum(_mean((x - x_mean) ** 2, weight), 1e-30)
+    slope = _mean((x - x_mean) * (y - y_mean), weight) / jnp.maximum(
+        _mean((x - x_mean) ** 2, weight), 1e-30
+    )
     below = y_mean < slope * x_mean
-    slope = jnp.where(below, _mean(x * y, weight) / jnp.maximum(_mean(x**2, weight), 1e-30), slope)  # through the origin
+    slope = jnp.where(
+        below, _mean(x * y, weight) / jnp.maximum(_mean(x**2, weight), 1e-30), slope
+    )  # through the origin
     slope = jnp.maximum(slope, 0)
     return slope, jnp.where(below & (slope > 0), 0, jnp.maximum(y_mean - slope * x_mean, 0))
 
 
-CORRELATED = 0.12  # lag-1 autocorrelation of the noise from which a blind spot of one pixel is not to be trusted
+# lag-1 autocorrelation of the noise from which a blind spot of one pixel is not to be trusted
+CORRELATED = 0.12
 
 
 def noise_level(image):
     """Variance and lag-1 autocorrelation of the noise, from what is too fine for optics to have passed.
 
-    Residuals of second differences along y and x hold the noise and nearly no structure. Their autocovariances are weighted sums of the
-    noise's; noise that is correlated between direct neighbours only is assumed when these are solved for.
+    Residuals of second differences along y and x hold the noise and nearly no structure. Their
+    autocovariances are weighted sums of the noise's; noise that is correlated between direct
+    neighbours only is assumed when these are solved for.
 
-    Source: Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understanding 64 (1996), for the residual.
+    Source: Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understanding 64
+        (1996), for the residual.
 
     Args:
         image: (..., H, W), any real dtype, in grey levels; H and W at least 5 pixels.
 
     Returns:
-        Variance in grey levels squared (the mean over the image where it depends on the signal), and the lag-1 autocorrelation, the
-        larger of that along y and that along x.
+        Variance in grey levels squared (the mean over the image where it depends on the signal),
+        and the lag-1 autocorrelation, the larger of that along y and that along x.
 
     Raises:
         ValueError: The image is too small.
@@ -208,24 +249,36 @@ def noise_level(image):
 def _autocovariance(residual, down, right):
     height, width = residual.shape[-2:]
     left, right = max(-right, 0), max(right, 0)
-    return jnp.mean(residual[..., down:, right : width - left] * residual[..., : height - down, left : width - right])
+    return jnp.mean(
+        residual[..., down:, right : width - left]
+        * residual[..., : height - down, left : width - right]
+    )
 
 
-# Shifts (down, right) at which the residual's autocovariance is measured: the half-plane, since a shift and its opposite are one.
+# Shifts (down, right) at which the residual's autocovariance is measured: the half-plane, since a
+# shift and its opposite are one.
 _LAGS = ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
 def _autocovariance_solution():
     """Weights that turn the residual's autocovariances at `_LAGS` into the noise's: (variance, lag 1 along y, lag 1 along x).
 
-    Plain least squares: the weights that are best for white noise lean on the shifts at which sharp structure shows most.
+    Plain least squares: the weights that are best for white noise lean on the shifts at which sharp
+    structure shows most.
     """
     once = np.convolve([1, -2, 1], [1, -2, 1])  # a second difference's autocorrelation
 
     def response(down, right):
         return once[down + 2] * once[right + 2] if max(abs(down), abs(right)) <= 2 else 0
 
-    model = [(response(a, b), response(a - 1, b) + response(a + 1, b), response(a, b - 1) + response(a, b + 1)) for a, b in _LAGS]
+    model = [
+        (
+            response(a, b),
+            response(a - 1, b) + response(a + 1, b),
+            response(a, b - 1) + response(a, b + 1),
+        )
+        for a, b in _LAGS
+    ]
     return np.linalg.pinv(np.array(model, float))
 
 
@@ -235,5 +288,7 @@ _SOLUTION = _autocovariance_solution()
 def checked_images(name, image):
     image = jnp.asarray(image)
     if image.ndim < 2 or min(image.shape[-2:]) < 5 or image.size == 0:
-        raise ValueError(f"{name}: expected images (..., H, W) of at least 5 x 5 pixels, got shape {image.shape}")
+        raise ValueError(
+            f"{name}: expected images (..., H, W) of at least 5 x 5 pixels, got shape {image.shape}"
+        )
     return image.astype(jnp.promote_types(image.dtype, jnp.float32))

@@ -1,11 +1,15 @@
 """The width of a fluorescence microscope's lateral PSF from its optics, as the standard deviation sigma of a Gaussian. Pure.
 
-Sigma is not the full width at half maximum (FWHM), which is 2 sqrt(2 ln 2) sigma = 2.355 sigma. All lengths are in micrometres, and the
-pixel size is that in the sample: the camera's pixel divided by the magnification, or what `ImageInfo.pixel_size_um` says.
+Sigma is not the full width at half maximum (FWHM), which is 2 sqrt(2 ln 2) sigma = 2.355 sigma. All
+lengths are in micrometres, and the
+pixel size is that in the sample: the camera's pixel divided by the magnification, or what
+    `ImageInfo.pixel_size_um` says.
 
-The Gaussians fit the PSF of ideal, paraxial, scalar optics in focus: the Airy pattern (2 J1(v) / v)^2 with v = 2 pi NA r / wavelength.
-They leave out its rings, 16 % of the light. Real PSFs are wider: polarisation adds up to 15 % at NA 1.49 (Richards and Wolf, 1959), and
-aberrations, defocus and the pixels themselves (1/12 of a squared pixel to the variance) add more. A measured one (`beads.measure_psf`)
+The Gaussians fit the PSF of ideal, paraxial, scalar optics in focus: the Airy pattern (2 J1(v) /
+v)^2 with v = 2 pi NA r / wavelength. They leave out its rings, 16 % of the light. Real PSFs are
+wider: polarisation adds up to 15 % at NA 1.49 (Richards and Wolf, 1959), and aberrations, defocus
+    and the pixels themselves (1/12 of a squared pixel to the variance) add more. A measured one
+    (`beads.measure_psf`)
 knows all of that.
 
 Arguments are numbers, or traced by JAX; what is traced is not checked.
@@ -20,9 +24,16 @@ import numpy as np
 __all__ = ["confocal_sigma", "fwhm_from_sigma", "sigma_from_fwhm", "widefield_sigma"]
 
 _FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian of standard deviation 1
-_AIRY_SIGMA = 0.2103  # times wavelength / NA: the Gaussian of peak 1 with the least squared difference to the Airy pattern over the plane
+# times wavelength / NA: the Gaussian of peak 1 with the least squared difference to the Airy
+# pattern over the plane
+_AIRY_SIGMA = 0.2103
 _AIRY_UNIT = 1.22  # times wavelength / NA: diameter of the Airy pattern's first dark ring
-_LIMITS = {"wavelength": (0.2, 2.0), "excitation": (0.2, 2.0), "emission": (0.2, 2.0), "pixel_size": (0.001, 10.0)}  # micrometres
+_LIMITS = {
+    "wavelength": (0.2, 2.0),
+    "excitation": (0.2, 2.0),
+    "emission": (0.2, 2.0),
+    "pixel_size": (0.001, 10.0),
+}  # micrometres
 
 
 def fwhm_from_sigma(sigma):
@@ -38,10 +49,13 @@ def sigma_from_fwhm(fwhm):
 def widefield_sigma(numerical_aperture, wavelength, *, pixel_size):
     """Sigma of the PSF of a wide-field, light-sheet or TIRF microscope: 0.21 wavelength / NA.
 
-    It is within 0.03 of the Airy pattern's peak everywhere. The pattern's own FWHM is 0.514 wavelength / NA, 4 % more than the Gaussian's.
+    It is within 0.03 of the Airy pattern's peak everywhere. The pattern's own FWHM is 0.514
+    wavelength / NA, 4 % more than the Gaussian's.
 
-    Source: Zhang, Zerubia and Olivo-Marin, "Gaussian approximations of fluorescence microscope point-spread function models", Applied
-    Optics 46 (2007): the least squares fit. Their sqrt(2) / (k NA) = 0.225 wavelength / NA has the peak's curvature instead.
+    Source: Zhang, Zerubia and Olivo-Marin, "Gaussian approximations of fluorescence microscope
+        point-spread function models", Applied
+    Optics 46 (2007): the least squares fit. Their sqrt(2) / (k NA) = 0.225 wavelength / NA has the
+    peak's curvature instead.
 
     Args:
         numerical_aperture: Of the objective, above 0 and up to 1.6.
@@ -62,38 +76,48 @@ def widefield_sigma(numerical_aperture, wavelength, *, pixel_size):
 def confocal_sigma(numerical_aperture, excitation, emission, *, pixel_size, pinhole=1.0):
     """Sigma of the PSF of a laser scanning confocal microscope with a round pinhole.
 
-    The PSF is the Airy pattern of the excitation times that of the emission, summed over the pinhole. Both are taken as Gaussians, and the
-    emission's sum over the pinhole as a Gaussian again, with the same curvature at its centre:
-    ``1 / sigma^2 = 1 / s_excitation^2 + (q / (e^q - 1)) / s_emission^2`` with ``q = radius^2 / (2 s_emission^2)``.
-    Against the Gaussian that fits the product of the Airy patterns with the least squares, sigma is between 3.5 % too small (closed
-    pinhole) and 1.5 % too large (0.8 Airy units).
+    The PSF is the Airy pattern of the excitation times that of the emission, summed over the
+    pinhole. Both are taken as Gaussians, and the emission's sum over the pinhole as a Gaussian
+    again, with the same curvature at its centre: ``1 / sigma^2 = 1 / s_excitation^2 + (q / (e^q -
+    1)) / s_emission^2`` with ``q = radius^2 / (2 s_emission^2)``. Against the Gaussian that fits
+    the product of the Airy patterns with the least squares, sigma is between 3.5 % too small
+    (closed pinhole) and 1.5 % too large (0.8 Airy units).
 
-    A pinhole of 1 Airy unit leaves little but the excitation's pattern. Two photons excite with the square of the pattern and need no
+    A pinhole of 1 Airy unit leaves little but the excitation's pattern. Two photons excite with the
+    square of the pattern and need no
     pinhole: give their wavelength for both, and ``pinhole=0``.
 
-    Source: Zhang, Zerubia and Olivo-Marin, Applied Optics 46 (2007), for this treatment of the pinhole.
+    Source: Zhang, Zerubia and Olivo-Marin, Applied Optics 46 (2007), for this treatment of the
+        pinhole.
 
     Args:
-        numerical_aperture: Of the objective, above 0 and up to 1.6, its back aperture filled by the laser.
+        numerical_aperture: Of the objective, above 0 and up to 1.6, its back aperture filled by the
+            laser.
         excitation: Wavelength in micrometres, 0.2 to 2.
         emission: Wavelength in micrometres, 0.2 to 2, not shorter than the excitation.
         pixel_size: In the sample, in micrometres, 0.001 to 10; a number or a pair (y, x).
-        pinhole: Diameter in Airy units of the emission, 0 to 20. One unit is 1.22 emission / NA in the sample, the diameter of the first
-            dark ring, and the magnification times that in the pinhole's plane.
+        pinhole: Diameter in Airy units of the emission, 0 to 20. One unit is 1.22 emission / NA in
+            the sample, the diameter of the first dark ring, and the magnification times that in the
+            pinhole's plane.
 
     Returns:
         Sigma (not FWHM) in pixels: a number, or a pair (y, x) for a pair of pixel sizes.
 
     Raises:
-        ValueError: A value out of its range, such as nanometres given for micrometres, or emission and excitation swapped.
+        ValueError: A value out of its range, such as nanometres given for micrometres, or emission
+            and excitation swapped.
     """
     _check_aperture("confocal_sigma", numerical_aperture)
     _check_length("confocal_sigma", "excitation", excitation)
     _check_length("confocal_sigma", "emission", emission)
     if _known(excitation, emission) and emission < excitation:
-        raise ValueError(f"confocal_sigma: emission ({emission:g}) must not be shorter than excitation ({excitation:g}); swap them")
+        raise ValueError(
+            f"confocal_sigma: emission ({emission:g}) must not be shorter than excitation ({excitation:g}); swap them"
+        )
     if _known(pinhole) and not 0 <= pinhole <= 20:
-        raise ValueError(f"confocal_sigma: pinhole must be a diameter of 0 to 20 Airy units, not {pinhole:g}; 1 is usual")
+        raise ValueError(
+            f"confocal_sigma: pinhole must be a diameter of 0 to 20 Airy units, not {pinhole:g}; 1 is usual"
+        )
     relative = pinhole * _AIRY_UNIT / 2 / _AIRY_SIGMA  # the radius in sigmas of the emission
     through = _slope_ratio(relative * relative / 2)
     squares = excitation**-2 + through * emission**-2
@@ -112,7 +136,9 @@ def _in_pixels(name, sigma, pixel_size):
         _check_length(name, "pixel_size", pixel_size)
         return sigma / pixel_size
     if len(pixel_size) != 2:
-        raise ValueError(f"{name}: pixel_size must be a number or a pair (y, x), not {len(pixel_size)} numbers")
+        raise ValueError(
+            f"{name}: pixel_size must be a number or a pair (y, x), not {len(pixel_size)} numbers"
+        )
     for size in pixel_size:
         _check_length(name, "pixel_size", size)
     return tuple(sigma / size for size in pixel_size)
@@ -120,14 +146,22 @@ def _in_pixels(name, sigma, pixel_size):
 
 def _check_aperture(name, value):
     if _known(value) and not 0 < value <= 1.6:
-        raise ValueError(f"{name}: numerical_aperture must be above 0 and at most 1.6, not {value:g}; it is not the magnification")
+        raise ValueError(
+            f"{name}: numerical_aperture must be above 0 and at most 1.6, not {value:g}; it is not the magnification"
+        )
 
 
 def _check_length(name, what, value):
     low, high = _LIMITS[what]
     if _known(value) and not low <= value <= high:
-        hint = f"; if it is in nanometres, give {value / 1000:g}" if low <= value / 1000 <= high else ""
-        raise ValueError(f"{name}: {what} must be {low:g} to {high:g} micrometres, not {value:g}{hint}")
+        hint = (
+            f"; if it is in nanometres, give {value / 1000:g}"
+            if low <= value / 1000 <= high
+            else ""
+        )
+        raise ValueError(
+            f"{name}: {what} must be {low:g} to {high:g} micrometres, not {value:g}{hint}"
+        )
 
 
 def _known(*values):

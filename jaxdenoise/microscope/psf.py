@@ -1,6 +1,7 @@
 """Point spread functions (PSFs): kernels of sum 1, and the convolution that applies them. Pure JAX.
 
-A Gaussian's width is given as its standard deviation sigma in pixels everywhere; its full width at half maximum is 2.355 sigma.
+A Gaussian's width is given as its standard deviation sigma in pixels everywhere; its full width at
+half maximum is 2.355 sigma.
 """
 
 import jax
@@ -15,9 +16,11 @@ def gaussian_psf(sigma, *, size=None):
     """Gaussian PSF, sampled at the pixel centres.
 
     Args:
-        sigma: standard deviation in pixels, a scalar or a pair (y, x); 0 means no blur. May be traced if ``size`` is given.
-        size: odd side length in pixels, an int or a pair (y, x). Default: 2 * round(4 sigma) + 1, so that the kernel is
-            what ``scipy.ndimage.gaussian_filter`` makes of a single bright pixel.
+        sigma: standard deviation in pixels, a scalar or a pair (y, x); 0 means no blur. May be
+            traced if ``size`` is given.
+        size: odd side length in pixels, an int or a pair (y, x). Default: 2 * round(4 sigma) + 1,
+            so that the kernel is what ``scipy.ndimage.gaussian_filter`` makes of a single bright
+            pixel.
 
     Returns:
         (size, size) float32, non-negative, sum 1.
@@ -35,7 +38,9 @@ def _pair(name, value):
     if not isinstance(value, list | tuple) and jnp.ndim(value) == 0:
         return [value, value]
     if len(value) != 2:
-        raise ValueError(f"gaussian_psf: {name} must be a number or a pair (y, x), not {len(value)} numbers")
+        raise ValueError(
+            f"gaussian_psf: {name} must be a number or a pair (y, x), not {len(value)} numbers"
+        )
     return list(value)
 
 
@@ -46,12 +51,16 @@ def _radius(sigma):
 
 def _check_sigma(sigma):
     if not isinstance(sigma, jax.core.Tracer) and not 0 <= sigma < np.inf:
-        raise ValueError(f"gaussian_psf: sigma must be a finite number of pixels >= 0, not {sigma:g}")
+        raise ValueError(
+            f"gaussian_psf: sigma must be a finite number of pixels >= 0, not {sigma:g}"
+        )
 
 
 def _gaussian_kernel(sigma, size):
     if size != int(size) or size < 1 or size % 2 == 0:
-        raise ValueError(f"gaussian_psf: size must be an odd number of pixels, so that the PSF has a centre, not {size}")
+        raise ValueError(
+            f"gaussian_psf: size must be an odd number of pixels, so that the PSF has a centre, not {size}"
+        )
     _check_sigma(sigma)
     return gaussian_weights(sigma, int(size) // 2)
 
@@ -110,15 +119,16 @@ def psf_sigma(psf):
 def convolve(image, psf):
     """Blur an image with a PSF, the border reflected without repeating the edge pixel.
 
-    This is NumPy's and PyTorch's "reflect", scipy's "mirror" and OpenCV's BORDER_REFLECT_101, the border of the published DecoNoising.
+    This is NumPy's and PyTorch's "reflect", scipy's "mirror" and OpenCV's BORDER_REFLECT_101, the
+    border of the published DecoNoising.
 
     Args:
         image: (H, W) float array.
         psf: (h, w) float array with odd sides, not larger than the image.
 
     Returns:
-        (H, W), the dtype of the image. The convolution runs through FFTs, so a result that should be 0 may be about 1e-7 times the
-        image's maximum away from it, on either side.
+        (H, W), the dtype of the image. The convolution runs through FFTs, so a result that should
+        be 0 may be about 1e-7 times the image's maximum away from it, on either side.
 
     Raises:
         ValueError: not 2-D, even sides, or a PSF larger than the image.
@@ -135,9 +145,13 @@ def convolve(image, psf):
 def check_psf_fits(psf_shape, image_shape):
     """Raise a ValueError unless both are 2-D, the PSF's sides are odd and none is longer than the image's."""
     if len(psf_shape) != 2 or len(image_shape) != 2:
-        raise ValueError(f"convolve: expected image (H, W) and psf (h, w), got shapes {image_shape} and {psf_shape}; vmap over the rest")
+        raise ValueError(
+            f"convolve: expected image (H, W) and psf (h, w), got shapes {image_shape} and {psf_shape}; vmap over the rest"
+        )
     if psf_shape[0] % 2 == 0 or psf_shape[1] % 2 == 0:
-        raise ValueError(f"PSF: sides must be odd so that there is a centre pixel, got {psf_shape[0]}x{psf_shape[1]}")
+        raise ValueError(
+            f"PSF: sides must be odd so that there is a centre pixel, got {psf_shape[0]}x{psf_shape[1]}"
+        )
     if psf_shape[0] > image_shape[0] or psf_shape[1] > image_shape[1]:
         raise ValueError(
             f"PSF of {psf_shape[0]}x{psf_shape[1]} pixels is larger than the image of {image_shape[0]}x{image_shape[1]}; crop the PSF"

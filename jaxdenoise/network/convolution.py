@@ -1,10 +1,12 @@
 """The network's convolutions, in float32 or with factors rounded to bfloat16 and sums in float32. Pure JAX, NHWC.
 
-On accelerators XLA's own convolution does either. On CPU it knows float32 only, and finds the gradient of a kernel at a quarter of the
-speed of the rest; matrix products in bfloat16 with sums in float32 run there on the matrix units (AMX) or vector units (AVX-512) of CPUs
-that have such for bfloat16, faster than float32 (AMX by several times). So on CPU a 3x3 convolution in bfloat16 is three copies of the
-image, shifted along the rows and side by side, times the kernel's three rows at once, of which three results are added, shifted along the
-columns; its gradients likewise. Products also keep their speed in compiled loops, where XLA's convolutions on CPU lose it, and a loop keeps
+On accelerators XLA's own convolution does either. On CPU it knows float32 only, and finds the
+gradient of a kernel at a quarter of the speed of the rest; matrix products in bfloat16 with sums in
+float32 run there on the matrix units (AMX) or vector units (AVX-512) of CPUs that have such for
+bfloat16, faster than float32 (AMX by several times). So on CPU a 3x3 convolution in bfloat16 is
+three copies of the image, shifted along the rows and side by side, times the kernel's three rows at
+once, of which three results are added, shifted along the columns; its gradients likewise. Products
+also keep their speed in compiled loops, where XLA's convolutions on CPU lose it, and a loop keeps
 its memory from one round to the next.
 """
 
@@ -35,8 +37,9 @@ def conv3x3(x, kernel, *, precision):
     Args:
         x: (N, H, W, C) float array.
         kernel: (3, 3, C, D) float array.
-        precision: "float32" leaves both as they are; "bfloat16" rounds them, and the gradient that comes back, to bfloat16 (on CPU not
-            when there are fewer than 8 channels, where it would save nothing).
+        precision: "float32" leaves both as they are; "bfloat16" rounds them, and the gradient that
+            comes back, to bfloat16 (on CPU not when there are fewer than 8 channels, where it would
+            save nothing).
 
     Returns:
         (N, H, W, D), the dtype of x.
@@ -44,7 +47,11 @@ def conv3x3(x, kernel, *, precision):
     if precision == "float32":
         return _convolve(x, kernel)
     if jax.default_backend() == "cpu":
-        return _conv3x3_by_products(x, kernel) if x.shape[-1] >= _FEWEST else _conv3x3_of_few(x, kernel)
+        return (
+            _conv3x3_by_products(x, kernel)
+            if x.shape[-1] >= _FEWEST
+            else _conv3x3_of_few(x, kernel)
+        )
     return _convolve(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)).astype(x.dtype)
 
 
@@ -58,14 +65,19 @@ def matmul(x, matrix, *, precision):
 
 
 def _convolve(x, kernel):
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def _conv3x3_of_few(x, kernel):
     """One product in float32, for few channels: all nine neighbours side by side."""
     n, h, w, c = x.shape
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    neighbours = jnp.stack([padded[:, row : row + h, column : column + w] for row in range(3) for column in range(3)], axis=3)
+    neighbours = jnp.stack(
+        [padded[:, row : row + h, column : column + w] for row in range(3) for column in range(3)],
+        axis=3,
+    )
     return neighbours.reshape(n, h, w, 9 * c) @ kernel.reshape(9 * c, -1)
 
 
@@ -84,10 +96,13 @@ def _backward(kept, gradient):
     n, h, w, c = x.shape
     gradients = _side_by_side(_bits(gradient))
     of_x = _shifted_products(gradients, kernel[::-1, ::-1].swapaxes(2, 3))
-    # The kernel's rows: three copies of x, shifted along the columns. Channels come first, as the product wants its left factor.
+    # The kernel's rows: three copies of x, shifted along the columns. Channels come first, as the
+    # product wants its left factor.
     columns = jnp.pad(_barrier(x.transpose(3, 0, 1, 2)), ((0, 0), (0, 0), (2, 2), (0, 0)))
     columns = _barrier(jnp.stack([columns[:, :, row : row + h + 2] for row in range(3)]))
-    of_kernel = _product(columns.reshape(3 * c, n * (h + 2) * w), gradients.reshape(n * (h + 2) * w, -1))
+    of_kernel = _product(
+        columns.reshape(3 * c, n * (h + 2) * w), gradients.reshape(n * (h + 2) * w, -1)
+    )
     return of_x, of_kernel.reshape(3, c, 3, -1)[:, :, ::-1].transpose(0, 2, 1, 3)
 
 
@@ -126,7 +141,8 @@ def _matmul_backward(kept, gradient):
 
 _matmul_rounded.defvjp(_matmul_forward, _matmul_backward)
 
-# Without a barrier XLA would repeat what makes an operand for each copy of it, and hand transposed operands to a slower product.
+# Without a barrier XLA would repeat what makes an operand for each copy of it, and hand transposed
+# operands to a slower product.
 _barrier = jax.lax.optimization_barrier
 
 

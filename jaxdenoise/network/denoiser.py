@@ -29,12 +29,14 @@ class Denoiser:
 
     Attributes:
         best: the averaged parameters that validation chose, see `is_chosen`.
-        averaged: exponential moving average of the parameters at the end (the same as ``last`` when ``config.averaging`` is 0).
+        averaged: exponential moving average of the parameters at the end (the same as ``last`` when
+            ``config.averaging`` is 0).
         last: parameters after the last step.
         psf: (h, w) float32.
         scale: `Scale`: background, mean and standard deviation in grey levels.
-        history: dict of (epochs,) float arrays: epoch, learning_rate, train_loss, data_loss, positivity_loss, validation_loss,
-            chosen (1 where the epoch's parameters became ``best``).
+        history: dict of (epochs,) float arrays: epoch, learning_rate, train_loss, data_loss,
+            positivity_loss, validation_loss, chosen (1 where the epoch's parameters became
+            ``best``).
         config: `TrainConfig`, static; ``config.weights`` says which parameters denoise.
     """
 
@@ -57,14 +59,18 @@ def network_output(params, images, scale, config, beside=None):
 
     Args:
         params: network parameters.
-        images: (B, H, W) float32 above the background; H and W multiples of ``config.network.multiple``.
+        images: (B, H, W) float32 above the background; H and W multiples of
+            ``config.network.multiple``.
         scale: `Scale`.
         config: `TrainConfig`, static.
-        beside: (B, 2 K, H, W) float32, the frames beside the images, for a network that sees K neighbours on each side.
+        beside: (B, 2 K, H, W) float32, the frames beside the images, for a network that sees K
+            neighbours on each side.
 
     Returns:
         (B, H, W) float32.
     """
-    images, beside = jax.tree.map(lambda levels: (levels - scale.mean) / scale.std, (images, beside))
+    images, beside = jax.tree.map(
+        lambda levels: (levels - scale.mean) / scale.std, (images, beside)
+    )
     output = unet.apply(params, images, config.network, beside=beside, precision=config.precision)
     return output * (config.output_scale * scale.std) + scale.mean

@@ -1,7 +1,7 @@
 """The network that the package ships, trained on synthetic microscopy by `experiments/pretrain.py`.
 
-It was trained on images in units of their noise; `parameters` fits it to images by scaling its first and its last layer, which is how it is
-told the noise level.
+It was trained on images in units of their noise; `parameters` fits it to images by scaling its
+first and its last layer, which is how it is told the noise level.
 """
 
 from functools import cache, partial
@@ -26,7 +26,10 @@ _FILE = Path(__file__).with_name("pretrained.npz")
 
 def write(path, params):
     """Write parameters as float16, which rounds them to 11 bits, one array a file member."""
-    flat = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    flat = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
     with Path(path).open("wb") as stream:
         np.savez(stream, **{name: np.asarray(leaf, np.float16) for name, leaf in flat.items()})
 
@@ -36,16 +39,26 @@ def parameters(scale, noise_std, output_scale, neighbours=0):
 
     Args:
         scale: `denoiser.Scale` of the images.
-        noise_std: the noise's standard deviation in grey levels, the root of its mean variance; scalar above 0.
+        noise_std: the noise's standard deviation in grey levels, the root of its mean variance;
+            scalar above 0.
         output_scale: of `TrainConfig`.
         neighbours: of `config.UNetConfig`.
     """
-    params = {name: dict(leaves) if isinstance(leaves, dict) else leaves for name, leaves in shipped().items()}
+    params = {
+        name: dict(leaves) if isinstance(leaves, dict) else leaves
+        for name, leaves in shipped().items()
+    }
     unit = SCALE * jnp.maximum(noise_std, _LEAST * scale.std)
     first, last = params["down_convs_0"]["conv1"], params["conv_final"]
-    seen = jnp.full((1 + 2 * neighbours, 1), scale.std / (unit * (1 + 2 * neighbours)))  # the mean of the frame and those beside it
-    params["down_convs_0"] = params["down_convs_0"] | {"conv1": first | {"kernel": first["kernel"] * seen}}
-    params["conv_final"] = jax.tree.map(lambda leaf: leaf * (unit / (output_scale * scale.std)), last)
+    seen = jnp.full(
+        (1 + 2 * neighbours, 1), scale.std / (unit * (1 + 2 * neighbours))
+    )  # the mean of the frame and those beside it
+    params["down_convs_0"] = params["down_convs_0"] | {
+        "conv1": first | {"kernel": first["kernel"] * seen}
+    }
+    params["conv_final"] = jax.tree.map(
+        lambda leaf: leaf * (unit / (output_scale * scale.std)), last
+    )
     return jax.tree.map(jnp.float32, params)
 
 
@@ -58,7 +71,8 @@ def fitted(problem, config):
 def _noise_std(frames, stride):
     """The noise's standard deviation in grey levels, of every ``stride``-th row and column.
 
-    Of pixels that the stride has not quite made independent it is the noise at low frequencies, which is what there is to remove.
+    Of pixels that the stride has not quite made independent it is the noise at low frequencies,
+    which is what there is to remove.
     """
     views = unet.views(frames, stride)
     variance, _ = noise_level(views)
@@ -71,7 +85,8 @@ def denoised(frames, scale, network):
     """What the shipped network makes of frames at a glance: each in one piece, without averaging over symmetries.
 
     Args:
-        frames: (N, H, W) float32 above the background, in grey levels; H and W multiples of ``network.multiple``.
+        frames: (N, H, W) float32 above the background, in grey levels; H and W multiples of
+            ``network.multiple``.
         scale: `denoiser.Scale` of the frames.
         network: `config.UNetConfig`, of `config.PRETRAINED`'s shape but for its stride.
 

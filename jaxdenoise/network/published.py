@@ -1,7 +1,8 @@
 """Weights of the published PyTorch DecoNoising network, in both directions, by its module names. NumPy on the host.
 
-The published code saves the whole pickled network. Such a file can run any code when it is opened, so it is refused here: export it once,
-where you trust it, with ``torch.save(network.state_dict(), "weights.pth")``.
+The published code saves the whole pickled network. Such a file can run any code when it is opened,
+so it is refused here: export it once, where you trust it, with ``torch.save(network.state_dict(),
+"weights.pth")``.
 """
 
 from pathlib import Path
@@ -12,17 +13,15 @@ import numpy as np
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.microscope.psf import normalized_psf
 from jaxdenoise.network.denoiser import Denoiser, Scale
-
-
-class WeightsError(ValueError):
-    """Weights that are not those of the published network."""
+from jaxdenoise.system.errors import WeightsError
 
 
 def read_state_dict(path):
     """A state_dict as a dict of NumPy arrays, without executing what the file holds.
 
     Args:
-        path: .npz (arrays by name), or any file of ``torch.save(network.state_dict())``, which needs PyTorch (the extra ``torch``).
+        path: .npz (arrays by name), or any file of ``torch.save(network.state_dict())``, which
+            needs PyTorch (the extra ``torch``).
 
     Raises:
         WeightsError: missing, unreadable, or a pickled object other than tensors by name.
@@ -39,19 +38,25 @@ def read_state_dict(path):
         tensors = torch.load(path, map_location="cpu", weights_only=True)
         return {name: tensor.numpy() for name, tensor in tensors.items()}
     except ImportError as error:
-        raise WeightsError(f"{path}: reading it needs PyTorch (install the extra 'torch'), or export the weights as .npz") from error
+        raise WeightsError(
+            f"{path}: reading it needs PyTorch (install the extra 'torch'), or export the weights as .npz"
+        ) from error
     except Exception as error:  # zip, pickle and torch each raise their own kinds
-        raise WeightsError(f"{path}: not a state_dict of plain tensors; export it with torch.save(network.state_dict(), ...)") from error
+        raise WeightsError(
+            f"{path}: not a state_dict of plain tensors; export it with torch.save(network.state_dict(), ...)"
+        ) from error
 
 
 def params_from_state_dict(state_dict):
     """Published weights as this library's.
 
     Args:
-        state_dict: dict of arrays under the published names, such as ``down_convs.0.conv1.weight`` (out, in, 3, 3).
+        state_dict: dict of arrays under the published names, such as ``down_convs.0.conv1.weight``
+            (out, in, 3, 3).
 
     Returns:
-        The pytree of `unet.init` (float32 arrays of its own), and the `UNetConfig` read off the shapes.
+        The pytree of `unet.init` (float32 arrays of its own), and the `UNetConfig` read off the
+        shapes.
 
     Raises:
         WeightsError: names or shapes that are not those of the network.
@@ -61,8 +66,12 @@ def params_from_state_dict(state_dict):
     expected = {name: shape for name, shape, _ in _layers(config)}
     found = {name: value.shape for name, value in arrays.items()}
     if found != expected:
-        wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-        raise WeightsError(f"not the published U-Net of depth {config.depth}, {config.filters} filters: {', '.join(wrong[:3])} differ")
+        wrong = sorted(
+            name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)
+        )
+        raise WeightsError(
+            f"not the published U-Net of depth {config.depth}, {config.filters} filters: {', '.join(wrong[:3])} differ"
+        )
     params = {}
     for name, _, (place, order) in _layers(config):
         *modules, leaf = place
@@ -79,8 +88,12 @@ def state_dict_from_params(params, config):
     Raises:
         WeightsError: a network that the published code does not have.
     """
-    if config != UNetConfig(depth=config.depth, filters=config.filters, skip=config.skip, stride=config.stride):
-        raise WeightsError(f"the published U-Net has a skip on every level, max-pooling and no neighbours, not {config}")
+    if config != UNetConfig(
+        depth=config.depth, filters=config.filters, skip=config.skip, stride=config.stride
+    ):
+        raise WeightsError(
+            f"the published U-Net has a skip on every level, max-pooling and no neighbours, not {config}"
+        )
     arrays = {}
     for name, _, (place, order) in _layers(config):
         value = params
@@ -96,9 +109,11 @@ def denoiser(state_dict, *, psf, mean, std, background=0.0):
     Args:
         state_dict: see `params_from_state_dict`.
         psf: (h, w) array with odd sides.
-        mean: of the training data above the background, in grey levels (the published network keeps it as ``network.mean``).
+        mean: of the training data above the background, in grey levels (the published network keeps
+            it as ``network.mean``).
         std: its standard deviation, in grey levels (``network.std``).
-        background: subtracted before everything, in grey levels (``meanValue`` in the published scripts).
+        background: subtracted before everything, in grey levels (``meanValue`` in the published
+            scripts).
     """
     params, network = params_from_state_dict(state_dict)
     scale = Scale(*(np.float32(v) for v in (background, mean, std)))
@@ -107,10 +122,14 @@ def denoiser(state_dict, *, psf, mean, std, background=0.0):
 
 
 def _network_of(arrays):
-    depth = sum(name.startswith("down_convs.") and name.endswith(".conv1.weight") for name in arrays)
+    depth = sum(
+        name.startswith("down_convs.") and name.endswith(".conv1.weight") for name in arrays
+    )
     first = arrays.get("down_convs.0.conv1.weight")
     if first is None or first.ndim != 4:
-        raise WeightsError("no down_convs.0.conv1.weight: these are not the weights of the published U-Net")
+        raise WeightsError(
+            "no down_convs.0.conv1.weight: these are not the weights of the published U-Net"
+        )
     filters, skip = first.shape[0], "add"
     up = arrays.get("up_convs.0.conv1.weight")
     if up is not None and up.ndim == 4 and up.shape[1] == 2 * up.shape[0]:
@@ -125,15 +144,29 @@ def _layers(config):
     convolutions = []
     for level, width in enumerate(widths):
         below = widths[level - 1] if level else 1
-        convolutions += [("down_convs", level, "conv1", below, width), ("down_convs", level, "conv2", width, width)]
+        convolutions += [
+            ("down_convs", level, "conv1", below, width),
+            ("down_convs", level, "conv2", width, width),
+        ]
     for step, width in enumerate(widths[-2::-1]):
         module = f"up_convs_{step}"
-        yield f"up_convs.{step}.upconv.weight", (2 * width, width, 2, 2), ((module, "upconv_kernel"), (2, 3, 0, 1))
+        yield (
+            f"up_convs.{step}.upconv.weight",
+            (2 * width, width, 2, 2),
+            ((module, "upconv_kernel"), (2, 3, 0, 1)),
+        )
         yield f"up_convs.{step}.upconv.bias", (width,), ((module, "upconv_bias"), (0,))
-        convolutions += [("up_convs", step, "conv1", joined * width, width), ("up_convs", step, "conv2", width, width)]
+        convolutions += [
+            ("up_convs", step, "conv1", joined * width, width),
+            ("up_convs", step, "conv2", width, width),
+        ]
     for part, number, conv, inside, outside in convolutions:
         place = (f"{part}_{number}", conv)
-        yield f"{part}.{number}.{conv}.weight", (outside, inside, 3, 3), ((*place, "kernel"), (2, 3, 1, 0))
+        yield (
+            f"{part}.{number}.{conv}.weight",
+            (outside, inside, 3, 3),
+            ((*place, "kernel"), (2, 3, 1, 0)),
+        )
         yield f"{part}.{number}.{conv}.bias", (outside,), ((*place, "bias"), (0,))
     yield "conv_final.weight", (1, config.filters, 1, 1), (("conv_final", "kernel"), (2, 3, 1, 0))
     yield "conv_final.bias", (1,), (("conv_final", "bias"), (0,))

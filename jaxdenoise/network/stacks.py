@@ -1,9 +1,11 @@
 """Which frames stand beside each one, in time or in depth, for a network that sees them too. NumPy, host side.
 
-What changes less from frame to frame than it is noisy shows more than once. A blind spot hides a pixel of its own frame alone: what the
-neighbours show at that place is the network's, and its noise is another.
+What changes less from frame to frame than it is noisy shows more than once. A blind spot hides a
+pixel of its own frame alone: what the neighbours show at that place is the network's, and its noise
+    is another.
 
-Source: Lecoq et al., "Removing independent noise in systems neuroscience data using DeepInterpolation", Nature Methods 18 (2021);
+Source: Lecoq et al., "Removing independent noise in systems neuroscience data using
+    DeepInterpolation", Nature Methods 18 (2021);
 Sheth et al., "Unsupervised deep video denoising", ICCV 2021.
 """
 
@@ -19,15 +21,18 @@ def table(count, sequence, reach):
         reach: how many on each side, at least 0.
 
     Returns:
-        (N, 2 reach) int32, ascending: the others of the window of 2 reach + 1 frames around each one. At the ends of its sequence the
-        window is moved inwards, so that no frame stands for two.
+        (N, 2 reach) int32, ascending: the others of the window of 2 reach + 1 frames around each
+        one. At the ends of its sequence the window is moved inwards, so that no frame stands for
+        two.
 
     Raises:
         ValueError: a sequence is shorter than the window.
     """
     width = 2 * reach + 1
     if reach and sequence < width:
-        raise ValueError(f"a network that sees {reach} frames on each side needs at least {width} in a row, not {sequence}")
+        raise ValueError(
+            f"a network that sees {reach} frames on each side needs at least {width} in a row, not {sequence}"
+        )
     number, place = np.arange(count), np.arange(count) % sequence
     first = np.clip(place - reach, 0, max(sequence - width, 0))
     window = (number - place + first)[:, None] + np.arange(width)
@@ -70,4 +75,6 @@ def check_levels(array):
     """ValueError if grey levels are too large for the squares of float32."""
     largest = max(-float(array.min()), float(array.max()))
     if largest > LARGEST:
-        raise ValueError(f"pixels of up to {largest:.3g} are too large for the squares of float32; divide the images by a power of ten")
+        raise ValueError(
+            f"pixels of up to {largest:.3g} are too large for the squares of float32; divide the images by a power of ten"
+        )

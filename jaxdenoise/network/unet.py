@@ -1,11 +1,15 @@
 """The U-Net: the only module that imports flax, and the only one that sees channels (NHWC).
 
-Structure and parameter names follow the published DecoNoising network (Ronneberger's U-Net without batch norm): ``depth`` levels of two
-3x3 convolutions with ReLU, 2x2 max-pooling down, 2x2 transposed convolution up, skip connections, a 1x1 convolution out.
+Structure and parameter names follow the published DecoNoising network (Ronneberger's U-Net without
+batch norm): ``depth`` levels of two 3x3 convolutions with ReLU, 2x2 max-pooling down, 2x2
+transposed convolution up, skip connections, a 1x1 convolution out.
 
-With a ``stride`` each interleaved part of the image is an image of its own, in which noise that neighbours share is white (pixel-shuffle
-downsampling: Zhou et al., "When AWGN-based denoiser meets real noises", AAAI 2020; Lee, Son and Lee, "AP-BSN", CVPR 2022). Without the
-first skip connection and with blurred pooling it is the network of N2V2 (Hoeck et al., ECCV Workshops 2022; Zhang, ICML 2019).
+With a ``stride`` each interleaved part of the image is an image of its own, in which noise that
+neighbours share is white (pixel-shuffle
+downsampling: Zhou et al., "When AWGN-based denoiser meets real noises", AAAI 2020; Lee, Son and
+    Lee, "AP-BSN", CVPR 2022). Without the
+first skip connection and with blurred pooling it is the network of N2V2 (Hoeck et al., ECCV
+Workshops 2022; Zhang, ICML 2019).
 """
 
 import flax.linen as nn
@@ -21,7 +25,9 @@ _XAVIER_NORMAL = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
 
 def init(key, config):
     """Random parameters: a pytree of float32 arrays; Xavier-normal weights, zero biases."""
-    return _UNet(config).init(key, jnp.zeros((1, config.multiple, config.multiple, 1 + 2 * config.neighbours)))["params"]
+    return _UNet(config).init(
+        key, jnp.zeros((1, config.multiple, config.multiple, 1 + 2 * config.neighbours))
+    )["params"]
 
 
 def apply(params, images, config, *, beside=None, precision="float32"):
@@ -29,10 +35,13 @@ def apply(params, images, config, *, beside=None, precision="float32"):
 
     Args:
         params: from `init`.
-        images: (N, H, W) float32, normalised to about zero mean and unit standard deviation; H and W multiples of ``config.multiple``.
+        images: (N, H, W) float32, normalised to about zero mean and unit standard deviation; H and
+            W multiples of ``config.multiple``.
         config: `UNetConfig`, static.
-        beside: (N, 2 K, H, W) float32, normalised alike: the frames beside each image, for a config with K > 0 ``neighbours``.
-        precision: of the products between channels, "float32", "bfloat16" or "auto", see `convolution`; static.
+        beside: (N, 2 K, H, W) float32, normalised alike: the frames beside each image, for a config
+            with K > 0 ``neighbours``.
+        precision: of the products between channels, "float32", "bfloat16" or "auto", see
+            `convolution`; static.
 
     Returns:
         (N, H, W) float32. Outside the image the network sees zeros.
@@ -45,10 +54,14 @@ def apply(params, images, config, *, beside=None, precision="float32"):
             f"U-Net of depth {config.depth}: expected (N, H, W) with H and W multiples of {config.multiple}, got {images.shape}"
         )
     if (0 if beside is None else beside.shape[1]) != 2 * config.neighbours:
-        raise ValueError(f"this network sees {config.neighbours} frames on each side of an image: give 2 x {config.neighbours} beside it")
+        raise ValueError(
+            f"this network sees {config.neighbours} frames on each side of an image: give 2 x {config.neighbours} beside it"
+        )
     seen = views(images, config.apart)[..., None]
     if config.neighbours:
-        seen = jnp.concatenate([seen, jax.vmap(views, (1, None), -1)(beside, config.apart)], axis=-1)
+        seen = jnp.concatenate(
+            [seen, jax.vmap(views, (1, None), -1)(beside, config.apart)], axis=-1
+        )
     output = _UNet(config, convolution.resolve(precision)).apply({"params": params}, seen)[..., 0]
     return _together(output, config.apart)
 
@@ -57,7 +70,11 @@ def views(images, stride):
     """Every stride-th row and column as images of their own: (N, H, W) to (N stride^2, H // stride, W // stride)."""
     n, height, width = images.shape
     height, width = height // stride * stride, width // stride * stride
-    parts = images[:, :height, :width].reshape(n, height // stride, stride, width // stride, stride).transpose(0, 2, 4, 1, 3)
+    parts = (
+        images[:, :height, :width]
+        .reshape(n, height // stride, stride, width // stride, stride)
+        .transpose(0, 2, 4, 1, 3)
+    )
     return parts.reshape(-1, height // stride, width // stride)
 
 
@@ -147,7 +164,11 @@ def _shifted(x, step, axis):
     """The pixels one step further along an axis; at the border the last one."""
     length = x.shape[axis]
     part = jax.lax.slice_in_dim(x, max(step, 0), length + min(step, 0), axis=axis)
-    return jnp.pad(part, [(max(-step, 0), max(step, 0)) if i == axis else (0, 0) for i in range(x.ndim)], mode="edge")
+    return jnp.pad(
+        part,
+        [(max(-step, 0), max(step, 0)) if i == axis else (0, 0) for i in range(x.ndim)],
+        mode="edge",
+    )
 
 
 def _transposed_conv(x, kernel, precision):

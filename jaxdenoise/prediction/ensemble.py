@@ -1,9 +1,11 @@
 """Several models of the same images as one: the mean of what they see, and where they disagree. Host side.
 
-Models that differ in nothing but their random start and the patches they drew err alike in part and apart in part; the mean loses what is
-apart. The disagreement shows that part only: no calibrated uncertainty, as what all of them get wrong does not show.
+Models that differ in nothing but their random start and the patches they drew err alike in part and
+apart in part; the mean loses what is apart. The disagreement shows that part only: no calibrated
+uncertainty, as what all of them get wrong does not show.
 
-Source: Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive uncertainty estimation using deep ensembles", 2017.
+Source: Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive uncertainty
+    estimation using deep ensembles", 2017.
 """
 
 from typing import NamedTuple
@@ -21,7 +23,8 @@ class Combined(NamedTuple):
     Attributes:
         denoised: mean of the members' denoised images.
         deconvolved: mean of their deconvolved images.
-        disagreement: standard deviation of the members' denoised images (divided by members - 1); 0 for a single member.
+        disagreement: standard deviation of the members' denoised images (divided by members - 1); 0
+            for a single member.
     """
 
     denoised: np.ndarray
@@ -52,9 +55,15 @@ def tiles(denoisers, frames, *, on_tile=None, **options):
         raise ValueError("the models of an ensemble must have one network and one size of the PSF")
     # The last model of each place reports that the place is done.
     reports = [None] * (len(denoisers) - 1) + [on_tile]
-    running = [tiles_.tiles(one, frames, on_tile=report, **options) for one, report in zip(denoisers, reports, strict=True)]
+    running = [
+        tiles_.tiles(one, frames, on_tile=report, **options)
+        for one, report in zip(denoisers, reports, strict=True)
+    ]
     for found in zip(*running, strict=True):
-        denoised, deconvolved = (np.stack([getattr(tile, name) for _, tile in found]) for name in ("denoised", "deconvolved"))
+        denoised, deconvolved = (
+            np.stack([getattr(tile, name) for _, tile in found])
+            for name in ("denoised", "deconvolved")
+        )
         apart = denoised.std(axis=0, ddof=1) if len(found) > 1 else np.zeros_like(denoised[0])
         yield found[0][0], Combined(denoised.mean(axis=0), deconvolved.mean(axis=0), apart)
 
@@ -62,7 +71,8 @@ def tiles(denoisers, frames, *, on_tile=None, **options):
 def difference(denoised, other, noisy):
     """Root mean square difference of two results (N, H, W), over the noise's standard deviation in the images that they are of.
 
-    How far two ways to denoise, such as from pretrained and from random weights, came to different results. NaN without noise.
+    How far two ways to denoise, such as from pretrained and from random weights, came to different
+    results. NaN without noise.
     """
     variance, _ = noise_level(noisy)
     squares = np.mean((np.asarray(denoised, np.float64) - other) ** 2)

@@ -42,18 +42,21 @@ def denoise(denoiser, stack, *, tile_size=None, devices=None, on_tile=None):
 
     Args:
         denoiser: `denoiser.Denoiser`.
-        stack: (N, H, W), (H, W) or, as in `problem.prepare`, (S, N, H, W) array of any real dtype, in grey levels.
-        tile_size: side in pixels of the square that the network sees at a time, its overlap included. It bounds the memory and does
-            not change the result. Default: the image, at most 512 pixels and the overlap.
-        devices: sequence of `jax.Device` of this process, such as ``jax.local_devices()``, that share the tiles; default: the default
-            device alone. The result is the same.
+        stack: (N, H, W), (H, W) or, as in `problem.prepare`, (S, N, H, W) array of any real dtype,
+            in grey levels.
+        tile_size: side in pixels of the square that the network sees at a time, its overlap
+            included. It bounds the memory and does not change the result. Default: the image, at
+            most 512 pixels and the overlap.
+        devices: sequence of `jax.Device` of this process, such as ``jax.local_devices()``, that
+            share the tiles; default: the default device alone. The result is the same.
         on_tile: called with (tiles done, tiles in all) after each tile.
 
     Returns:
         `Denoised` of NumPy arrays.
 
     Raises:
-        ValueError: not such a stack, NaN, a tile size that leaves nothing beside the overlap, or too few frames for the neighbours.
+        ValueError: not such a stack, NaN, a tile size that leaves nothing beside the overlap, or
+            too few frames for the neighbours.
     """
     shape = np.shape(stack)
     frames = checked_stack(stack)
@@ -65,14 +68,17 @@ def denoise(denoiser, stack, *, tile_size=None, devices=None, on_tile=None):
     return Denoised(*(result.reshape(shape) for result in results))
 
 
-def tiles(denoiser, frames, *, sequence=None, tile_size=None, devices=None, share=None, on_tile=None):
+def tiles(
+    denoiser, frames, *, sequence=None, tile_size=None, devices=None, share=None, on_tile=None
+):
     """`denoise` piece by piece, for images larger than the memory: a generator of (place, `Denoised` of that place).
 
     A device that runs out of memory gets smaller tiles, with a warning; the result is the same.
 
     Args:
         denoiser: `denoiser.Denoiser`.
-        frames: (N, H, W) array, or what reads like one (`frames.Frames`): ``frames[n, rows, columns]`` is an array of finite grey levels.
+        frames: (N, H, W) array, or what reads like one (`frames.Frames`): ``frames[n, rows,
+            columns]`` is an array of finite grey levels.
         sequence: how many frames stand in a row, for a network that sees neighbours; default: all.
         tile_size: as in `denoise`.
         devices: as in `denoise`.
@@ -87,17 +93,24 @@ def tiles(denoiser, frames, *, sequence=None, tile_size=None, devices=None, shar
     """
     check_psf_fits(denoiser.psf.shape, frames.shape[1:])
     beside = table(len(frames), sequence or len(frames), denoiser.config.network.neighbours)
-    denoiser = dataclasses.replace(denoiser, psf=trimmed(denoiser.psf), history={})  # a narrower overlap of the tiles
+    denoiser = dataclasses.replace(
+        denoiser, psf=trimmed(denoiser.psf), history={}
+    )  # a narrower overlap of the tiles
     layout = tiling.tiling(frames.shape, tile_size, denoiser.config.network, denoiser.psf, share)
     corners = layout.corners(share)
-    copies = itertools.cycle([denoiser] if devices is None else [jax.device_put(denoiser, device) for device in devices])
+    copies = itertools.cycle(
+        [denoiser] if devices is None else [jax.device_put(denoiser, device) for device in devices]
+    )
     ahead = 1 if devices is None or len(devices) == 1 else _AHEAD * len(devices)
     in_turn = len(corners) > 1 and convolution.fast_in_loops(denoiser.config.precision)
     at_once = max(1, _RUNS // denoiser.config.symmetries) if in_turn else 1
     size, begun, done = layout.core, deque(), 0
 
     def calls(group, copy):
-        return [(some, _begin(copy, frames, beside, layout, some, size, at_once)) for some in _batched(layout.cut(group, size), at_once)]
+        return [
+            (some, _begin(copy, frames, beside, layout, some, size, at_once))
+            for some in _batched(layout.cut(group, size), at_once)
+        ]
 
     def finished(group, copy, called):
         nonlocal size
@@ -134,9 +147,14 @@ def _batched(items, size):
 def _begin(denoiser, frames, beside, layout, corners, core, most):
     """Both results for the tiles of some corners, at most ``most``, on the device, which may still be computing them."""
     side = core + 2 * layout.margin
-    tiles, starts = np.zeros((most, 1 + beside.shape[1], side, side), np.float32), np.zeros((most, 2), np.int32)
+    tiles, starts = (
+        np.zeros((most, 1 + beside.shape[1], side, side), np.float32),
+        np.zeros((most, 2), np.int32),
+    )
     for tile, start, corner in zip(tiles, starts, corners, strict=False):
-        tile[:] = [layout.pixels(frames, seen, corner, core) for seen in (corner[0], *beside[corner[0]])]
+        tile[:] = [
+            layout.pixels(frames, seen, corner, core) for seen in (corner[0], *beside[corner[0]])
+        ]
         check_levels(tile)
         start[:] = corner[1:]
     return _denoise_tiles(denoiser, tiles, starts, len(corners), frames.shape[1:])
@@ -156,7 +174,10 @@ def _smaller(error, size, multiple):
     if not errors.is_out_of_memory(error) or size <= multiple:
         raise error
     smaller = max(size // 2 // multiple * multiple, multiple)
-    warnings.warn(f"the device has no memory for tiles of {size} pixels; going on with {smaller}", stacklevel=3)
+    warnings.warn(
+        f"the device has no memory for tiles of {size} pixels; going on with {smaller}",
+        stacklevel=3,
+    )
     return smaller
 
 
@@ -175,7 +196,9 @@ def denoise_image(denoiser, image):
     check_psf_fits(denoiser.psf.shape, image.shape)
     network = denoiser.config.network
     margin = tiling.halo(network, denoiser.psf)
-    core = tiling.core_size(image.shape, max(image.shape) + 2 * margin + network.multiple, network, denoiser.psf)
+    core = tiling.core_size(
+        image.shape, max(image.shape) + 2 * margin + network.multiple, network, denoiser.psf
+    )
     rows, columns = (tiling.reflected(0, core, margin, size) for size in image.shape)
     results = _denoise_tile(denoiser, image[jnp.ix_(rows, columns)][None], (0, 0), image.shape)
     return Denoised(*(values[: image.shape[0], : image.shape[1]] for values in results))
@@ -184,9 +207,17 @@ def denoise_image(denoiser, image):
 def _denoise_tiles(denoiser, tiles, corners, count, size):
     """`_denoise_tile` for the first ``count`` of some tiles: (n, core, core) each, of which the others mean nothing."""
     if len(tiles) > 1:
-        unused = {name: None for name in ("best", "averaged", "last", "history") if name != denoiser.config.weights}
-        return _denoise_in_turn(dataclasses.replace(denoiser, **unused), tiles, corners, count, size)
-    return jax.tree.map(lambda values: values[None], _denoise_tile(denoiser, tiles[0], corners[0], size))
+        unused = {
+            name: None
+            for name in ("best", "averaged", "last", "history")
+            if name != denoiser.config.weights
+        }
+        return _denoise_in_turn(
+            dataclasses.replace(denoiser, **unused), tiles, corners, count, size
+        )
+    return jax.tree.map(
+        lambda values: values[None], _denoise_tile(denoiser, tiles[0], corners[0], size)
+    )
 
 
 @jax.jit
@@ -198,7 +229,9 @@ def _denoise_in_turn(denoiser, tiles, corners, count, size):
         return jax.tree.map(lambda all, values: all.at[index].set(values), results, result)
 
     core = tiles.shape[-1] - 2 * tiling.halo(denoiser.config.network, denoiser.psf)
-    return jax.lax.fori_loop(0, count, one, Denoised(*(jnp.zeros((len(tiles), core, core)) for _ in Denoised._fields)))
+    return jax.lax.fori_loop(
+        0, count, one, Denoised(*(jnp.zeros((len(tiles), core, core)) for _ in Denoised._fields))
+    )
 
 
 def _denoise_tile(denoiser, tile, corner, size):
@@ -214,7 +247,13 @@ def _deconvolved(denoiser, tile):
     params, scale, config = denoiser.params, denoiser.scale, denoiser.config
     if config.symmetries > 1 and convolution.fast_in_loops(config.precision):
         return _deconvolve_in_turn(params, tile, scale, config=config)
-    return sum(_deconvolve(params, tile, scale, symmetry, config=config) for symmetry in _symmetries(config.symmetries)) / config.symmetries
+    return (
+        sum(
+            _deconvolve(params, tile, scale, symmetry, config=config)
+            for symmetry in _symmetries(config.symmetries)
+        )
+        / config.symmetries
+    )
 
 
 @partial(jax.jit, static_argnames="config")
@@ -222,7 +261,9 @@ def _deconvolve_in_turn(params, tile, scale, *, config):
     def add(total, symmetry):
         return total + _deconvolve(params, tile, scale, symmetry, config=config), None
 
-    total, _ = jax.lax.scan(add, jnp.zeros(tile.shape[1:]), jnp.array(_symmetries(config.symmetries)))
+    total, _ = jax.lax.scan(
+        add, jnp.zeros(tile.shape[1:]), jnp.array(_symmetries(config.symmetries))
+    )
     return total / config.symmetries
 
 
@@ -252,5 +293,8 @@ def _finish(deconvolved, psf, scale, corner, size, *, margin):
         source = tiling.reflect(place, size[axis]) - corner[axis] + margin
         reflected = jnp.take(reflected, jnp.clip(source, 0, span[-1]), axis=axis)
     denoised = convolve(reflected, psf)
-    core = slice(margin, deconvolved.shape[0] - margin), slice(margin, deconvolved.shape[1] - margin)
+    core = (
+        slice(margin, deconvolved.shape[0] - margin),
+        slice(margin, deconvolved.shape[1] - margin),
+    )
     return Denoised(denoised[core] + scale.background, deconvolved[core] + scale.background)

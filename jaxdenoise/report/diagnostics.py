@@ -15,7 +15,9 @@ REACH = 8  # pixels, the largest lag of the autocorrelation
 SMOOTHING = 2.0  # sigma in pixels at which a residual is looked at for structure
 _NEIGHBOURHOOD = 6.0  # sigma in pixels over which the residual's variance is called local
 _RING = 0.05  # cycles per pixel, the width of a ring of the residual's spectrum
-_FINE = 0.4  # cycles per pixel: finer than this (2.5 pixels) optics pass next to nothing, so the residual there is noise
+# cycles per pixel: finer than this (2.5 pixels) optics pass next to nothing, so the residual there
+# is noise
+_FINE = 0.4
 _ERRORS = 3.0  # standard errors that a ring's power may lie above the truth
 _LEVELS = 16  # grey levels at which the residual's mean and spread are measured
 _OUTLIER = 10.0  # local standard deviations; 7 would catch the tail of the noise of a few photons
@@ -52,7 +54,8 @@ class Residual(NamedTuple):
         correlation: lag-1 autocorrelation, the larger of y and x.
         autocorrelation: (17, 17), lags -8 to 8 along y and x, 1 in the middle.
         spectrum: `Spectrum`.
-        structure: power of the strongest ring of the spectrum, divided by what chance may make of it: at most about 1 for white noise.
+        structure: power of the strongest ring of the spectrum, divided by what chance may make of
+            it: at most about 1 for white noise.
         structure_size: period of that ring in pixels.
         levels: `Levels`.
         outliers: share of the pixels that lie further from zero than 10 local standard deviations.
@@ -120,7 +123,11 @@ def examine_input(noisy, *, background):
     blocks, count = block_means(noisy)
     constant = np.ptp(noisy, axis=(1, 2)) == 0
     estimable = min(noisy.shape[1:]) >= _ESTIMABLE and not constant.all()
-    gain, read_std = (float(value) for value in estimate_noise(noisy, offset=background)) if estimable else (None, None)
+    gain, read_std = (
+        (float(value) for value in estimate_noise(noisy, offset=background))
+        if estimable
+        else (None, None)
+    )
     values, counts = np.unique(noisy, return_counts=True)
     return Input(
         pixels=noisy.size,
@@ -142,9 +149,10 @@ def examine_input(noisy, *, background):
 def examine_residual(noisy, denoised):
     """Measure the residual ``noisy - denoised``.
 
-    A denoiser that only averages noise away removes at most all of the noise at every spatial frequency, so the spectrum of white noise's
-    residual nowhere rises above its level at the finest detail, where next to nothing but noise is. Where it does rise, signal was removed
-    (or the noise is not white).
+    A denoiser that only averages noise away removes at most all of the noise at every spatial
+    frequency, so the spectrum of white noise's residual nowhere rises above its level at the finest
+    detail, where next to nothing but noise is. Where it does rise, signal was removed (or the noise
+    is not white).
 
     Args:
         noisy: (N, H, W) real, in grey levels.
@@ -180,7 +188,8 @@ def autocorrelation(residual):
         residual: (N, H, W) real; the mean of each frame is subtracted.
 
     Returns:
-        (17, 17) float64, 1 in the middle; 0 elsewhere for a constant stack and at lags that do not fit into the frame.
+        (17, 17) float64, 1 in the middle; 0 elsewhere for a constant stack and at lags that do not
+        fit into the frame.
     """
     centred = residual - residual.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
     height, width = residual.shape[1:]
@@ -188,7 +197,9 @@ def autocorrelation(residual):
     power = (np.abs(np.fft.rfft2(centred, shape)) ** 2).sum(axis=0)
     lags = np.arange(-REACH, REACH + 1)
     sums = np.fft.irfft2(power, shape)[np.ix_(lags, lags)]
-    pairs = len(residual) * np.outer(np.maximum(height - abs(lags), 0), np.maximum(width - abs(lags), 0))
+    pairs = len(residual) * np.outer(
+        np.maximum(height - abs(lags), 0), np.maximum(width - abs(lags), 0)
+    )
     means = sums / np.maximum(pairs, 1)
     return np.where(pairs > 0, means / (means[REACH, REACH] or 1), 0)
 
@@ -200,7 +211,8 @@ def smoothed_residual(residual):
         residual: (N, H, W) real.
 
     Returns:
-        (N, H, W) float32: about -2 to 2 everywhere if the residual is white noise, of whatever local strength.
+        (N, H, W) float32: about -2 to 2 everywhere if the residual is white noise, of whatever
+        local strength.
     """
     weight = 1 / (4 * np.pi * SMOOTHING**2)  # the sum of the squares of the Gaussian's weights
     return _blur(residual, SMOOTHING) / np.sqrt(weight * _local_variance(residual))
@@ -216,7 +228,9 @@ def block_means(frames):
     """Means (N, rows, columns) of blocks of 8 x 8 pixels (of less, if the frames are smaller), and how many pixels a block has."""
     side_y, side_x = (min(BLOCK, length) for length in frames.shape[1:])
     rows, columns = frames.shape[1] // side_y, frames.shape[2] // side_x
-    blocks = frames[:, : rows * side_y, : columns * side_x].reshape(len(frames), rows, side_y, columns, side_x)
+    blocks = frames[:, : rows * side_y, : columns * side_x].reshape(
+        len(frames), rows, side_y, columns, side_x
+    )
     return blocks.mean(axis=(2, 4), dtype=np.float64), side_y * side_x
 
 
@@ -231,14 +245,19 @@ def modulation(psf, frequency):
     """The contrast that a PSF (h, w) leaves to stripes of a spatial frequency in cycles per pixel: from 1 to 0, the mean over y and x."""
     lines = [np.asarray(psf, float).sum(axis=axis) for axis in (0, 1)]
     waves = [np.exp(-2j * np.pi * frequency * np.arange(len(line))) for line in lines]
-    return float(np.mean([abs(line @ wave) / line.sum() for line, wave in zip(lines, waves, strict=True)]))
+    return float(
+        np.mean([abs(line @ wave) / line.sum() for line, wave in zip(lines, waves, strict=True)])
+    )
 
 
 def full_widths(psf):
     """Full widths at half maximum (y, x) of a PSF (h, w) in pixels, along the lines through its centre; exact for a Gaussian."""
     psf = np.asarray(psf, float)
     middle = [n // 2 for n in psf.shape]
-    return tuple(_full_width(line, place) for line, place in zip((psf[:, middle[1]], psf[middle[0]]), middle, strict=True))
+    return tuple(
+        _full_width(line, place)
+        for line, place in zip((psf[:, middle[1]], psf[middle[0]]), middle, strict=True)
+    )
 
 
 def _full_width(line, middle):
@@ -271,24 +290,36 @@ def _spectrum(residual):
     centred = residual - residual.mean(axis=(1, 2), keepdims=True)
     power = (np.abs(np.fft.fft2(centred)) ** 2).mean(axis=0)
     radius = np.hypot(np.fft.fftfreq(residual.shape[1])[:, None], np.fft.fftfreq(residual.shape[2]))
-    ring = np.minimum((radius / _RING).astype(int), round(0.5 / _RING))  # the last one holds the corners, and is left out
+    ring = np.minimum(
+        (radius / _RING).astype(int), round(0.5 / _RING)
+    )  # the last one holds the corners, and is left out
     ring[0, 0] = ring.max()
     inside = ring < round(0.5 / _RING)
     count = np.bincount(ring[inside])
     present = count > 0  # small frames have no coefficient in some rings
-    sums, frequencies = (np.bincount(ring[inside], values[inside])[present] for values in (power, radius))
+    sums, frequencies = (
+        np.bincount(ring[inside], values[inside])[present] for values in (power, radius)
+    )
     means, frequencies, count = sums / count[present], frequencies / count[present], count[present]
     fine = frequencies > _FINE
     white = means[fine].mean() if fine.any() else means.mean()
-    # A coefficient's power varies as much as its mean; each comes twice, since the spectrum of a real image is symmetric.
-    return Spectrum(frequencies, means / (white or 1)), _ERRORS * np.sqrt(2 / (count * len(residual)))
+    # A coefficient's power varies as much as its mean; each comes twice, since the spectrum of a
+    # real image is symmetric.
+    return Spectrum(frequencies, means / (white or 1)), _ERRORS * np.sqrt(
+        2 / (count * len(residual))
+    )
 
 
 def _levels(residual, denoised):
     edges = np.unique(np.quantile(denoised, np.linspace(0, 1, _LEVELS + 1)))
-    place = np.clip(np.searchsorted(edges, denoised.ravel(), side="right") - 1, 0, max(len(edges) - 2, 0))
+    place = np.clip(
+        np.searchsorted(edges, denoised.ravel(), side="right") - 1, 0, max(len(edges) - 2, 0)
+    )
     count = np.maximum(np.bincount(place), 1)
-    level, mean, square = (np.bincount(place, values.ravel()) / count for values in (denoised, residual, residual.astype(np.float64) ** 2))
+    level, mean, square = (
+        np.bincount(place, values.ravel()) / count
+        for values in (denoised, residual, residual.astype(np.float64) ** 2)
+    )
     return Levels(level, mean, np.sqrt(np.maximum(square - mean**2, 0)))
 
 

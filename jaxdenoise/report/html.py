@@ -29,18 +29,21 @@ def write_html(
     Args:
         path: of the file; missing parent directories are made.
         title: one line, such as the name of the input.
-        noisy: (N, H, W) real, in grey levels, at least 5 x 5 pixels: a handful of the frames that were trained on, all of them if they are
-            small (the verdict judges by these whether there was enough to learn from).
+        noisy: (N, H, W) real, in grey levels, at least 5 x 5 pixels: a handful of the frames that
+            were trained on, all of them if they are small (the verdict judges by these whether
+            there was enough to learn from).
         denoised: the same shape and unit.
         deconvolved: the same shape and unit.
         denoiser: `denoiser.Denoiser` that made them.
         settings: dict of all that the user set, and of the versions; dicts in it become groups.
-        sweep: dict of a sweep over PSFs: "chosen" (a sigma, a file name or "none") and "candidates", a list of dicts with "psf", "seed",
-            "score" (masked squared error on held-out pixels over the data's variance), "score_se", "psnr" (in dB or None), "seconds" and
-            "epochs" (for how long it was trained before it was dropped).
+        sweep: dict of a sweep over PSFs: "chosen" (a sigma, a file name or "none") and
+            "candidates", a list of dicts with "psf", "seed", "score" (masked squared error on
+            held-out pixels over the data's variance), "score_se", "psnr" (in dB or None), "seconds"
+            and "epochs" (for how long it was trained before it was dropped).
         truth: (H, W) or (N, H, W), the clean image in grey levels, if there is one.
         commands: list of the commands that give this result again.
-        pixel_size_um: height and width of a pixel in micrometres, or None, as `info.ImageInfo` says it.
+        pixel_size_um: height and width of a pixel in micrometres, or None, as `info.ImageInfo` says
+            it.
 
     Returns:
         `pathlib.Path` of the file.
@@ -52,10 +55,16 @@ def write_html(
     psf, background = np.asarray(denoiser.psf), float(denoiser.scale.background)
     found = diagnostics.examine_input(noisy, background=background)
     residual = diagnostics.examine_residual(noisy, denoised)
-    agreement = halves.compare_halves(noisy, denoised, neighbours=denoiser.config.network.neighbours)
+    agreement = halves.compare_halves(
+        noisy, denoised, neighbours=denoiser.config.network.neighbours
+    )
 
     def length(pixels):
-        size = f" ({pixels * np.mean(pixel_size_um):.3g} \N{MICRO SIGN}m)" if pixel_size_um is not None else ""
+        size = (
+            f" ({pixels * np.mean(pixel_size_um):.3g} \N{MICRO SIGN}m)"
+            if pixel_size_um is not None
+            else ""
+        )
         return f"{pixels:.2f} pixels{size}"
 
     sections = {
@@ -68,33 +77,52 @@ def write_html(
         "PSF": provenance.psf(psf, length),
         "Sweep": provenance.sweep(sweep),
         "Training": provenance.training(denoiser.history),
-        "Settings": provenance.settings({**settings, "Training, as it was done": denoiser.config.to_dict()}, commands),
+        "Settings": provenance.settings(
+            {**settings, "Training, as it was done": denoiser.config.to_dict()}, commands
+        ),
     }
-    return page.write(path, page.document(title, _facts(noisy.shape, found, psf, denoiser.history, length), sections))
+    return page.write(
+        path,
+        page.document(title, _facts(noisy.shape, found, psf, denoiser.history, length), sections),
+    )
 
 
 def _checked(*stacks):
     stacks = [np.asarray(stack, np.float32) for stack in stacks]
     shapes = {stack.shape for stack in stacks}
     if len(shapes) > 1 or stacks[0].ndim != 3 or stacks[0].size == 0:
-        raise ValueError(f"a report needs stacks (N, H, W) of one shape, got {', '.join(str(stack.shape) for stack in stacks)}")
+        raise ValueError(
+            f"a report needs stacks (N, H, W) of one shape, got {', '.join(str(stack.shape) for stack in stacks)}"
+        )
     if not all(np.isfinite(stack).all() for stack in stacks):
-        raise ValueError("a report needs finite pixels: the stacks hold NaN or infinite ones, check the model")
+        raise ValueError(
+            "a report needs finite pixels: the stacks hold NaN or infinite ones, check the model"
+        )
     return stacks
 
 
 def _facts(shape, found, psf, history, length):
     frames = f"{shape[0]} frame{'s' if shape[0] > 1 else ''} of {shape[1]} x {shape[2]} pixels"
-    width = "no PSF" if psf.size == 1 else f"PSF {length(np.mean(diagnostics.full_widths(psf)))} wide at half maximum"
+    width = (
+        "no PSF"
+        if psf.size == 1
+        else f"PSF {length(np.mean(diagnostics.full_widths(psf)))} wide at half maximum"
+    )
     epochs = f"{len(history['epoch'])} epochs" if history else "training not recorded"
-    return " \N{MIDDLE DOT} ".join((frames, f"noise of {found.noise_std:.3g} grey levels", width, epochs))
+    return " \N{MIDDLE DOT} ".join(
+        (frames, f"noise of {found.noise_std:.3g} grey levels", width, epochs)
+    )
 
 
 def _verdict(judgement):
     passed = [finding for finding in judgement.findings if finding.level == verdict.FINE]
     raised = [finding for finding in judgement.findings if finding.level != verdict.FINE]
     asks = "asks" if len(raised) == 1 else "ask"
-    count = f"{len(raised)} of {len(judgement.findings)} checks {asks} for attention" if raised else f"All {len(passed)} checks passed"
+    count = (
+        f"{len(raised)} of {len(judgement.findings)} checks {asks} for attention"
+        if raised
+        else f"All {len(passed)} checks passed"
+    )
     return f"""<section id="verdict" class="{_CLASSES[judgement.level]}">
 <p class="kind">Can I trust this result?</p>
 <h2>{judgement.headline}</h2>
@@ -113,6 +141,11 @@ def _findings(findings, kind=""):
 
 
 def _limits():
-    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>\n" for name, text in verdict.LIMITS)
-    text = page.paragraph("What no check on this page can rule out: you know the microscope and the sample, the program does not.")
+    items = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>\n"
+        for name, text in verdict.LIMITS
+    )
+    text = page.paragraph(
+        "What no check on this page can rule out: you know the microscope and the sample, the program does not."
+    )
     return page.section("limits", "What would break it", f'{text}<dl class="limits">\n{items}</dl>')

@@ -18,7 +18,8 @@ def document(title, facts, sections):
     Args:
         title: text, one line.
         facts: text below it.
-        sections: dict of name in the navigation to html from `section`; an empty name stays out of the navigation.
+        sections: dict of name in the navigation to html from `section`; an empty name stays out of
+            the navigation.
     """
     css = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     links = "".join(f'<li><a href="#{name.lower()}">{name}</a></li>' for name in sections if name)
@@ -65,13 +66,21 @@ def table(heads, rows, *, numbers=False, chosen=()):
         numbers: align the cells to the right.
         chosen: which rows stand out: one truth value a row, or none.
     """
-    head = "<thead><tr>" + "".join(f'<th scope="col">{escape(text)}</th>' for text in heads) + "</tr></thead>" if heads else ""
+    head = (
+        "<thead><tr>"
+        + "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
+        + "</tr></thead>"
+        if heads
+        else ""
+    )
     marks = [' class="chosen"' if mark else "" for mark in chosen] or [""] * len(rows)
     kind = ' class="numbers"' if numbers else ""
     body = ""
     for mark, (first, *cells) in zip(marks, rows, strict=True):
         body += (
-            f'<tr{mark}><th scope="row">{escape(str(first))}</th>' + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>\n"
+            f'<tr{mark}><th scope="row">{escape(str(first))}</th>'
+            + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells)
+            + "</tr>\n"
         )
     return scrolling("Table", f"<table{kind}>{head}<tbody>\n{body}</tbody></table>")
 

@@ -1,7 +1,8 @@
 """Pictures of results: grey-scale PNGs, charts, and the comparison of several images side by side. Host side; matplotlib is imported late.
 
-A chart is a function that draws on a matplotlib axes in the colours of a `Theme`; `chart` makes a PNG of it for light and one for dark
-pages. Figures are made without pyplot: no global state, no display.
+A chart is a function that draws on a matplotlib axes in the colours of a `Theme`; `chart` makes a
+PNG of it for light and one for dark pages. Figures are made without pyplot: no global state, no
+display.
 """
 
 import io
@@ -36,7 +37,9 @@ def png(pixels):
 
 def grey(image, low, high):
     """An image (H, W) as uint8, black at `low` and below, white at `high` and above."""
-    return np.rint(np.clip((np.asarray(image, np.float64) - low) / max(high - low, 1e-30), 0, 1) * 255).astype(np.uint8)
+    return np.rint(
+        np.clip((np.asarray(image, np.float64) - low) / max(high - low, 1e-30), 0, 1) * 255
+    ).astype(np.uint8)
 
 
 def diverging(image, limit):
@@ -54,8 +57,20 @@ def grey_range(image):
 
 def busiest_window(image, side):
     """(y, x, side) of the square of `side` pixels with the strongest contrast: where there is something to see. `image` is (H, W)."""
-    corners = [(y, x) for y in range(0, image.shape[0] - side + 1, 16) for x in range(0, image.shape[1] - side + 1, 16)]
-    return (*max(corners, key=lambda corner: image[corner[0] : corner[0] + side, corner[1] : corner[1] + side].std()), side)
+    corners = [
+        (y, x)
+        for y in range(0, image.shape[0] - side + 1, 16)
+        for x in range(0, image.shape[1] - side + 1, 16)
+    ]
+    return (
+        *max(
+            corners,
+            key=lambda corner: image[
+                corner[0] : corner[0] + side, corner[1] : corner[1] + side
+            ].std(),
+        ),
+        side,
+    )
 
 
 def save_comparison(path, pictures, *, zoom, captions=None):
@@ -79,7 +94,13 @@ def save_comparison(path, pictures, *, zoom, captions=None):
         top.add_patch(Rectangle((x - 0.5, y - 0.5), side, side, fill=False, edgecolor="yellow"))
         caption = (captions or {}).get(name)
         top.set_title(f"{name}\n{caption}" if caption else name, fontsize=9)
-        bottom.imshow(image[y : y + side, x : x + side], cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        bottom.imshow(
+            image[y : y + side, x : x + side],
+            cmap="gray",
+            vmin=low,
+            vmax=high,
+            interpolation="nearest",
+        )
         for axis in (top, bottom):
             axis.set_axis_off()
     figure.savefig(path, dpi=150)
@@ -101,19 +122,43 @@ def chart(draw, *arguments):
 def losses(axes, theme, history):
     """Training and validation loss by epoch, from a `denoiser.Denoiser`'s history."""
     epoch = history["epoch"]
-    axes.plot(epoch, history["data_loss"], color=theme.orange, marker=_marker(epoch), label="training pixels")
-    axes.plot(epoch, history["validation_loss"], color=theme.blue, marker=_marker(epoch), label="held-out pixels")
+    axes.plot(
+        epoch,
+        history["data_loss"],
+        color=theme.orange,
+        marker=_marker(epoch),
+        label="training pixels",
+    )
+    axes.plot(
+        epoch,
+        history["validation_loss"],
+        color=theme.blue,
+        marker=_marker(epoch),
+        label="held-out pixels",
+    )
     kept = np.flatnonzero(history["chosen"])
     if len(kept):
         place = epoch[kept[-1]], history["validation_loss"][kept[-1]]
-        axes.plot(*place, "o", markersize=11, markerfacecolor="none", color=theme.ink, label="weights kept")
+        axes.plot(
+            *place,
+            "o",
+            markersize=11,
+            markerfacecolor="none",
+            color=theme.ink,
+            label="weights kept",
+        )
     _epochs(axes)
     _label(axes, theme, "epoch", "squared error / variance")
 
 
 def learning_rates(axes, theme, history):
     """Learning rate by epoch."""
-    axes.plot(history["epoch"], history["learning_rate"], color=theme.blue, marker=_marker(history["epoch"]))
+    axes.plot(
+        history["epoch"],
+        history["learning_rate"],
+        color=theme.blue,
+        marker=_marker(history["epoch"]),
+    )
     axes.set_ylim(bottom=0)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     axes.yaxis.get_offset_text().set_color(theme.ink)
@@ -123,19 +168,37 @@ def learning_rates(axes, theme, history):
 
 def psf_image(axes, theme, psf):
     """The PSF (h, w) itself, its centre at 0."""
-    psf = psf[tuple(slice(max(n // 2 - _LARGEST_PSF, 0), n // 2 + _LARGEST_PSF + 1) for n in psf.shape)]
+    psf = psf[
+        tuple(slice(max(n // 2 - _LARGEST_PSF, 0), n // 2 + _LARGEST_PSF + 1) for n in psf.shape)
+    ]
     bounds = psf.shape[1] / 2, psf.shape[0] / 2
-    shown = axes.imshow(psf, cmap="cividis", extent=(-bounds[0], bounds[0], bounds[1], -bounds[1]), interpolation="nearest")
+    shown = axes.imshow(
+        psf,
+        cmap="cividis",
+        extent=(-bounds[0], bounds[0], bounds[1], -bounds[1]),
+        interpolation="nearest",
+    )
     _colour_bar(axes, theme, shown, "share of the light")
     _label(axes, theme, "x in pixels", "y in pixels")
 
 
 def psf_profile(axes, theme, psf):
     """The PSF (h, w) along y and along x through its centre."""
-    for line, colour, style, name in ((psf[:, psf.shape[1] // 2], theme.blue, "-", "y"), (psf[psf.shape[0] // 2], theme.orange, "--", "x")):
+    for line, colour, style, name in (
+        (psf[:, psf.shape[1] // 2], theme.blue, "-", "y"),
+        (psf[psf.shape[0] // 2], theme.orange, "--", "x"),
+    ):
         place = np.arange(len(line)) - len(line) // 2
         near = abs(place) <= _LARGEST_PSF
-        axes.plot(place[near], line[near], style, color=colour, marker="o", markersize=4, label=f"along {name}")
+        axes.plot(
+            place[near],
+            line[near],
+            style,
+            color=colour,
+            marker="o",
+            markersize=4,
+            label=f"along {name}",
+        )
     _label(axes, theme, "distance from the centre in pixels", "share of the light")
 
 
@@ -144,7 +207,14 @@ def histogram(axes, theme, residual):
     mean, std = float(residual.mean()), float(residual.std()) or 1.0
     edges = np.linspace(mean - 5 * std, mean + 5 * std, 81)
     counts, _ = np.histogram(residual, edges)
-    axes.stairs(counts / counts.sum() / (edges[1] - edges[0]), edges, fill=True, color=theme.blue, alpha=0.55, label="residual")
+    axes.stairs(
+        counts / counts.sum() / (edges[1] - edges[0]),
+        edges,
+        fill=True,
+        color=theme.blue,
+        alpha=0.55,
+        label="residual",
+    )
     normal = np.exp(-0.5 * ((edges - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi))
     axes.plot(edges, normal, color=theme.orange, label="normal distribution")
     axes.set_yticks([])
@@ -158,7 +228,13 @@ def correlation_map(axes, theme, correlation):
     shown[reach, reach] = np.ma.masked
     limit = max(0.1, float(abs(shown).filled(0).max()))
     axes.set_facecolor(theme.faint)
-    drawn = axes.imshow(shown, cmap="PuOr_r", vmin=-limit, vmax=limit, extent=(-reach - 0.5, reach + 0.5, reach + 0.5, -reach - 0.5))
+    drawn = axes.imshow(
+        shown,
+        cmap="PuOr_r",
+        vmin=-limit,
+        vmax=limit,
+        extent=(-reach - 0.5, reach + 0.5, reach + 0.5, -reach - 0.5),
+    )
     _colour_bar(axes, theme, drawn, "correlation")
     _label(axes, theme, "shift along x in pixels", "shift along y in pixels")
 
@@ -166,7 +242,14 @@ def correlation_map(axes, theme, correlation):
 def spectrum(axes, theme, spectrum, limit):
     """A `diagnostics.Spectrum` by the size of the detail, and the `limit` from which it counts as structure."""
     axes.axhline(1, color=theme.faint, linewidth=1)
-    axes.plot(spectrum.frequency, spectrum.power, color=theme.blue, marker="o", markersize=4, label="residual")
+    axes.plot(
+        spectrum.frequency,
+        spectrum.power,
+        color=theme.blue,
+        marker="o",
+        markersize=4,
+        label="residual",
+    )
     axes.axhline(limit, color=theme.orange, linestyle="--", label="limit")
     axes.set_ylim(0, max(1.15 * limit, 1.1 * float(spectrum.power.max())))
     _periods(axes)
@@ -176,9 +259,13 @@ def spectrum(axes, theme, spectrum, limit):
 def levels(axes, theme, levels, expected):
     """A `diagnostics.Levels`, and the noise that the camera would give at these levels (L,), or None."""
     axes.axhline(0, color=theme.faint, linewidth=1)
-    axes.plot(levels.level, levels.spread, color=theme.blue, marker="o", markersize=4, label="spread")
+    axes.plot(
+        levels.level, levels.spread, color=theme.blue, marker="o", markersize=4, label="spread"
+    )
     if expected is not None:
-        axes.plot(levels.level, expected, color=theme.green, linestyle="--", label="photon and read noise")
+        axes.plot(
+            levels.level, expected, color=theme.green, linestyle="--", label="photon and read noise"
+        )
     axes.plot(levels.level, levels.mean, color=theme.orange, marker="s", markersize=4, label="mean")
     _label(axes, theme, "denoised grey level", "residual in grey levels")
 
@@ -186,10 +273,24 @@ def levels(axes, theme, levels, expected):
 def ring_correlation(axes, theme, halves, threshold):
     """A `halves.Halves` with the fixed `threshold` and the half-bit curve."""
     axes.axhline(0, color=theme.faint, linewidth=1)
-    axes.plot(halves.noisy.frequency, halves.noisy.correlation, color=theme.blue, label="noisy halves")
-    axes.plot(halves.denoised.frequency, halves.denoised.correlation, color=theme.orange, label="denoised halves")
+    axes.plot(
+        halves.noisy.frequency, halves.noisy.correlation, color=theme.blue, label="noisy halves"
+    )
+    axes.plot(
+        halves.denoised.frequency,
+        halves.denoised.correlation,
+        color=theme.orange,
+        label="denoised halves",
+    )
     axes.axhline(threshold, color=theme.ink, linestyle="--", linewidth=1, label="1/7")
-    axes.plot(halves.noisy.frequency, halves.noisy.half_bit, color=theme.green, linestyle=":", linewidth=1.5, label="half-bit")
+    axes.plot(
+        halves.noisy.frequency,
+        halves.noisy.half_bit,
+        color=theme.green,
+        linestyle=":",
+        linewidth=1.5,
+        label="half-bit",
+    )
     axes.set_ylim(-0.15, 1.05)
     _periods(axes)
     _label(axes, theme, "size of the detail in pixels", "correlation")
@@ -204,10 +305,23 @@ def sweep_values(axes, theme, sweep, value, error, label):
         chosen = str(row["psf"]) == str(sweep["chosen"])
         colour, full = theme.orange if chosen else theme.blue, row["epochs"] == longest
         bars = row.get(error) if error else None
-        style = {"markerfacecolor": colour if full else "none", "markersize": 8 if chosen else 6, "capsize": 3}
-        axes.errorbar(place[str(row["psf"])], row[value], bars, fmt="D" if chosen else "o", color=colour, **style)
+        style = {
+            "markerfacecolor": colour if full else "none",
+            "markersize": 8 if chosen else 6,
+            "capsize": 3,
+        }
+        axes.errorbar(
+            place[str(row["psf"])],
+            row[value],
+            bars,
+            fmt="D" if chosen else "o",
+            color=colour,
+            **style,
+        )
     if ticks:
-        axes.set_xticks(range(len(ticks)), ticks, rotation=30, ha="right", parse_math=False)  # a file's name may hold dollar signs
+        axes.set_xticks(
+            range(len(ticks)), ticks, rotation=30, ha="right", parse_math=False
+        )  # a file's name may hold dollar signs
     axes.plot([], [], "D", color=theme.orange, label="chosen")
     if any(row["epochs"] < longest for row in candidates):
         axes.plot([], [], "o", color=theme.blue, markerfacecolor="none", label="dropped early")
@@ -250,7 +364,9 @@ def _label(axes, theme, x, y):
         spine.set_color(theme.faint)
         spine.set_visible(side in ("left", "bottom"))
     if axes.get_legend_handles_labels()[0]:  # above the axes, where it hides no data
-        axes.figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=theme.ink, fontsize=9)
+        axes.figure.legend(
+            loc="outside upper left", ncols=2, frameon=False, labelcolor=theme.ink, fontsize=9
+        )
 
 
 def _colour_bar(axes, theme, shown, label):

@@ -1,7 +1,8 @@
 """Can a result be trusted? Measured numbers in, findings in plain words out. Host side, pure.
 
-The thresholds were set on real images (the fluorescence microscopy denoising data, FMD) and synthetic ones; the numbers beside them say
-what was seen there. A result that passes is not proven right: see `LIMITS`.
+The thresholds were set on real images (the fluorescence microscopy denoising data, FMD) and
+synthetic ones; the numbers beside them say what was seen there. A result that passes is not proven
+right: see `LIMITS`.
 """
 
 from typing import NamedTuple
@@ -15,19 +16,38 @@ from jaxdenoise.report import diagnostics
 FINE, CARE, STOP = range(3)
 HEADLINES = ("Nothing speaks against it", "Use with care", "Do not rely on it")
 
-STRUCTURE = 1.4, 2.0  # power over white noise. Good trainings: 1.0 to 1.2; a PSF twice too wide: 2.5 to 3.0 (2 to 3 dB lost)
-NOISE_LEFT = 0.6  # residual's variance over the noise's. Good trainings: 0.84 to 1.03; a Gaussian filter of sigma 1: 0.77 to 0.87
+STRUCTURE = (
+    1.4,
+    2.0,
+    # power over white noise. Good trainings: 1.0 to 1.2; a PSF twice too wide: 2.5 to 3.0 (2 to 3 dB
+    # lost)
+)
+# residual's variance over the noise's. Good trainings: 0.84 to 1.03; a Gaussian filter of sigma 1:
+# 0.77 to 0.87
+NOISE_LEFT = 0.6
 BIAS = 0.02  # mean of the residual over the image's contrast. Good trainings: below 0.01
-DIMMED = 0.1  # of the brightest pixels' signal. Good trainings: up to 0.07, as the denoised image holds some of the noise it is sorted by
+# of the brightest pixels' signal. Good trainings: up to 0.07, as the denoised image holds some of
+# the noise it is sorted by
+DIMMED = 0.1
 PASSED = 0.01  # of a pattern's contrast by the PSF: what is weaker than this would drown in noise
-SATURATED = 1e-3  # share of the pixels; 0.3 % of them cost the brightest structures their relative brightness
+# share of the pixels; 0.3 % of them cost the brightest structures their relative brightness
+SATURATED = 1e-3
 CLIPPED = 1e-2  # share of the pixels; the dark half of their noise is missing
 OUTLIERS = 1e-4  # share of the pixels; ten standard deviations do not happen by chance
 BELOW = 0.01  # share of the image that is darker than the background, which cannot be
-COARSE = 0.5  # noise in steps of the grey scale: above this, rounding acts as noise (Widrow and Kollar, "Quantization Noise", 2008)
+# noise in steps of the grey scale: above this, rounding acts as noise (Widrow and Kollar,
+# "Quantization Noise", 2008)
+COARSE = 0.5
 FEW = 100_000  # pixels; one frame of 512 x 512 has 262,144, and trains well
-IMPROVING = 0.01  # of the validation loss over the last third: the cosine schedule ends at less than 0.005
-OTHER_DATA = 1.0, 2.0  # standard deviations between the mean levels, and the factor between the contrasts, of trained and denoised images
+IMPROVING = (
+    0.01  # of the validation loss over the last third: the cosine schedule ends at less than 0.005
+)
+OTHER_DATA = (
+    1.0,
+    2.0,
+    # standard deviations between the mean levels, and the factor between the contrasts, of trained and
+    # denoised images
+)
 
 # What no measurement on the images themselves can rule out.
 LIMITS = (
@@ -62,7 +82,13 @@ LIMITS = (
 )
 
 _SEEN = " The network saw every {} row and column as an image of its own."
-_STRIDES = {1: "", **{apart: _SEEN.format(ordinal) for apart, ordinal in enumerate(("second", "third", "fourth"), 2)}}
+_STRIDES = {
+    1: "",
+    **{
+        apart: _SEEN.format(ordinal)
+        for apart, ordinal in enumerate(("second", "third", "fourth"), 2)
+    },
+}
 
 
 class Finding(NamedTuple):
@@ -97,7 +123,9 @@ def judge(noisy, residual, halves, denoiser):
         _independent_noise(noisy, denoiser.config),
         *_neighbours(denoiser.config.network.neighbours),
         *_repeats(denoiser.config.targets),
-        *([] if any(denoiser.config.hidden) else [_structure(residual)]),  # of which such noise has its own
+        *(
+            [] if any(denoiser.config.hidden) else [_structure(residual)]
+        ),  # of which such noise has its own
         *_brightness(residual, denoiser.scale),
         *_grey_scale(noisy),
         *_broken(noisy, residual),
@@ -182,7 +210,11 @@ def _noise_left(noisy, residual):
     share = residual.std**2 / noisy.noise_std**2 if noisy.noise_std > 0 else 1.0
     measured = f"the residual holds {share:.0%} of the noise's power (at least {NOISE_LEFT:.0%})."
     if share < NOISE_LEFT:
-        return Finding(CARE, "Noise is left in the result", f"{_sentence(measured)} The rest passed for signal.")
+        return Finding(
+            CARE,
+            "Noise is left in the result",
+            f"{_sentence(measured)} The rest passed for signal.",
+        )
     return Finding(FINE, "The noise was removed", _sentence(measured))
 
 
@@ -198,7 +230,11 @@ def _brightness(residual, scale):
         yield Finding(CARE, "The mean brightness changed", text)
     if abs(loss) > DIMMED:
         title = f"The brightest pixels are too {'dim' if loss > 0 else 'bright'}"
-        yield Finding(CARE, title, f"By {abs(loss):.0%} (limit {DIMMED:.0%}). Do not compare the brightness of small structures.")
+        yield Finding(
+            CARE,
+            title,
+            f"By {abs(loss):.0%} (limit {DIMMED:.0%}). Do not compare the brightness of small structures.",
+        )
     if abs(shift) <= BIAS and abs(loss) <= DIMMED:
         text = (
             f"The mean moved by {abs(shift):.1%} of the contrast (limit {BIAS:.0%}), the brightest pixels by {abs(loss):.0%} of their "
@@ -229,7 +265,11 @@ def _grey_scale(noisy):
         )
         yield Finding(CARE, "The grey scale is too coarse", text)
     if not (saturated or clipped or coarse):
-        yield Finding(FINE, "The grey scale holds the images", "Hardly any pixels are saturated or cut off, and rounding does no harm.")
+        yield Finding(
+            FINE,
+            "The grey scale holds the images",
+            "Hardly any pixels are saturated or cut off, and rounding does no harm.",
+        )
 
 
 def _broken(noisy, residual):
@@ -240,7 +280,11 @@ def _broken(noisy, residual):
         text = f"Frames {pairs}{more} hold the very same pixels: they tell the network nothing new. Check how the stack was put together."
         yield Finding(CARE, "Frames are repeated", text)
     if noisy.constant_frames:
-        yield Finding(CARE, "Frames are empty", f"{noisy.constant_frames} of the frames hold a single grey level. Remove them.")
+        yield Finding(
+            CARE,
+            "Frames are empty",
+            f"{noisy.constant_frames} of the frames hold a single grey level. Remove them.",
+        )
     if outliers:
         text = (
             f"{residual.outliers:.2%} of the pixels (limit {OUTLIERS:.2%}) stand out by ten standard deviations: hot pixels, cosmic rays, "
@@ -248,13 +292,21 @@ def _broken(noisy, residual):
         )
         yield Finding(CARE, "Single pixels stand out", text)
     if not (noisy.identical_frames or noisy.constant_frames or outliers):
-        yield Finding(FINE, "No broken pixels or frames", "No frame is empty or repeated, and hardly any pixel stands out by itself.")
+        yield Finding(
+            FINE,
+            "No broken pixels or frames",
+            "No frame is empty or repeated, and hardly any pixel stands out by itself.",
+        )
 
 
 def _background(noisy, scale):
     measured = f"{noisy.below_background:.2%} of the image is darker than the background of {float(scale.background):.4g} grey levels"
     if noisy.below_background > BELOW:
-        return Finding(CARE, "The background is too high", f"{_sentence(measured)} Light below it is suppressed: give a lower one.")
+        return Finding(
+            CARE,
+            "The background is too high",
+            f"{_sentence(measured)} Light below it is suppressed: give a lower one.",
+        )
     return Finding(FINE, "The background fits", _sentence(measured))
 
 
@@ -269,9 +321,15 @@ def _amount(noisy):
 def _training(history, config):
     losses = np.asarray(history.get("validation_loss", ()), float)
     if len(losses) == 0:
-        return Finding(FINE, "The training is not recorded", "The model holds no history of its training.")
+        return Finding(
+            FINE, "The training is not recorded", "The model holds no history of its training."
+        )
     if not np.isfinite(losses[-1]):
-        return Finding(STOP, "The training failed", "Its loss is not a number. Train again with a lower learning rate.")
+        return Finding(
+            STOP,
+            "The training failed",
+            "Its loss is not a number. Train again with a lower learning rate.",
+        )
     third = -(-len(losses) // 3)
     last, before = losses[-third:], losses[: len(losses) - third]
     fall = 1 - losses[-1] / before.min() if len(before) else 1.0
@@ -281,9 +339,21 @@ def _training(history, config):
     if _overfitted(last, before, np.asarray(history["chosen"])[-third:], config):
         kept = config.weights == "best" and not config.validation_redraw
         text = "From two thirds of the epochs on, the network did worse on held-out pixels: it began to learn the noise by heart. "
-        text += "The weights from before were kept." if kept else 'Use the weights "best", or train for a shorter time.'
-        return Finding(FINE if kept else CARE, "The training went on for long enough" if kept else "The training was too long", text)
-    return Finding(FINE, "The training has converged", "The loss on held-out pixels no longer moved at the end, and did not rise.")
+        text += (
+            "The weights from before were kept."
+            if kept
+            else 'Use the weights "best", or train for a shorter time.'
+        )
+        return Finding(
+            FINE if kept else CARE,
+            "The training went on for long enough" if kept else "The training was too long",
+            text,
+        )
+    return Finding(
+        FINE,
+        "The training has converged",
+        "The loss on held-out pixels no longer moved at the end, and did not rise.",
+    )
 
 
 def _overfitted(last, before, chosen, config):
@@ -299,7 +369,10 @@ def _overfitted(last, before, chosen, config):
 
 def _same_data(noisy, scale):
     background, mean, std = (float(value) for value in scale)
-    shift, factor = abs(noisy.mean - background - mean) / std, max(noisy.std / std, std / max(noisy.std, 1e-30))
+    shift, factor = (
+        abs(noisy.mean - background - mean) / std,
+        max(noisy.std / std, std / max(noisy.std, 1e-30)),
+    )
     if shift > OTHER_DATA[0] or factor > OTHER_DATA[1]:
         return Finding(
             CARE,
@@ -307,7 +380,11 @@ def _same_data(noisy, scale):
             f"They had mean {mean + background:.4g} and standard deviation {std:.4g} grey levels; these have {noisy.mean:.4g} and "
             f"{noisy.std:.4g}. Train on the images themselves, and on channels of unlike brightness one by one.",
         )
-    return Finding(FINE, "The model fits the images", "Brightness and contrast are those of the images that it was trained on.")
+    return Finding(
+        FINE,
+        "The model fits the images",
+        "Brightness and contrast are those of the images that it was trained on.",
+    )
 
 
 def _psf_width(halves, psf):

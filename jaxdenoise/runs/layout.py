@@ -1,11 +1,11 @@
 """Run folders: a trained model, or a training to be resumed, on disk. Host side.
 
-    RUN/config.json      version, settings, and what the caller adds (seed, inputs, ...); readable, compared strictly when read
-    RUN/history.csv      one row an epoch
-    RUN/weights/         orbax: the best, averaged and last parameters, PSF, background, mean and standard deviation; SHA256SUMS
-    RUN/epoch-NNNNN/     orbax: the last two states to resume from; only while the training is unfinished
-    RUN/candidates/      instead, where several PSFs are tried, see `runs.states`
-    RUN/.lock            while a process trains
+    RUN/config.json      version, settings, and what the caller adds (seed, inputs, ...); readable,
+    compared strictly when read RUN/history.csv      one row an epoch
+    RUN/weights/         orbax: the best, averaged and last parameters, PSF, background, mean and
+    standard deviation; SHA256SUMS RUN/epoch-NNNNN/     orbax: the last two states to resume from;
+    only while the training is unfinished RUN/candidates/      instead, where several PSFs are
+    tried, see `runs.states` RUN/.lock            while a process trains
 
 Everything appears by rename. Reading executes nothing: JSON, CSV and arrays only.
 """
@@ -30,7 +30,15 @@ from jaxdenoise.system.files import replace_text
 
 CANDIDATES = "candidates"
 FORMAT = 1  # of the folder; raised when an older reader would misread it
-_COLUMNS = ("epoch", "learning_rate", "train_loss", "data_loss", "positivity_loss", "validation_loss", "chosen")  # of history.csv
+_COLUMNS = (
+    "epoch",
+    "learning_rate",
+    "train_loss",
+    "data_loss",
+    "positivity_loss",
+    "validation_loss",
+    "chosen",
+)  # of history.csv
 
 
 def has_model(path):
@@ -75,14 +83,18 @@ def locked(path):
         path.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     except filelock.Timeout as error:
-        raise CheckpointError(f"{path}: another process is training into this folder; wait for it or choose another one") from error
+        raise CheckpointError(
+            f"{path}: another process is training into this folder; wait for it or choose another one"
+        ) from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({errors.one_line(error)})") from error
     try:
         yield
     finally:
         with suppress(OSError):  # Windows keeps files that are open
-            (path / ".lock").unlink()  # before the release: who waits for it then sees that it is gone
+            (
+                path / ".lock"
+            ).unlink()  # before the release: who waits for it then sees that it is gone
         lock.release()
         if fresh and not any(path.iterdir()):
             path.rmdir()
@@ -108,9 +120,13 @@ def read_config(path):
     try:
         header = json.loads(file.read_text(encoding="utf-8"))
         if header["format"] != FORMAT:
-            raise CheckpointError(f"{file}: is of format {header['format']}, this version reads {FORMAT}")
+            raise CheckpointError(
+                f"{file}: is of format {header['format']}, this version reads {FORMAT}"
+            )
         psf_shape = header["psf_shape"]
-        if len(psf_shape) != 2 or not all(type(n) is int and n % 2 == 1 and 0 < n < 2**15 for n in psf_shape):
+        if len(psf_shape) != 2 or not all(
+            type(n) is int and n % 2 == 1 and 0 < n < 2**15 for n in psf_shape
+        ):
             raise CheckpointError(f"{file}: psf_shape cannot be {psf_shape}")
         if not isinstance(header["notes"], dict):
             raise CheckpointError(f"{file}: notes cannot be {header['notes']}")
@@ -120,7 +136,9 @@ def read_config(path):
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {errors.one_line(error)})") from error
+        raise CheckpointError(
+            f"{file}: cannot be read ({type(error).__name__}: {errors.one_line(error)})"
+        ) from error
 
 
 def history_columns(rows):
@@ -131,7 +149,9 @@ def history_columns(rows):
 def write_history(path, columns):
     """Write RUN/history.csv; numbers in full, so that reading gives the same bits."""
     lines = [",".join(columns)]
-    lines += [",".join(repr(float(value)) for value in row) for row in zip(*columns.values(), strict=True)]
+    lines += [
+        ",".join(repr(float(value)) for value in row) for row in zip(*columns.values(), strict=True)
+    ]
     replace_text(Path(path) / "history.csv", "\n".join(lines) + "\n")
 
 
@@ -143,9 +163,13 @@ def read_history(path):
             names, *rows = csv.reader(lines)
         values = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {errors.one_line(error)})") from error
+        raise CheckpointError(
+            f"{file}: cannot be read ({type(error).__name__}: {errors.one_line(error)})"
+        ) from error
     if names and (not rows or not set(_COLUMNS) <= set(names)):
-        raise CheckpointError(f"{file}: cannot be read (it lacks epochs, or one of the columns {', '.join(_COLUMNS)})")
+        raise CheckpointError(
+            f"{file}: cannot be read (it lacks epochs, or one of the columns {', '.join(_COLUMNS)})"
+        )
     if np.any(np.isfinite(values) & (abs(values) > np.finfo(np.float32).max)):
         raise CheckpointError(f"{file}: cannot be read (it holds numbers that no training writes)")
     return dict(zip(names, values.T, strict=True))
@@ -153,7 +177,9 @@ def read_history(path):
 
 def unfinished_epochs(path):
     """(epoch, folder) of each state to resume from, oldest first."""
-    folders = (f for f in path.glob("epoch-*") if f.is_dir() and re.fullmatch(r"epoch-\d{5,}", f.name))
+    folders = (
+        f for f in path.glob("epoch-*") if f.is_dir() and re.fullmatch(r"epoch-\d{5,}", f.name)
+    )
     return sorted((int(folder.name[6:]), folder) for folder in folders)
 
 

@@ -11,7 +11,15 @@ import numpy as np
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.network.denoiser import Denoiser, Scale
 from jaxdenoise.runs.arrays import load_arrays, save_arrays
-from jaxdenoise.runs.layout import has_model, read_config, read_history, resumable_folders, weights_folder, write_config, write_history
+from jaxdenoise.runs.layout import (
+    has_model,
+    read_config,
+    read_history,
+    resumable_folders,
+    weights_folder,
+    write_config,
+    write_history,
+)
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import CheckpointError
 from jaxdenoise.training.fit import start
@@ -31,7 +39,9 @@ def save(path, denoiser, *, notes=None, overwrite=False):
     """
     path = Path(path)
     if has_model(path) and not overwrite:
-        raise CheckpointError(f"{path}: holds a model already; choose another folder or ask to overwrite it")
+        raise CheckpointError(
+            f"{path}: holds a model already; choose another folder or ask to overwrite it"
+        )
     arrays = {
         "best": denoiser.best,
         "averaged": denoiser.averaged,
@@ -63,7 +73,9 @@ def load(path, *, weights=None):
     path = Path(path)
     config, header = read_config(path)
     if not has_model(path):
-        raise CheckpointError(f"{path}: the training is unfinished; run `jaxdenoise train ... -o {path} --resume` first")
+        raise CheckpointError(
+            f"{path}: the training is unfinished; run `jaxdenoise train ... -o {path} --resume` first"
+        )
     if weights is not None:
         config = TrainConfig.from_dict({**config.to_dict(), "weights": weights})
     params = jax.eval_shape(lambda: start(jax.random.key(0), config).state.params)
@@ -78,7 +90,9 @@ def load(path, *, weights=None):
     arrays = load_arrays(weights_folder(path), abstract)
     scale = Scale(**arrays.pop("scale"))
     if not 0 < scale.std < np.inf:
-        raise CheckpointError(f"{path / 'weights'}: the standard deviation of the images cannot be {scale.std:g}; train again")
+        raise CheckpointError(
+            f"{path / 'weights'}: the standard deviation of the images cannot be {scale.std:g}; train again"
+        )
     return Denoiser(**arrays, scale=scale, history=read_history(path), config=config)
 
 
@@ -95,12 +109,18 @@ class Models(NamedTuple):
 def those_in(run):
     """Names, as in `wanted`, of the models that a run folder holds."""
     run = Path(run)
-    return [name for name in ("", *sorted(folder.name for folder in run.glob("member-*")), RANDOM_START) if has_model(run / name)]
+    return [
+        name
+        for name in ("", *sorted(folder.name for folder in run.glob("member-*")), RANDOM_START)
+        if has_model(run / name)
+    ]
 
 
 def grouped(models):
     """`Models` of a dict of name to `denoiser.Denoiser`."""
-    return Models(tuple(one for name, one in models.items() if name != RANDOM_START), models.get(RANDOM_START))
+    return Models(
+        tuple(one for name, one in models.items() if name != RANDOM_START), models.get(RANDOM_START)
+    )
 
 
 def load_all(run, *, weights=None):

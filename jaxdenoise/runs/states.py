@@ -1,7 +1,7 @@
 """The models of a choice among several PSFs, on disk in a run folder until the training is finished. Host side.
 
-RUN/candidates/N/            states to resume from and history.csv of the N-th PSF's model, as in a run folder
-RUN/candidates/scores.json   their scores so far, and the seconds that they took
+RUN/candidates/N/            states to resume from and history.csv of the N-th PSF's model, as in a
+run folder RUN/candidates/scores.json   their scores so far, and the seconds that they took
 """
 
 import json
@@ -14,7 +14,13 @@ import jax
 import numpy as np
 
 from jaxdenoise.runs.arrays import load_arrays, save_arrays
-from jaxdenoise.runs.layout import CANDIDATES, history_columns, read_history, unfinished_epochs, write_history
+from jaxdenoise.runs.layout import (
+    CANDIDATES,
+    history_columns,
+    read_history,
+    unfinished_epochs,
+    write_history,
+)
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import CheckpointError, one_line
 from jaxdenoise.system.files import replace_text
@@ -82,18 +88,25 @@ def load_snapshot(path, config):
     if not saved:
         return None
     columns = read_history(path)
-    history = tuple(dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True))
+    history = tuple(
+        dict(zip(columns, map(float, row), strict=True))
+        for row in zip(*columns.values(), strict=True)
+    )
     abstract = jax.eval_shape(lambda: start(jax.random.key(0), config))
     abstract = {"state": abstract.state._asdict(), "best": abstract.best, "lowest": abstract.lowest}
     for epoch, folder in reversed(saved):
         if len(history) < epoch:
-            raise CheckpointError(f"{path / 'history.csv'}: has {len(history)} epochs, the saved state {epoch}; the folder is damaged")
+            raise CheckpointError(
+                f"{path / 'history.csv'}: has {len(history)} epochs, the saved state {epoch}; the folder is damaged"
+            )
         try:
             arrays = load_arrays(folder, abstract)
         except CheckpointError as error:
             warnings.warn(f"{error}; left out", stacklevel=2)
             continue
-        return Snapshot(TrainState(**arrays["state"]), arrays["best"], arrays["lowest"], history[:epoch])
+        return Snapshot(
+            TrainState(**arrays["state"]), arrays["best"], arrays["lowest"], history[:epoch]
+        )
     return None
 
 
@@ -110,7 +123,10 @@ def write_scores(path, progress):
         progress: dict of the PSF's index to `sweep.Progress`.
     """
     scores = {
-        index: {"seconds": one.seconds, "errors": {epoch: errors.tolist() for epoch, errors in one.errors.items()}}
+        index: {
+            "seconds": one.seconds,
+            "errors": {epoch: errors.tolist() for epoch, errors in one.errors.items()},
+        }
         for index, one in progress.items()
     }
     replace_text(Path(path) / CANDIDATES / "scores.json", json.dumps(scores) + "\n")
@@ -128,12 +144,21 @@ def load_candidates(path, config, count):
         found = {}
         for index in range(count):
             row = scores.get(str(index), {"errors": {}, "seconds": 0.0})
-            errors = {int(epoch): np.array(values, np.float64) for epoch, values in row["errors"].items()}
-            if not all(values.ndim == 1 and values.size and np.isfinite(values).all() for values in errors.values()):
+            errors = {
+                int(epoch): np.array(values, np.float64) for epoch, values in row["errors"].items()
+            }
+            if not all(
+                values.ndim == 1 and values.size and np.isfinite(values).all()
+                for values in errors.values()
+            ):
                 raise ValueError("errors must be lists of numbers")
-            found[index] = Progress(load_snapshot(candidate_folder(path, index), config), errors, float(row["seconds"]))
+            found[index] = Progress(
+                load_snapshot(candidate_folder(path, index), config), errors, float(row["seconds"])
+            )
     except CheckpointError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({type(error).__name__}: {one_line(error)})") from error
+        raise CheckpointError(
+            f"{file}: cannot be read ({type(error).__name__}: {one_line(error)})"
+        ) from error
     return found

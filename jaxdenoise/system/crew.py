@@ -1,7 +1,8 @@
 """Several processes, on one machine or on many, that work as one: who writes, and where they wait for each other. Host side.
 
-`jax.distributed` is what connects them. All run the same program on the same flags and files, which they share; each reads and denoises its
-part, and the first one writes what there is one of. If one dies, JAX ends the others.
+`jax.distributed` is what connects them. All run the same program on the same flags and files, which
+they share; each reads and denoises its part, and the first one writes what there is one of. If one
+dies, JAX ends the others.
 """
 
 import os
@@ -38,9 +39,13 @@ class Crew(NamedTuple):
             return np.asarray(array)[None]
         from jax.experimental import multihost_utils
 
-        bits = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)  # as they are: JAX would round float64
+        bits = np.frombuffer(
+            np.ascontiguousarray(array).tobytes(), np.uint8
+        )  # as they are: JAX would round float64
         gathered = np.asarray(multihost_utils.process_allgather(bits))
-        return np.frombuffer(gathered.tobytes(), np.asarray(array).dtype).reshape(self.count, *np.shape(array))
+        return np.frombuffer(gathered.tobytes(), np.asarray(array).dtype).reshape(
+            self.count, *np.shape(array)
+        )
 
     def any(self, *flags):
         """Of each flag whether any process has raised it: a tuple."""
@@ -53,7 +58,9 @@ class Crew(NamedTuple):
         parts = np.zeros((share, *shape[1:]), np.float32)
         for i in own:
             parts[i - own.start] = one(i)
-        return parts if self.count == 1 else self.all_gather(parts).reshape(-1, *shape[1:])[: shape[0]]
+        return (
+            parts if self.count == 1 else self.all_gather(parts).reshape(-1, *shape[1:])[: shape[0]]
+        )
 
 
 ALONE = Crew()
@@ -71,8 +78,8 @@ def join(*, coordinator=None, count=None, index=None, heartbeat=30):
     """Connect this process with the others of its run, before anything else is done with JAX.
 
     Args:
-        coordinator: "HOST:PORT" of the first process; None to learn all from what SLURM, Open MPI, Kubernetes or a TPU pod says in the
-            environment.
+        coordinator: "HOST:PORT" of the first process; None to learn all from what SLURM, Open MPI,
+            Kubernetes or a TPU pod says in the environment.
         count: how many processes there are.
         index: which of them this one is, 0-based.
         heartbeat: seconds after which a silent process counts as dead, and the others end.
@@ -85,15 +92,19 @@ def join(*, coordinator=None, count=None, index=None, heartbeat=30):
     try:
         jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=heartbeat)
     except (ValueError, RuntimeError) as error:
-        where = f"at {coordinator}" if coordinator else "by the environment; name them with --coordinator, --processes and --process"
+        where = (
+            f"at {coordinator}"
+            if coordinator
+            else "by the environment; name them with --coordinator, --processes and --process"
+        )
         raise ValueError(f"cannot find the other processes {where} ({error})") from error
 
 
 def ended(run):
     """The exit code that ``run()`` returns. With any but 0, or an error, this process ends at once if there are others.
 
-    They wait for what it will not do, and see only so that it is gone. The first process is what the others are connected by, so it lets
-    them say why they end before.
+    They wait for what it will not do, and see only so that it is gone. The first process is what
+    the others are connected by, so it lets them say why they end before.
     """
     try:
         code = run()

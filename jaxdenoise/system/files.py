@@ -18,7 +18,9 @@ def replace_text(file, text):
             with temporary.open("w", encoding="utf-8") as stream:
                 stream.write(text)
                 stream.flush()
-                os.fsync(stream.fileno())  # else a power cut could leave the new name with nothing in it
+                os.fsync(
+                    stream.fileno()
+                )  # else a power cut could leave the new name with nothing in it
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)

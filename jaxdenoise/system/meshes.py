@@ -1,7 +1,7 @@
 """Work laid out over several devices, by `jax.sharding`: batches are cut up, parameters and data are on each of them.
 
-A mesh has two axes: the models of a sweep, and the patches of their batches. What a step computes does not depend on the mesh, but for the
-order of the sums over a batch.
+A mesh has two axes: the models of a sweep, and the patches of their batches. What a step computes
+does not depend on the mesh, but for the order of the sums over a batch.
 """
 
 from functools import partial
@@ -24,13 +24,18 @@ def mesh(devices, *, batch_size, models=1):
         models: how many models there are.
 
     Returns:
-        `jax.sharding.Mesh` with as many models side by side as there are, as far as the devices that are left to each can share its batch,
-        with more places than models where they cannot; None for a single device.
+        `jax.sharding.Mesh` with as many models side by side as there are, as far as the devices
+        that are left to each can share its batch, with more places than models where they cannot;
+        None for a single device.
     """
     count = 1 if devices is None else len(devices)
     if count == 1:
         return None
-    wide = [count // shares for shares in range(1, count + 1) if count % shares == 0 and batch_size % shares == 0]
+    wide = [
+        count // shares
+        for shares in range(1, count + 1)
+        if count % shares == 0 and batch_size % shares == 0
+    ]
     members = max((width for width in wide if width <= models), default=min(wide))
     return Mesh(np.asarray(devices).reshape(members, -1), (MEMBERS, DATA))
 
@@ -40,7 +45,9 @@ def of_one_model(devices, *, batch_size):
     found = mesh(devices, batch_size=batch_size)
     if places(found) > 1:
         count = len(devices)
-        raise ValueError(f"{count} devices cannot share a batch of {batch_size}; choose a batch size that is a multiple of {count}")
+        raise ValueError(
+            f"{count} devices cannot share a batch of {batch_size}; choose a batch size that is a multiple of {count}"
+        )
     return found
 
 
@@ -67,24 +74,36 @@ def replicate(tree, mesh):
 def _of_all_processes(leaf, sharding):
     """An array whose copy each process has already; `jax.device_put` would send it around once more, to compare."""
     if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(_of_all_processes(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
+        return jax.random.wrap_key_data(
+            _of_all_processes(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf)
+        )
     leaf = np.asarray(leaf)
     return jax.make_array_from_callback(leaf.shape, sharding, lambda place: leaf[place])
 
 
 def mesh_of_all_processes():
     """A mesh of all devices of all processes; None if this process is the only one."""
-    return None if jax.process_count() == 1 else Mesh(np.asarray(jax.devices()).reshape(1, -1), (MEMBERS, DATA))
+    return (
+        None
+        if jax.process_count() == 1
+        else Mesh(np.asarray(jax.devices()).reshape(1, -1), (MEMBERS, DATA))
+    )
 
 
 def replicate_results(tree, mesh):
     """What `shard` computed for several models, with a copy on each device."""
-    return tree if mesh is None else jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))(tree)
+    return (
+        tree
+        if mesh is None
+        else jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))(tree)
+    )
 
 
 def local(tree):
     """A pytree of arrays of which each device has a copy as one of arrays on a single device of this process."""
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf, tree)
+    return jax.tree.map(
+        lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf, tree
+    )
 
 
 def wait_on_cpu(tree, mesh):
@@ -96,16 +115,20 @@ def vmap_or_single(function, *stacked):
     """`jax.vmap`, which is no detour where there is a single one: vmapped parameters are slow on CPU."""
     if len(jax.tree.leaves(stacked)[0]) > 1:
         return jax.vmap(function)(*stacked)
-    return jax.tree.map(lambda leaf: leaf[None], function(*jax.tree.map(lambda leaf: leaf[0], stacked)))
+    return jax.tree.map(
+        lambda leaf: leaf[None], function(*jax.tree.map(lambda leaf: leaf[0], stacked))
+    )
 
 
 def shard(function, mesh, *, members=()):
     """A function computed by all devices of a mesh, each on its share; the function itself without a mesh.
 
     Args:
-        function: takes ``axis``, the name of the mesh's axis over which a batch is shared, see `step.train_step`.
+        function: takes ``axis``, the name of the mesh's axis over which a batch is shared, see
+            `step.train_step`.
         mesh: as `mesh` makes it; None for a single device.
-        members: places of the arguments that have a leading axis of models, of which the results have one too if there are any.
+        members: places of the arguments that have a leading axis of models, of which the results
+            have one too if there are any.
     """
     if mesh is None:
         return function
@@ -114,7 +137,11 @@ def shard(function, mesh, *, members=()):
         specs = tuple(P(MEMBERS) if place in members else P() for place in range(len(arguments)))
         # Unchecked: replication is not inferred through the custom gradients of `convolution`.
         sharded = jax.shard_map(
-            partial(function, axis=DATA), mesh=mesh, in_specs=specs, out_specs=P(MEMBERS) if members else P(), check_vma=False
+            partial(function, axis=DATA),
+            mesh=mesh,
+            in_specs=specs,
+            out_specs=P(MEMBERS) if members else P(),
+            check_vma=False,
         )
         return sharded(*arguments)
 

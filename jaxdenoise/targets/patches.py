@@ -16,10 +16,13 @@ class Batch(NamedTuple):
 
     Attributes:
         noisy: (B, P, P) float32, the targets.
-        visible: (B, P, P) float32, what the network sees: the same with the blind spots replaced, or another frame of the same scene.
+        visible: (B, P, P) float32, what the network sees: the same with the blind spots replaced,
+            or another frame of the same scene.
         scored: (B, P, P) bool, the pixels that count: blind spots, or all that show the same.
-        symmetry: (B,) int32 in 0..7, how each patch was turned; the PSF must be turned in the same way.
-        beside: (B, 2 K, P, P) float32, the patches at the same place of the K neighbouring frames on each side; None for K = 0.
+        symmetry: (B,) int32 in 0..7, how each patch was turned; the PSF must be turned in the same
+            way.
+        beside: (B, 2 K, P, P) float32, the patches at the same place of the K neighbouring frames
+            on each side; None for K = 0.
     """
 
     noisy: jax.Array
@@ -40,15 +43,30 @@ def held_out_masks(key, shape, *, box, masks=1, regular=False):
         regular: as in `blindspot.stratified_mask`.
 
     Returns:
-        (N, H, W) uint8: the number of the mask that holds the pixel out, from 1 on; 0 for the pixels that may be targets.
+        (N, H, W) uint8: the number of the mask that holds the pixel out, from 1 on; 0 for the
+        pixels that may be targets.
     """
     keys = jax.random.split(key, shape[0])
-    order = jax.vmap(lambda k: blindspot.stratified_order(k, shape[1:], box=box, regular=regular))(keys)
+    order = jax.vmap(lambda k: blindspot.stratified_order(k, shape[1:], box=box, regular=regular))(
+        keys
+    )
     return jnp.where(order < masks, order + 1, 0).astype(jnp.uint8)
 
 
 def training_batch(
-    key, frames, held_out, beside=None, repeats=None, *, patch_size, batch_size, box, radius, blind=(0, 0), by="random", share=None
+    key,
+    frames,
+    held_out,
+    beside=None,
+    repeats=None,
+    *,
+    patch_size,
+    batch_size,
+    box,
+    radius,
+    blind=(0, 0),
+    by="random",
+    share=None,
 ):
     """Random patches with random symmetries and random blind spots.
 
@@ -57,15 +75,17 @@ def training_batch(
         frames: (N, H, W) float32.
         held_out: (N, H, W), from `held_out_masks`: pixels that are not 0 are never scored; or None.
         beside: (N, 2 K) int32 from `stacks.table`, or None.
-        repeats: `repeats.Repeats` of the frames, or None. Patches of frames that have some show all their pixels, and all pixels of
-            another frame, as far as it shows the same scene, are scored.
+        repeats: `repeats.Repeats` of the frames, or None. Patches of frames that have some show all
+            their pixels, and all pixels of another frame, as far as it shows the same scene, are
+            scored.
         patch_size: P, not larger than H or W.
         batch_size: B.
         box: side of a blind spot's cell, see `blindspot.spacing`.
         radius: of the neighbourhood that replaces a blind spot.
         blind: pixels along y and x that a blind spot hides on each side.
         by: which of it replaces, as in `blindspot.replace_from_neighbourhood`.
-        share: (index, count) of the part of the batch that is wanted, one of ``count`` equal parts; the index may be traced. Default: all.
+        share: (index, count) of the part of the batch that is wanted, one of ``count`` equal parts;
+            the index may be traced. Default: all.
 
     Returns:
         `Batch`.
@@ -79,18 +99,38 @@ def training_batch(
         mask = blindspot.stratified_mask(k_mask, noisy.shape, box=box, regular=any(blind))
         if held_out is not None:
             mask &= _cut(held_out, where, patch_size) == 0
-        visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius, blind=blind, by=by)
+        visible = blindspot.replace_from_neighbourhood(
+            k_replace, noisy, mask, radius=radius, blind=blind, by=by
+        )
         if repeats is not None:
-            noisy, visible, mask = _from_repeat(k_mask, repeats, frames, held_out, where, 0, (noisy, visible, mask))
+            noisy, visible, mask = _from_repeat(
+                k_mask, repeats, frames, held_out, where, 0, (noisy, visible, mask)
+            )
         others = _cut_beside(frames, beside, where, patch_size)
         turned = None if others is None else jax.vmap(apply_symmetry, (0, None))(others, symmetry)
-        return Batch(*(apply_symmetry(values, symmetry) for values in (noisy, visible, mask)), symmetry, turned)
+        return Batch(
+            *(apply_symmetry(values, symmetry) for values in (noisy, visible, mask)),
+            symmetry,
+            turned,
+        )
 
     return jax.vmap(one)(_keys(key, batch_size, share))
 
 
 def validation_batch(
-    key, frames, held_out, beside=None, repeats=None, *, patch_size, batch_size, box, radius, blind=(0, 0), by="random", share=None
+    key,
+    frames,
+    held_out,
+    beside=None,
+    repeats=None,
+    *,
+    patch_size,
+    batch_size,
+    box,
+    radius,
+    blind=(0, 0),
+    by="random",
+    share=None,
 ):
     """Unturned random patches, scored on the first of the held-out masks, or, without any, on fresh blind spots or all of a repeat.
 
@@ -104,10 +144,16 @@ def validation_batch(
         fresh = held_out is None
         drawn = partial(blindspot.stratified_mask, k_mask, noisy.shape, box=box, regular=any(blind))
         mask = drawn() if fresh else _cut(held_out, where, patch_size) == 1
-        visible = blindspot.replace_from_neighbourhood(k_replace, noisy, mask, radius=radius, blind=blind, by=by)
+        visible = blindspot.replace_from_neighbourhood(
+            k_replace, noisy, mask, radius=radius, blind=blind, by=by
+        )
         if repeats is not None:
-            noisy, visible, mask = _from_repeat(k_mask, repeats, frames, held_out, where, 1, (noisy, visible, mask))
-        return Batch(noisy, visible, mask, jnp.int32(0), _cut_beside(frames, beside, where, patch_size))
+            noisy, visible, mask = _from_repeat(
+                k_mask, repeats, frames, held_out, where, 1, (noisy, visible, mask)
+            )
+        return Batch(
+            noisy, visible, mask, jnp.int32(0), _cut_beside(frames, beside, where, patch_size)
+        )
 
     return jax.vmap(one)(_keys(key, batch_size, share))
 
@@ -121,11 +167,14 @@ def _keys(key, batch_size, share):
 def _from_repeat(key, repeats, frames, held_out, where, number, own):
     """Targets, visible and scored pixels (P, P) of a frame that another one repeats; of one without what its ``own`` are.
 
-    Scored are the pixels of the other frame that show the same and whose ``held_out`` is ``number``, since they are the targets.
+    Scored are the pixels of the other frame that show the same and whose ``held_out`` is
+    ``number``, since they are the targets.
     """
     size, count = own[0].shape[0], repeats.count[where[0]]
     chosen = jax.random.randint(jax.random.fold_in(key, 1), (), 0, jnp.maximum(count, 1))
-    other, gain, offset = (values[where[0], chosen] for values in (repeats.frame, repeats.gain, repeats.offset))
+    other, gain, offset = (
+        values[where[0], chosen] for values in (repeats.frame, repeats.gain, repeats.offset)
+    )
     there = (other, where[1], where[2])
     same = (_cut(repeats.differs, where, size) >> chosen) & 1 == 0
     if held_out is not None:
@@ -155,8 +204,8 @@ class Covering(NamedTuple):
 def covering_patches(frames, visible, noise, held_out, beside=None, *, patch_size, limit):
     """Patches on a fixed grid that score each held-out pixel exactly once. Host side: the grid is NumPy's.
 
-    Neighbouring patches overlap; a pixel counts in the patch whose border is further away. Where there would be more than `limit` patches,
-    that many are taken, evenly spread over the grid.
+    Neighbouring patches overlap; a pixel counts in the patch whose border is further away. Where
+    there would be more than `limit` patches, that many are taken, evenly spread over the grid.
 
     Args:
         frames: (N, H, W) float32.
@@ -171,14 +220,30 @@ def covering_patches(frames, visible, noise, held_out, beside=None, *, patch_siz
         `Covering`.
     """
     spans = [_spans(length, patch_size) for length in frames.shape[1:]]
-    places = [(n, row, column) for n in range(len(frames)) for row in spans[0] for column in spans[1]]
-    places = [places[i] for i in np.linspace(0, len(places) - 1, min(limit, len(places))).round().astype(int)]
+    places = [
+        (n, row, column) for n in range(len(frames)) for row in spans[0] for column in spans[1]
+    ]
+    places = [
+        places[i]
+        for i in np.linspace(0, len(places) - 1, min(limit, len(places))).round().astype(int)
+    ]
     where = jnp.array([(n, row[0], column[0]) for n, row, column in places])
     inside = np.arange(patch_size)
-    own = np.array([np.outer(*((span[1] <= inside) & (inside < span[2]) for span in (row, column))) for _, row, column in places])
+    own = np.array(
+        [
+            np.outer(*((span[1] <= inside) & (inside < span[2]) for span in (row, column)))
+            for _, row, column in places
+        ]
+    )
     stacks = frames, visible, noise, held_out
-    *rest, held_out = (jax.vmap(lambda at, stack=stack: _cut(stack, at, patch_size))(where) for stack in stacks)
-    others = None if beside is None else jax.vmap(lambda at: _cut_beside(frames, beside, at, patch_size))(where)
+    *rest, held_out = (
+        jax.vmap(lambda at, stack=stack: _cut(stack, at, patch_size))(where) for stack in stacks
+    )
+    others = (
+        None
+        if beside is None
+        else jax.vmap(lambda at: _cut_beside(frames, beside, at, patch_size))(where)
+    )
     return Covering(*rest, held_out & own, others)
 
 
@@ -186,7 +251,9 @@ def _spans(length, patch_size):
     """(start, first pixel inside that it owns, one behind the last) of the patches that cover an axis, evenly spread."""
     starts = np.linspace(0, length - patch_size, -(-length // patch_size)).round().astype(int)
     meets = (starts[1:] + starts[:-1] + patch_size) // 2
-    return list(zip(starts, [0, *meets - starts[1:]], [*meets - starts[:-1], patch_size], strict=True))
+    return list(
+        zip(starts, [0, *meets - starts[1:]], [*meets - starts[:-1], patch_size], strict=True)
+    )
 
 
 def _random_place(key, shape, patch_size):
@@ -196,7 +263,13 @@ def _random_place(key, shape, patch_size):
 
 def _cut_beside(frames, beside, where, patch_size):
     """The patches (2 K, P, P) at the same place of the frames beside, or None."""
-    return None if beside is None else jax.vmap(lambda number: _cut(frames, (number, where[1], where[2]), patch_size))(beside[where[0]])
+    return (
+        None
+        if beside is None
+        else jax.vmap(lambda number: _cut(frames, (number, where[1], where[2]), patch_size))(
+            beside[where[0]]
+        )
+    )
 
 
 def _cut(frames, where, patch_size):

@@ -18,7 +18,10 @@ from jaxdenoise.network.stacks import LARGEST, checked_stack, row_length, table
 from jaxdenoise.targets import blindspot, patches
 from jaxdenoise.targets.repeats import Repeats, find_repeats
 
-_LOOKED_AT, _SIDE = 4, 512  # frames and pixels a side, at the most, that tell how far neighbours share their noise
+_LOOKED_AT, _SIDE = (
+    4,
+    512,
+)  # frames and pixels a side, at the most, that tell how far neighbours share their noise
 
 
 class Problem(NamedTuple):
@@ -26,13 +29,16 @@ class Problem(NamedTuple):
 
     Attributes:
         frames: (N, H, W) float32 above the background, in grey levels.
-        held_out: (N, H, W) uint8 from `patches.held_out_masks`, not 0 for pixels that are never targets; None when whole frames are held
-            out.
-        validation: (V, H, W) float32, the frames that validate (the training frames themselves when pixels are held out).
+        held_out: (N, H, W) uint8 from `patches.held_out_masks`, not 0 for pixels that are never
+            targets; None when whole frames are held out.
+        validation: (V, H, W) float32, the frames that validate (the training frames themselves when
+            pixels are held out).
         scale: `Scale`.
         psf: (h, w) float32, square, sum 1.
-        beside: (N, 2 K) int32, the frames beside each one, for a network that sees K neighbours on each side; None for K = 0.
-        repeats: `repeats.Repeats` of the frames; None where no frame shows the scene of another, or where that is not to count.
+        beside: (N, 2 K) int32, the frames beside each one, for a network that sees K neighbours on
+            each side; None for K = 0.
+        repeats: `repeats.Repeats` of the frames; None where no frame shows the scene of another, or
+            where that is not to count.
         validation_repeats: the same of the frames that validate.
     """
 
@@ -51,14 +57,16 @@ def prepare(key, stack, *, psf, config, masks=1):
 
     Args:
         key: random key.
-        stack: (N, H, W) or (H, W) array of any real dtype, in grey levels; for a network that sees neighbouring frames N in a row, or
-            (S, N, H, W) for several such sequences.
+        stack: (N, H, W) or (H, W) array of any real dtype, in grey levels; for a network that sees
+            neighbouring frames N in a row, or (S, N, H, W) for several such sequences.
         psf: (h, w) array with odd sides.
         config: `TrainConfig`.
-        masks: how many disjoint masks of held-out pixels, see `patches.held_out_masks`. The first validates.
+        masks: how many disjoint masks of held-out pixels, see `patches.held_out_masks`. The first
+            validates.
 
     Returns:
-        `Problem`, and the config with its patch size made to fit the frames, and with what is "auto" of targets, blind spots and stride.
+        `Problem`, and the config with its patch size made to fit the frames, and with what is
+        "auto" of targets, blind spots and stride.
     """
     sequence = row_length(stack)
     stack = replaced(checked_stack(stack))
@@ -67,9 +75,13 @@ def prepare(key, stack, *, psf, config, masks=1):
     frames = stack - np.float32(background)
     mean, std = float(frames.mean(dtype=np.float64)), float(frames.std(dtype=np.float64))
     if not std > 0:
-        raise ValueError(f"the images are constant (every pixel is {stack.flat[0]:g}): there is nothing to learn")
+        raise ValueError(
+            f"the images are constant (every pixel is {stack.flat[0]:g}): there is nothing to learn"
+        )
     if std < 1 / LARGEST:
-        raise ValueError(f"the pixels' standard deviation of {std:.3g} is too small for the squares of float32; multiply the images")
+        raise ValueError(
+            f"the pixels' standard deviation of {std:.3g} is too small for the squares of float32; multiply the images"
+        )
     config = dataclasses.replace(config, network=strided(config.network, frames))
     config = _fit_patch(config, stack.shape[1:], psf.shape)
     scale = Scale(*(jnp.float32(v) for v in (background, mean, std)))
@@ -80,19 +92,25 @@ def prepare(key, stack, *, psf, config, masks=1):
         reach = (0, 0) if everywhere else _correlated_reach(frames, scale, config)
         config = dataclasses.replace(config, blind=reach)
     if blindspot.spacing(config.density, config.hidden) > config.patch_size and any(config.hidden):
-        raise ValueError(f"blind spots that hide {config.hidden} pixels on each side do not fit into patches of {config.patch_size} pixels")
+        raise ValueError(
+            f"blind spots that hide {config.hidden} pixels on each side do not fit into patches of {config.patch_size} pixels"
+        )
     held_out = _hold_out(key, training, config, masks) if apart is None else None
     reach = config.network.neighbours
     beside = jnp.asarray(table(len(frames), sequence, reach)) if reach else None
     validation = training if apart is None else apart
-    return Problem(training, held_out, validation, scale, jnp.asarray(psf), beside, repeats, apart_repeats), config
+    return Problem(
+        training, held_out, validation, scale, jnp.asarray(psf), beside, repeats, apart_repeats
+    ), config
 
 
 def strided(network, frames):
     """The `UNetConfig` with what its stride "auto" is for these frames (N, H, W). Host side."""
     if network.stride != "auto":
         return network
-    stride = min(noise_stride(frames), max(1, min(frames.shape[1:]) // (16 * network.multiple)))  # parts of 16 pixels at least
+    stride = min(
+        noise_stride(frames), max(1, min(frames.shape[1:]) // (16 * network.multiple))
+    )  # parts of 16 pixels at least
     return dataclasses.replace(network, stride=stride)
 
 
@@ -107,10 +125,16 @@ def _correlated_reach(frames, scale, config):
     height, width = (size // network.multiple * network.multiple for size in some.shape[1:])
     some = jnp.asarray(some[:, :height, :width])
     far = residual_reach(some - pretrained.denoised(some, scale, network))
-    reach = tuple(min(max(-(-n // stride) * stride, further), (config.patch_size - 2) // 4) for n, further in zip(near, far, strict=True))
+    reach = tuple(
+        min(max(-(-n // stride) * stride, further), (config.patch_size - 2) // 4)
+        for n, further in zip(near, far, strict=True)
+    )
     if any(reach):
         rows, columns = (2 * n + 1 for n in reach)
-        warnings.warn(f"neighbouring pixels share their noise: each blind spot hides {rows} x {columns} pixels", stacklevel=4)
+        warnings.warn(
+            f"neighbouring pixels share their noise: each blind spot hides {rows} x {columns} pixels",
+            stacklevel=4,
+        )
     return reach
 
 
@@ -122,7 +146,12 @@ def estimate_background(stack):
 
 def _lowest_window(frame, side_y, side_x):
     sums = np.pad(frame.cumsum(axis=0, dtype=np.float64).cumsum(axis=1), ((1, 0), (1, 0)))
-    windows = sums[side_y:, side_x:] - sums[:-side_y, side_x:] - sums[side_y:, :-side_x] + sums[:-side_y, :-side_x]
+    windows = (
+        sums[side_y:, side_x:]
+        - sums[:-side_y, side_x:]
+        - sums[side_y:, :-side_x]
+        + sums[:-side_y, :-side_x]
+    )
     return float(windows.min()) / (side_y * side_x)
 
 
@@ -141,12 +170,16 @@ def _repeats(frames, apart, config):
     """`Repeats` of the frames that train and of those that validate, or twice None, and the config with what "auto" of its targets is."""
     asked = config.targets == "repeats"
     # Who says what blind spots hide wants blind spots.
-    wanted = asked or (config.targets == "auto" and config.blind == "auto" and not config.network.neighbours)
+    wanted = asked or (
+        config.targets == "auto" and config.blind == "auto" and not config.network.neighbours
+    )
     repeats = find_repeats(frames) if wanted else None
     of_apart = repeats if apart is None else repeats and find_repeats(apart)
     if of_apart is None and asked:
         those = "frames" if apart is None else "frames that train, or of those that validate,"
-        raise ValueError(f"no two of the {those} show the same scene with noise of their own; leave the targets to 'auto'")
+        raise ValueError(
+            f"no two of the {those} show the same scene with noise of their own; leave the targets to 'auto'"
+        )
     if of_apart is None:  # the validation would judge blind spots that no training has seen
         return None, None, dataclasses.replace(config, targets="own")
     return repeats, of_apart, dataclasses.replace(config, targets="repeats")
@@ -154,7 +187,9 @@ def _repeats(frames, apart, config):
 
 def _hold_out(key, frames, config, masks):
     box, regular = blindspot.spacing(config.density, config.hidden), any(config.hidden)
-    return patches.held_out_masks(jax.random.fold_in(key, 2**31 + 1), frames.shape, box=box, masks=masks, regular=regular)
+    return patches.held_out_masks(
+        jax.random.fold_in(key, 2**31 + 1), frames.shape, box=box, masks=masks, regular=regular
+    )
 
 
 def _fit_patch(config, frame_shape, psf_shape):
@@ -164,7 +199,9 @@ def _fit_patch(config, frame_shape, psf_shape):
     largest = min(frame_shape) // multiple * multiple
     wanted = -(-max(config.patch_size, *psf_shape) // multiple) * multiple
     if largest < max(8, 2 * multiple):
-        raise ValueError(f"frames of {frame_shape[0]}x{frame_shape[1]} pixels are too small to train on; at least 8x8 are needed")
+        raise ValueError(
+            f"frames of {frame_shape[0]}x{frame_shape[1]} pixels are too small to train on; at least 8x8 are needed"
+        )
     return dataclasses.replace(config, patch_size=min(wanted, largest))
 
 

@@ -1,6 +1,7 @@
 """The train step and its parts, from a random key to the next weights. Pure JAX: everything works under jit, vmap and grad.
 
-All randomness of a step is ``fold_in(key, step)``: a training that was stopped and resumed is the one that was never stopped.
+All randomness of a step is ``fold_in(key, step)``: a training that was stopped and resumed is the
+one that was never stopped.
 """
 
 from functools import partial
@@ -23,7 +24,9 @@ def batch_losses(params, batch, scale, psf, config):
     deconvolved = network_output(params, batch.visible, scale, config, batch.beside)
     turned = jax.vmap(apply_symmetry, (None, 0))(psf, batch.symmetry)
     denoised = jax.vmap(convolve)(deconvolved, turned)
-    loss = partial(total_loss, std=scale.std, positivity=config.positivity, variation=config.variation)
+    loss = partial(
+        total_loss, std=scale.std, positivity=config.positivity, variation=config.variation
+    )
     return jax.vmap(loss)(batch.noisy, batch.scored, deconvolved, denoised)
 
 
@@ -36,14 +39,18 @@ def train_step(key, state, problem, rate_scale, *, config, parts=1, axis=None):
         problem: `Problem`.
         rate_scale: scalar factor on the scheduled learning rate.
         config: `TrainConfig`, static.
-        parts: into how many the batch is cut, if it can be, which are computed one after the other, for less memory; static.
-        axis: name of the axis of a `jax.shard_map` (or `jax.vmap`) whose members share the batch, a patch or several each; static.
+        parts: into how many the batch is cut, if it can be, which are computed one after the other,
+            for less memory; static.
+        axis: name of the axis of a `jax.shard_map` (or `jax.vmap`) whose members share the batch, a
+            patch or several each; static.
 
     Returns:
         The next `TrainState`, and `losses.LossTerms` of scalars, means over the batch.
     """
     batch = draw_batch(key, state.step, problem, config, share=_share(axis))
-    found = _in_parts(lambda part: batch_gradients(state.params, part, problem, config), batch, parts)
+    found = _in_parts(
+        lambda part: batch_gradients(state.params, part, problem, config), batch, parts
+    )
     found = jax.tree.map(lambda values: values.mean(axis=0), found)
     gradients, terms = found if axis is None else _mean_over(axis, found)
     return apply_gradients(state, gradients, rate_scale, config), terms
@@ -53,7 +60,9 @@ def draw_batch(key, step, problem, config, share=None):
     """The `patches.Batch` of a step (0-based, may be traced), or a share of it; arguments as of `train_step` and `training_batch`."""
     data = problem.frames, problem.held_out, problem.beside, problem.repeats
     options = _patch_options(config)
-    return patches.training_batch(jax.random.fold_in(key, step), *data, batch_size=config.batch_size, share=share, **options)
+    return patches.training_batch(
+        jax.random.fold_in(key, step), *data, batch_size=config.batch_size, share=share, **options
+    )
 
 
 def _share(axis):
@@ -71,8 +80,11 @@ def batch_gradients(params, batch, problem, config):
     """Gradients of the batch's mean loss, a pytree like ``params``, and its mean `losses.LossTerms`; arguments as of `train_step`."""
 
     def loss(params):
-        # The published code sums the gradients of its virtual batch; Adam does not feel the factor between that and this mean.
-        terms = jax.tree.map(jnp.mean, batch_losses(params, batch, problem.scale, problem.psf, config))
+        # The published code sums the gradients of its virtual batch; Adam does not feel the factor
+        # between that and this mean.
+        terms = jax.tree.map(
+            jnp.mean, batch_losses(params, batch, problem.scale, problem.psf, config)
+        )
         return terms.total, terms
 
     return jax.grad(loss, has_aux=True)(params)
@@ -83,7 +95,9 @@ def _in_parts(function, batch, parts):
     parts = equal_parts(len(batch.noisy), parts)
     if parts == 1:  # no loop, see `convolution.fast_in_loops`
         return jax.tree.map(lambda leaf: leaf[None], function(batch))
-    return jax.lax.map(function, jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch))
+    return jax.lax.map(
+        function, jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
+    )
 
 
 def equal_parts(size, most):
@@ -94,7 +108,8 @@ def equal_parts(size, most):
 def validation_losses(key, params, problem, *, config, parts=1, axis=None):
     """Squared error of what is scored over variance, on each of the validation patches that ``key`` draws: (V,) float32.
 
-    Arguments as of `train_step`. Members of an axis share the patches if they can, and all get all losses.
+    Arguments as of `train_step`. Members of an axis share the patches if they can, and all get all
+    losses.
     """
     share = _share(axis)
     if share is not None and config.validation_patches % share[1]:
@@ -109,7 +124,11 @@ def validation_losses(key, params, problem, *, config, parts=1, axis=None):
         share=share,
         **_patch_options(config),
     )
-    losses = _in_parts(lambda part: batch_losses(params, part, problem.scale, problem.psf, config).data, batch, parts).reshape(-1)
+    losses = _in_parts(
+        lambda part: batch_losses(params, part, problem.scale, problem.psf, config).data,
+        batch,
+        parts,
+    ).reshape(-1)
     return losses if share is None else jax.lax.all_gather(losses, axis, tiled=True)
 
 
@@ -126,7 +145,13 @@ def take_steps(key, state, problem, rate_scale, *, config, steps, parts=1, axis=
 
 def _patch_options(config):
     box = blindspot.spacing(config.density, config.hidden)
-    return {"patch_size": config.patch_size, "box": box, "radius": config.radius, "blind": config.hidden, "by": config.replacement}
+    return {
+        "patch_size": config.patch_size,
+        "box": box,
+        "radius": config.radius,
+        "blind": config.hidden,
+        "by": config.replacement,
+    }
 
 
 _ADAM = optax.scale_by_adam()  # the step applies the learning rate, which a plateau may lower
@@ -176,7 +201,8 @@ def learning_rate(step, config):
 def plateau_factor(epoch_losses, patience):
     """The factor on the learning rate after these epochs: halved each time more than ``patience`` of them brought no new minimum.
 
-    As PyTorch's ReduceLROnPlateau, which the published code uses, a minimum counts as new when it is lower by a factor of 1e-4.
+    As PyTorch's ReduceLROnPlateau, which the published code uses, a minimum counts as new when it
+    is lower by a factor of 1e-4.
     """
     factor, best, waited = 1.0, float("inf"), 0
     for loss in epoch_losses:

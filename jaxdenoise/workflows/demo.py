@@ -26,7 +26,8 @@ FILTERS = {
     "Gaussian 5x5": partial(filters.gaussian_filter, size=(5, 5), mode="mirror"),
     "box 3x3": partial(filters.box_filter, size=(3, 3)),
 }
-BEST_GAUSSIAN = "Gaussian, best sigma"  # chosen with the truth, which no microscopist has: the filter's upper bound
+# chosen with the truth, which no microscopist has: the filter's upper bound
+BEST_GAUSSIAN = "Gaussian, best sigma"
 
 
 def run(directory, *, seed, overwrite, bars, settings=None):
@@ -40,24 +41,35 @@ def run(directory, *, seed, overwrite, bars, settings=None):
         settings: dict for the report, report.html; no report without it.
 
     Returns:
-        Dict for JSON: "methods" (name to mean psnr and ssim over the frames), "training_seconds", "frames", "shape".
+        Dict for JSON: "methods" (name to mean psnr and ssim over the frames), "training_seconds",
+            "frames", "shape".
     """
     directory = Path(directory)
     images.check_directory(directory)
     names = ("noisy", "ground_truth", "denoised", "deconvolved")
-    targets = {name: directory / f"{name}.tif" for name in names} | {"picture": directory / "comparison.png"}
+    targets = {name: directory / f"{name}.tif" for name in names} | {
+        "picture": directory / "comparison.png"
+    }
     targets |= {"report": directory / "report.html"} if settings else {}
     for target in targets.values():
         if target.exists() and not overwrite:
-            raise images.ImageError(f"{target}: the file exists; say --overwrite to replace it, or -o for another folder")
+            raise images.ImageError(
+                f"{target}: the file exists; say --overwrite to replace it, or -o for another folder"
+            )
     key_scene, key_training = jax.random.split(jax.random.key(seed))
-    stack = synthetic.static_scene(key_scene, frames=FRAMES, shape=(SIDE, SIDE), psf_sigma=PSF_SIGMA)
+    stack = synthetic.static_scene(
+        key_scene, frames=FRAMES, shape=(SIDE, SIDE), psf_sigma=PSF_SIGMA
+    )
     noisy, clean = np.asarray(stack.noisy), np.asarray(stack.clean)
 
-    config = TrainConfig(epochs=EPOCHS, targets="own")  # a time lapse does not repeat its scene as these frames do
+    config = TrainConfig(
+        epochs=EPOCHS, targets="own"
+    )  # a time lapse does not repeat its scene as these frames do
     began = time.monotonic()
     on_epoch = bars.training(config)
-    denoiser = fit(key_training, noisy, psf=gaussian_psf(PSF_SIGMA), config=config, on_epoch=on_epoch)
+    denoiser = fit(
+        key_training, noisy, psf=gaussian_psf(PSF_SIGMA), config=config, on_epoch=on_epoch
+    )
     seconds = time.monotonic() - began
     results = denoise(denoiser, noisy, on_tile=bars.predicting("the stack"))
 
@@ -65,10 +77,25 @@ def run(directory, *, seed, overwrite, bars, settings=None):
     methods |= {name: np.asarray(function(noisy)) for name, function in FILTERS.items()}
     methods |= {BEST_GAUSSIAN: _best_gaussian(noisy, clean), "DecoNoising": results.denoised}
     scores = {name: _scores(clean, frames) for name, frames in methods.items()}
-    files = {"noisy": noisy, "ground_truth": clean[None], "denoised": results.denoised, "deconvolved": results.deconvolved}
-    about = {"title": "jaxdenoise demonstration", "settings": settings, "denoiser": denoiser, "truth": clean}
+    files = {
+        "noisy": noisy,
+        "ground_truth": clean[None],
+        "denoised": results.denoised,
+        "deconvolved": results.deconvolved,
+    }
+    about = {
+        "title": "jaxdenoise demonstration",
+        "settings": settings,
+        "denoiser": denoiser,
+        "truth": clean,
+    }
     _write_all(directory, targets, files, methods, clean, scores, about)
-    return {"methods": scores, "training_seconds": round(seconds, 1), "frames": FRAMES, "shape": [SIDE, SIDE]}
+    return {
+        "methods": scores,
+        "training_seconds": round(seconds, 1),
+        "frames": FRAMES,
+        "shape": [SIDE, SIDE],
+    }
 
 
 def _scores(clean, frames):
@@ -96,7 +123,9 @@ def _write_all(directory, targets, files, methods, clean, scores, about):
         shown = {name: frames[0] for name, frames in methods.items()} | {"ground truth": clean}
         captions = {name: f"{values['psnr']:.2f} dB" for name, values in scores.items()}
         zoom = pictures.busiest_window(clean, SIDE // 4)
-        pictures.save_comparison(temporary / targets["picture"].name, shown, zoom=zoom, captions=captions)
+        pictures.save_comparison(
+            temporary / targets["picture"].name, shown, zoom=zoom, captions=captions
+        )
         if "report" in targets:
             stacks = {name: files[name] for name in ("noisy", "denoised", "deconvolved")}
             write_html(temporary / targets["report"].name, **stacks, **about)

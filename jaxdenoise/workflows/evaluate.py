@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxdenoise.imaging import metrics
 from jaxdenoise.io import images
-from jaxdenoise.system.errors import UsageError
+from jaxdenoise.system.errors import RequestError
 
 METRICS = ("psnr", "si_psnr", "snr_db", "ssim", "mean_over_std")
 
@@ -32,7 +32,7 @@ def read_reference(path, *, axes=None, data_range="gt"):
     if data_range == "gt":
         data_range = float(frames.max() - frames.min())
         if not data_range > 0:
-            raise UsageError(f"{path}: is constant, so it gives no data range")
+            raise RequestError(f"{path}: is constant, so it gives no data range")
     return Reference(str(path), frames, data_range)
 
 
@@ -42,12 +42,19 @@ def compare(reference, frames, *, name):
     Args:
         reference: `Reference`.
         frames: (N, H, W) array.
-        name: of the frames, for the UsageError that says that they do not fit the reference.
+        name: of the frames, for the RequestError that says that they do not fit the reference.
     """
     clean, data_range = reference.frames, reference.data_range
     if len(clean) not in (1, len(frames)) or clean.shape[1:] != frames.shape[1:]:
-        raise UsageError(f"{name}: has shape {frames.shape}, the reference {reference.name} {clean.shape}; frames must match or be one")
-    return mean([_metrics(clean[i if len(clean) > 1 else 0], frame, data_range) for i, frame in enumerate(frames)])
+        raise RequestError(
+            f"{name}: has shape {frames.shape}, the reference {reference.name} {clean.shape}; frames must match or be one"
+        )
+    return mean(
+        [
+            _metrics(clean[i if len(clean) > 1 else 0], frame, data_range)
+            for i, frame in enumerate(frames)
+        ]
+    )
 
 
 def mean(rows):

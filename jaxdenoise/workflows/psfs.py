@@ -5,7 +5,7 @@ import numpy as np
 from jaxdenoise.io import images
 from jaxdenoise.microscope.optics import confocal_sigma, widefield_sigma
 from jaxdenoise.microscope.psf import gaussian_psf, normalized_psf
-from jaxdenoise.system.errors import UsageError
+from jaxdenoise.system.errors import RequestError
 from jaxdenoise.training.sweep import SIGMAS
 from jaxdenoise.workflows.requests import psf_named
 
@@ -19,9 +19,15 @@ def psfs_of(text, *, several=False):
         text: a sigma in pixels, "none", a file, or "auto" for the Gaussians of `sweep.SIGMAS`.
         several: whether commas stand between several of them.
     """
-    names = [f"{sigma:g}" for sigma in SIGMAS] if text == "auto" else text.split(",") if several else [text]
+    names = (
+        [f"{sigma:g}" for sigma in SIGMAS]
+        if text == "auto"
+        else text.split(",")
+        if several
+        else [text]
+    )
     if len(set(names)) < len(names):
-        raise UsageError(f"--psf {text}: names a PSF twice")
+        raise RequestError(f"--psf {text}: names a PSF twice")
     return {name: _psf(name) for name in names}
 
 
@@ -35,19 +41,27 @@ def psfs_asked_for(args, files):
     if args.na is None:
         psfs = psfs_of(psf_named(args))
         # Of those to choose from the ones that fit; a single one that does not is the user's error.
-        fitting = {name: psf for name, psf in psfs.items() if len(psfs) == 1 or max(psf.shape) <= min(files[0].frames.shape[1:])}
+        fitting = {
+            name: psf
+            for name, psf in psfs.items()
+            if len(psfs) == 1 or max(psf.shape) <= min(files[0].frames.shape[1:])
+        }
         return fitting or psfs
     if args.psf is not None:
-        raise UsageError("--psf and --na both say what the PSF is: leave one of them out")
+        raise RequestError("--psf and --na both say what the PSF is: leave one of them out")
     size = args.pixel_size or files[0].info.pixel_size_um
     if size is None:
-        raise UsageError(f"{args.input[0]}: does not say its pixel size; give it with --pixel-size, in micrometres")
+        raise RequestError(
+            f"{args.input[0]}: does not say its pixel size; give it with --pixel-size, in micrometres"
+        )
     if args.emission is None:
-        raise UsageError("--na needs --emission, the wavelength of the emission in micrometres")
+        raise RequestError("--na needs --emission, the wavelength of the emission in micrometres")
     if args.excitation is None:
         sigma = widefield_sigma(args.na, args.emission, pixel_size=size)
     else:
-        sigma = confocal_sigma(args.na, args.excitation, args.emission, pixel_size=size, pinhole=args.pinhole)
+        sigma = confocal_sigma(
+            args.na, args.excitation, args.emission, pixel_size=size, pinhole=args.pinhole
+        )
     sigmas = np.broadcast_to(sigma, 2)
     return {" ".join(f"{value:.3f}" for value in sigmas): _gaussian(*sigmas.tolist())}
 
@@ -60,12 +74,16 @@ def _psf(name):
     except ValueError:
         frames = images.read(name).frames
         if len(frames) != 1:
-            raise UsageError(f"{name}: a PSF is one 2-D image, this file holds {len(frames)}") from None
+            raise RequestError(
+                f"{name}: a PSF is one 2-D image, this file holds {len(frames)}"
+            ) from None
         return normalized_psf(frames[0])
     return _gaussian(sigma, sigma)
 
 
 def _gaussian(*sigmas):
     if max(sigmas) > _WIDEST:  # said before its pixels fill the memory
-        raise UsageError(f"a PSF of sigma {max(sigmas):g} pixels is too wide, expected at most {_WIDEST}; check the units")
+        raise RequestError(
+            f"a PSF of sigma {max(sigmas):g} pixels is too wide, expected at most {_WIDEST}; check the units"
+        )
     return np.asarray(gaussian_psf(sigmas))

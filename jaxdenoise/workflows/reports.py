@@ -16,7 +16,16 @@ def versions():
 
     import jax
 
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tifffile", "imagecodecs")
+    names = (
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "orbax-checkpoint",
+        "numpy",
+        "tifffile",
+        "imagecodecs",
+    )
     return {
         "jaxdenoise": __version__,
         "python": sys.version.split()[0],
@@ -42,11 +51,23 @@ def write_for(path, image, denoiser, *, results=None, truth=None, **options):
     shown = _shown(image.frames.shape)
     frames, rows, columns = shown
     noisy = np.stack([image.frames[n, rows, columns] for n in frames])
-    denoised, deconvolved = (np.asarray(result)[shown] for result in results) if results else _denoise_shown(denoiser, image.frames, shown)
+    denoised, deconvolved = (
+        (np.asarray(result)[shown] for result in results)
+        if results
+        else _denoise_shown(denoiser, image.frames, shown)
+    )
     if truth is not None:
-        truth = truth[(np.array(image.frames.numbers)[frames] if len(truth) > 1 else slice(None), rows, columns)]
+        truth = truth[
+            (
+                np.array(image.frames.numbers)[frames] if len(truth) > 1 else slice(None),
+                rows,
+                columns,
+            )
+        ]
     stacks = {"noisy": noisy, "denoised": denoised, "deconvolved": deconvolved, "truth": truth}
-    return write_html(path, denoiser=denoiser, pixel_size_um=image.info.pixel_size_um, **stacks, **options)
+    return write_html(
+        path, denoiser=denoiser, pixel_size_um=image.info.pixel_size_um, **stacks, **options
+    )
 
 
 def _denoise_shown(denoiser, frames, shown):
@@ -62,7 +83,10 @@ def _denoise_shown(denoiser, frames, shown):
 def _shown(shape):
     """Index of evenly spread frames (an even number, for the two halves of the stack), from the middle of large ones."""
     side = math.isqrt(_PIXELS)
-    rows, columns = (slice(max(0, (length - side) // 2), max(0, (length - side) // 2) + side) for length in shape[1:])
+    rows, columns = (
+        slice(max(0, (length - side) // 2), max(0, (length - side) // 2) + side)
+        for length in shape[1:]
+    )
     count = min(shape[0], max(1, _PIXELS // (min(side, shape[1]) * min(side, shape[2]))))
     count -= count % 2 if count > 1 else 0
     return np.linspace(0, shape[0] - 1, count).round().astype(int), rows, columns

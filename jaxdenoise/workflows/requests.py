@@ -8,7 +8,17 @@ from jaxdenoise.config import TrainConfig
 from jaxdenoise.system import meshes
 from jaxdenoise.system.crew import current_crew
 
-_CHANGES = ("init", "epochs", "batch_size", "background", "blind", "targets", "weights", "precision", "symmetries")  # flags that are fields
+_CHANGES = (
+    "init",
+    "epochs",
+    "batch_size",
+    "background",
+    "blind",
+    "targets",
+    "weights",
+    "precision",
+    "symmetries",
+)  # flags that are fields
 
 
 def config_of(args):
@@ -16,9 +26,17 @@ def config_of(args):
     changes = {name: getattr(args, name) for name in _CHANGES}
     changes = {name: value for name, value in changes.items() if value is not None}
     config = TrainConfig.preset(args.preset, **changes)
-    network = {name: getattr(args, name) for name in ("filters", "stride", "neighbours") if getattr(args, name) is not None}
+    network = {
+        name: getattr(args, name)
+        for name in ("filters", "stride", "neighbours")
+        if getattr(args, name) is not None
+    }
     config = dataclasses.replace(config, network=dataclasses.replace(config.network, **network))
-    return dataclasses.replace(config, patch_size=args.patch_size) if args.patch_size is not None else config
+    return (
+        dataclasses.replace(config, patch_size=args.patch_size)
+        if args.patch_size is not None
+        else config
+    )
 
 
 def devices(args, *, several=False):

@@ -15,10 +15,16 @@ from jaxdenoise.microscope.psf import trimmed
 from jaxdenoise.network import convolution
 from jaxdenoise.prediction import tiling
 from jaxdenoise.runs.layout import clear, read_config, write_config
-from jaxdenoise.runs.states import Saver, candidate_folder, load_candidates, load_snapshot, write_scores
+from jaxdenoise.runs.states import (
+    Saver,
+    candidate_folder,
+    load_candidates,
+    load_snapshot,
+    write_scores,
+)
 from jaxdenoise.system import meshes
 from jaxdenoise.system.crew import current_crew
-from jaxdenoise.system.errors import UsageError
+from jaxdenoise.system.errors import RequestError
 from jaxdenoise.training import sweep as sweep_
 from jaxdenoise.training.fit import fit
 from jaxdenoise.training.problem import prepare
@@ -46,11 +52,14 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
     if len(arrays) == 1:  # said before the training, and before an earlier run is cleared
         meshes.of_one_model(devices(args), batch_size=config.batch_size)
     widest = max(arrays, key=len)
-    if getattr(args, "tile_size", None) is not None:  # a wrong one must not be noticed after minutes of training
+    if (
+        getattr(args, "tile_size", None) is not None
+    ):  # a wrong one must not be noticed after minutes of training
         tiling.core_size(stack.shape[-2:], args.tile_size, config.network, trimmed(widest))
     key, resumed, rows = jax.random.key(args.seed), *(resume or (None, None))
     if run is not None and resume is None:
-        # The checks that need no training come first, so that bad input neither leaves a folder behind nor costs an earlier run.
+        # The checks that need no training come first, so that bad input neither leaves a folder
+        # behind nor costs an earlier run.
         prepare(key, stack, psf=widest, config=config)
         clear(run)
         write_config(run, config, psf_shape=widest.shape, notes=notes)
@@ -58,10 +67,17 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
         keep = _keeper(run, saver, interrupted, every=getattr(args, "save_every", 0))
         if len(arrays) == 1:
             on_epoch = bars.training(config, done=len(resumed.history) if resumed else 0)
-            steps = {"resume": resumed, "on_epoch": lambda snapshot: (on_epoch(snapshot), keep({run: snapshot}))}
-            return fit(key, stack, psf=arrays[0], config=config, devices=devices(args), **steps), None
+            steps = {
+                "resume": resumed,
+                "on_epoch": lambda snapshot: (on_epoch(snapshot), keep({run: snapshot})),
+            }
+            return fit(
+                key, stack, psf=arrays[0], config=config, devices=devices(args), **steps
+            ), None
         done = sum(len(one.snapshot.history) for one in (resumed or {}).values() if one.snapshot)
-        on_epoch = bars.training(config, done=done, total=epochs_in_all(HALVING, config.epochs, len(arrays)))
+        on_epoch = bars.training(
+            config, done=done, total=epochs_in_all(HALVING, config.epochs, len(arrays))
+        )
 
         def after_epoch(snapshots):
             for *_, snapshot in snapshots:
@@ -73,17 +89,32 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
             rows = rows or (table(models, list(psfs), kept[0]) if len(kept) == 1 else None)
             if run is not None:
                 write_scores(run, {model.psf: model for model in models})
-                write_config(run, config, psf_shape=widest.shape, notes=notes | ({"choice": rows} if rows else {}))
+                write_config(
+                    run,
+                    config,
+                    psf_shape=widest.shape,
+                    notes=notes | ({"choice": rows} if rows else {}),
+                )
 
         begun = {(psf, 0): one for psf, one in (resumed or {}).items()}
-        options = {"config": config, "halving": HALVING, "resume": begun, "devices": devices(args, several=True)}
-        found = sweep_.sweep(key, stack, psfs=arrays, on_epoch=after_epoch, on_stage=on_stage, **options)
+        options = {
+            "config": config,
+            "halving": HALVING,
+            "resume": begun,
+            "devices": devices(args, several=True),
+        }
+        found = sweep_.sweep(
+            key, stack, psfs=arrays, on_epoch=after_epoch, on_stage=on_stage, **options
+        )
     return found.denoiser, rows
 
 
 def notes_of(args, stack, choice=None):
     """What config.json keeps beside the settings: seed, PSF as named, inputs, digest of the pixels, precision, `table` of a choice."""
-    optics = {name: getattr(args, name, None) for name in ("na", "emission", "excitation", "pinhole", "pixel_size")}
+    optics = {
+        name: getattr(args, name, None)
+        for name in ("na", "emission", "excitation", "pinhole", "pixel_size")
+    }
     return {
         "seed": args.seed,
         "psf": psf_named(args) if optics["na"] is None else optics,
@@ -95,10 +126,11 @@ def notes_of(args, stack, choice=None):
 
 
 def resumable(args, run, notes):
-    """What to go on from, or None, with a warning, if no epoch was saved. UsageError unless inputs and flags are the same.
+    """What to go on from, or None, with a warning, if no epoch was saved. RequestError unless inputs and flags are the same.
 
     Returns:
-        (Snapshot, None), or with ``--psf auto`` (dict of the PSF's index to `sweep.Progress`, `table` of the choice or None).
+        (Snapshot, None), or with ``--psf auto`` (dict of the PSF's index to `sweep.Progress`,
+        `table` of the choice or None).
     """
     if not (Path(run) / "config.json").exists():
         warnings.warn(f"{run}: holds no run yet; starting from the first epoch", stacklevel=2)
@@ -107,11 +139,17 @@ def resumable(args, run, notes):
     before, now = config.to_dict(), config_of(args).to_dict()
     changed = [name for name in now if name != "precision" and before[name] != now[name]]
     if changed:
-        raise UsageError(f"{run}: was trained with another {', '.join(changed)}; resume with the same flags")
+        raise RequestError(
+            f"{run}: was trained with another {', '.join(changed)}; resume with the same flags"
+        )
     for name, value in notes.items():
         if name != "inputs" and header["notes"].get(name) != value:
-            hint = f" ({header['notes'].get(name)}, here it is {value})" if name == "precision" else ""
-            raise UsageError(f"{run}: was trained with another {name}{hint}; resume with the same inputs and flags")
+            hint = (
+                f" ({header['notes'].get(name)}, here it is {value})" if name == "precision" else ""
+            )
+            raise RequestError(
+                f"{run}: was trained with another {name}{hint}; resume with the same inputs and flags"
+            )
     choice = header["notes"].get("choice")
     if psf_named(args) == "auto":
         resumed = load_candidates(run, config, len(SIGMAS))
@@ -123,16 +161,20 @@ def resumable(args, run, notes):
         warnings.warn(f"{run}: no epoch was saved yet; starting from the first", stacklevel=2)
         return None
     if choice is not None and not (isinstance(choice, dict) and choice.get("chosen") in SIGMAS):
-        raise UsageError(f"{run}: its config.json does not say which PSF was chosen; train anew with --overwrite")
+        raise RequestError(
+            f"{run}: its config.json does not say which PSF was chosen; train anew with --overwrite"
+        )
     return resumed, choice
 
 
 def refuse_run(run, *, overwrite):
-    """UsageError if the folder holds a run that is not to be overwritten; ImageError if nothing can be written there."""
+    """RequestError if the folder holds a run that is not to be overwritten; ImageError if nothing can be written there."""
     run = Path(run)
     images.check_directory(run)
     if (run / "config.json").exists() and not overwrite:
-        raise UsageError(f"{run}: holds a run already; --resume goes on with it, --overwrite replaces it")
+        raise RequestError(
+            f"{run}: holds a run already; --resume goes on with it, --overwrite replaces it"
+        )
 
 
 def _keeper(run, saver, interrupted, *, every):

@@ -10,7 +10,15 @@ from pathlib import Path
 
 from jaxdenoise.runs import models as models_
 from jaxdenoise.runs.layout import clear, has_model, locked, read_config
-from jaxdenoise.runs.models import RANDOM_START, Models, grouped, load_all, remove_others, save, those_in
+from jaxdenoise.runs.models import (
+    RANDOM_START,
+    Models,
+    grouped,
+    load_all,
+    remove_others,
+    save,
+    those_in,
+)
 from jaxdenoise.training.fit import instant
 from jaxdenoise.workflows import run as run_
 from jaxdenoise.workflows.psfs import psfs_asked_for, psfs_of
@@ -21,9 +29,13 @@ from jaxdenoise.workflows.stacks import stack_of
 
 def wanted(args):
     """The models that the flags ask for: dict of the folder's name in the run folder, "" for itself, to its own flags."""
-    found = {_name(number): _changed(args, seed=args.seed + number) for number in range(args.members)}
+    found = {
+        _name(number): _changed(args, seed=args.seed + number) for number in range(args.members)
+    }
     if config_of(args).init == "pretrained":
-        preset = "fast" if args.preset == "best" else args.preset  # random weights take a longer training
+        preset = (
+            "fast" if args.preset == "best" else args.preset
+        )  # random weights take a longer training
         found[RANDOM_START] = _changed(args, init="random", preset=preset)
     return found
 
@@ -64,7 +76,9 @@ def _train_member(args, run, stack, psfs, bars):
         return models_.load(run), read_config(run)[1]["notes"].get("choice")
     notes = notes_of(args, stack)
     resume = resumable(args, run, notes) if keeps and args.resume else None
-    denoiser, choice = run_.train(args, stack, bars, psfs=psfs, run=run if keeps else None, notes=notes, resume=resume)
+    denoiser, choice = run_.train(
+        args, stack, bars, psfs=psfs, run=run if keeps else None, notes=notes, resume=resume
+    )
     _say_choice(choice, bars)
     if run is not None:
         if not keeps:
@@ -90,7 +104,9 @@ def of_channel(args, name, files, bars):
 
 def _say_choice(choice, bars):
     if choice is not None:
-        bars.say(f"PSF: sigma {choice['chosen']:g} pixels, the widest whose error is within one standard error of the lowest")
+        bars.say(
+            f"PSF: sigma {choice['chosen']:g} pixels, the widest whose error is within one standard error of the lowest"
+        )
 
 
 def _name(number):

@@ -10,7 +10,9 @@ import re
 import sys
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
 
 import jax
 import numpy as np
@@ -40,12 +42,20 @@ PSFS = [jd.gaussian_psf(sigma) for sigma in (0.5, 1.0, 1.5)]
 
 
 def flat(denoiser):
-    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves((denoiser.best, denoiser.averaged, denoiser.last))]).tolist()
+    return np.concatenate(
+        [
+            np.ravel(leaf)
+            for leaf in jax.tree.leaves((denoiser.best, denoiser.averaged, denoiser.last))
+        ]
+    ).tolist()
 
 
 def trained(stack, **options):
     denoiser = jd.fit(KEY, stack, psf=PSFS[1], config=CONFIG, **options)
-    return denoiser, {"losses": denoiser.history["train_loss"].tolist(), "validation": denoiser.history["validation_loss"].tolist()}
+    return denoiser, {
+        "losses": denoiser.history["train_loss"].tolist(),
+        "validation": denoiser.history["validation_loss"].tolist(),
+    }
 
 
 def resumed(stack, folder, before, after):
@@ -72,13 +82,20 @@ def collectives(stack):
     snapshot = on_mesh(start(KEY, config, problem), mesh)
     options = {"config": config, "steps": 1, "mesh": mesh}
     lowered = take_steps.lower(KEY, snapshot.state, meshes.replicate(problem, mesh), 1.0, **options)
-    names = "all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute|collective-broadcast"
+    names = (
+        "all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute|collective-broadcast"
+    )
     found = re.findall(rf"= (\S+) ({names})(?:-start)?\(", lowered.compile().as_text())
-    return {"found": found, "parameters": sum(leaf.size for leaf in jax.tree.leaves(snapshot.state.params))}
+    return {
+        "found": found,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(snapshot.state.params)),
+    }
 
 
 def main():
-    stack = np.asarray(synthetic.static_scene(jax.random.key(5), frames=3, shape=(48, 56), psf_sigma=1.0).noisy)
+    stack = np.asarray(
+        synthetic.static_scene(jax.random.key(5), frames=3, shape=(48, 56), psf_sigma=1.0).noisy
+    )
     found = {"train": {}, "sweep": {}, "denoised": {}, "collectives": collectives(stack)}
     for count in COUNTS:
         devices = jax.devices()[:count]
@@ -91,9 +108,16 @@ def main():
     for count in (1, 8):
         config, devices = dataclasses.replace(CONFIG, batch_size=2), jax.devices()[:count]
         swept = jd.sweep(KEY, stack, psfs=PSFS, config=config, devices=devices)
-        found["sweep"][count] = {"scores": [model.score for model in swept.models], "chosen": swept.chosen, "weights": flat(swept.denoiser)}
+        found["sweep"][count] = {
+            "scores": [model.score for model in swept.models],
+            "chosen": swept.chosen,
+            "weights": flat(swept.denoiser),
+        }
     folder = Path(sys.argv[1])
-    found["resumed"] = {f"{before} to {after}": resumed(stack, folder / f"{before}", before, after) for before, after in ((8, 1), (1, 8))}
+    found["resumed"] = {
+        f"{before} to {after}": resumed(stack, folder / f"{before}", before, after)
+        for before, after in ((8, 1), (1, 8))
+    }
     print(json.dumps(found))
 
 

@@ -16,8 +16,28 @@ import tifffile
 
 import jaxdenoise as jd
 
-TRAINING = ["--epochs", "8", "--filters", "4", "--patch-size", "16", "--batch-size", "2", "--symmetries", "1", "--no-report", "--quiet"]
-TRAINING += ["--targets", "own", "--blind", "0", "--stride", "1"]  # what finds that out takes long to compile
+TRAINING = [
+    "--epochs",
+    "8",
+    "--filters",
+    "4",
+    "--patch-size",
+    "16",
+    "--batch-size",
+    "2",
+    "--symmetries",
+    "1",
+    "--no-report",
+    "--quiet",
+]
+TRAINING += [
+    "--targets",
+    "own",
+    "--blind",
+    "0",
+    "--stride",
+    "1",
+]  # what finds that out takes long to compile
 KILLS = [pytest.param(seed, marks=[] if seed < 1 else pytest.mark.slow) for seed in range(25)]
 PSFS = ["1.0", pytest.param("auto", marks=pytest.mark.slow)]
 
@@ -47,7 +67,11 @@ def timed(words):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, scene):
     path = tmp_path_factory.mktemp("killed")
-    tifffile.imwrite(path / "noisy.tif", np.clip(np.asarray(scene.noisy), 0, 65535).round().astype(np.uint16), photometric="minisblack")
+    tifffile.imwrite(
+        path / "noisy.tif",
+        np.clip(np.asarray(scene.noisy), 0, 65535).round().astype(np.uint16),
+        photometric="minisblack",
+    )
     return path
 
 
@@ -57,7 +81,16 @@ def whole(folder):
 
     @cache
     def trained(psf):
-        words = ["train", folder / "noisy.tif", "-o", folder / psf, "--psf", psf, "--overwrite", *TRAINING]
+        words = [
+            "train",
+            folder / "noisy.tif",
+            "-o",
+            folder / psf,
+            "--psf",
+            psf,
+            "--overwrite",
+            *TRAINING,
+        ]
         timed(words)
         return folder / psf, timed(words)
 
@@ -69,7 +102,18 @@ def whole(folder):
 def test_a_killed_training_resumes_to_the_same_bits(folder, whole, tmp_path, psf, seed):
     path, seconds = whole(psf)
     expected = jd.load(path)
-    words = ["train", folder / "noisy.tif", "-o", tmp_path / "run", "--psf", psf, "--resume", "--save-every", "0", *TRAINING]
+    words = [
+        "train",
+        folder / "noisy.tif",
+        "-o",
+        tmp_path / "run",
+        "--psf",
+        psf,
+        "--resume",
+        "--save-every",
+        "0",
+        *TRAINING,
+    ]
     rng = random.Random(seed)
     for _ in range(rng.randint(1, 3)):
         killed(words, rng.uniform(0.2, 1.0) * seconds)
@@ -85,14 +129,31 @@ def test_a_killed_training_resumes_to_the_same_bits(folder, whole, tmp_path, psf
 def test_a_killed_prediction_leaves_a_whole_file_or_none(folder, whole, tmp_path, seed):
     large = folder / "large.tif"
     if not large.exists():
-        tifffile.imwrite(large, np.tile(tifffile.imread(folder / "noisy.tif"), (4, 6, 6)), photometric="minisblack")
-    words = ["denoise", large, "-o", tmp_path / "out", "--model", whole("1.0")[0], "--tile-size", "100", "--no-report", "--quiet"]
+        tifffile.imwrite(
+            large,
+            np.tile(tifffile.imread(folder / "noisy.tif"), (4, 6, 6)),
+            photometric="minisblack",
+        )
+    words = [
+        "denoise",
+        large,
+        "-o",
+        tmp_path / "out",
+        "--model",
+        whole("1.0")[0],
+        "--tile-size",
+        "100",
+        "--no-report",
+        "--quiet",
+    ]
     if not (folder / "expected").exists():
         other = [folder / "expected" if word == tmp_path / "out" else word for word in words]
         Path(folder / "seconds").write_text(str(timed(other)))
     seconds = float((folder / "seconds").read_text())
     killed(words, random.Random(seed).uniform(0.3, 1.05) * seconds)
     for file in (tmp_path / "out").glob("*.tif"):
-        np.testing.assert_array_equal(tifffile.imread(file), tifffile.imread(folder / "expected" / file.name))
+        np.testing.assert_array_equal(
+            tifffile.imread(file), tifffile.imread(folder / "expected" / file.name)
+        )
     subprocess.run(command(*words, "--overwrite"), check=True, capture_output=True)
     assert sorted(os.listdir(tmp_path / "out")) == ["large_deconvolved.tif", "large_denoised.tif"]

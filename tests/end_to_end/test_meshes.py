@@ -18,7 +18,11 @@ SCRIPT = Path(__file__).with_name("on_eight_devices.py")
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What `on_eight_devices` prints."""
-    run = subprocess.run([sys.executable, str(SCRIPT), str(tmp_path_factory.mktemp("states"))], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, str(SCRIPT), str(tmp_path_factory.mktemp("states"))],
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
 
@@ -36,7 +40,10 @@ def test_a_training_has_the_losses_and_weights_of_one_device(found, count):
 
 
 def test_a_sweep_has_the_scores_and_the_choice_of_one_device(found):
-    got, expected = found["sweep"]["8"], found["sweep"]["1"]  # four models side by side, of which one is thrown away, on two devices each
+    got, expected = (
+        found["sweep"]["8"],
+        found["sweep"]["1"],
+    )  # four models side by side, of which one is thrown away, on two devices each
     assert got["chosen"] == expected["chosen"]
     for name in ("scores", "weights"):
         assert_close(got[name], expected[name])
@@ -60,13 +67,29 @@ def test_a_step_sends_its_gradients_once_and_nothing_else(found):
 
 
 def test_a_batch_that_cannot_be_shared_is_an_error(scene, tiny_config):
-    with pytest.raises(ValueError, match=r"3 devices cannot share a batch of 4; choose a batch size that is a multiple of 3"):
-        jd.fit(jax.random.key(0), scene.noisy, psf=jd.gaussian_psf(1.0), config=tiny_config, devices=jax.devices() * 3)
+    with pytest.raises(
+        ValueError,
+        match=r"3 devices cannot share a batch of 4; choose a batch size that is a multiple of 3",
+    ):
+        jd.fit(
+            jax.random.key(0),
+            scene.noisy,
+            psf=jd.gaussian_psf(1.0),
+            config=tiny_config,
+            devices=jax.devices() * 3,
+        )
 
 
 @pytest.mark.parametrize(
     ("devices", "batch", "models", "shape"),
-    [(8, 8, 1, (1, 8)), (8, 2, 7, (4, 2)), (8, 1, 7, (8, 1)), (8, 4, 2, (2, 4)), (4, 1, 1, (4, 1)), (6, 2, 7, (6, 1))],
+    [
+        (8, 8, 1, (1, 8)),
+        (8, 2, 7, (4, 2)),
+        (8, 1, 7, (8, 1)),
+        (8, 4, 2, (2, 4)),
+        (4, 1, 1, (4, 1)),
+        (6, 2, 7, (6, 1)),
+    ],
 )
 def test_models_stand_side_by_side_as_far_as_batches_can_be_shared(devices, batch, models, shape):
     mesh = meshes.mesh(jax.devices() * devices, batch_size=batch, models=models)
@@ -74,7 +97,13 @@ def test_models_stand_side_by_side_as_far_as_batches_can_be_shared(devices, batc
 
 
 def test_without_a_choice_as_many_devices_train_as_can_share_a_batch():
-    assert [len(meshes.sharing(list(range(8)), batch)) for batch in (1, 2, 6, 8, 12)] == [1, 2, 6, 8, 6]
+    assert [len(meshes.sharing(list(range(8)), batch)) for batch in (1, 2, 6, 8, 12)] == [
+        1,
+        2,
+        6,
+        8,
+        6,
+    ]
 
 
 def test_one_device_needs_no_mesh():

@@ -19,9 +19,30 @@ from jaxdenoise.cli.verbs import VERBS
 from jaxdenoise.system import crew
 from jaxdenoise.workflows.stacks import training_stack
 
-TRAINING = ["--filters", "4", "--patch-size", "16", "--batch-size", "4", "--precision", "float32", "--no-report", "--symmetries", "1"]
-TRAINING += ["--targets", "own", "--blind", "0", "--stride", "1"]  # what finds that out takes long to compile
-TWO = os.environ | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"}
+TRAINING = [
+    "--filters",
+    "4",
+    "--patch-size",
+    "16",
+    "--batch-size",
+    "4",
+    "--precision",
+    "float32",
+    "--no-report",
+    "--symmetries",
+    "1",
+]
+TRAINING += [
+    "--targets",
+    "own",
+    "--blind",
+    "0",
+    "--stride",
+    "1",
+]  # what finds that out takes long to compile
+TWO = os.environ | {
+    "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+}
 
 
 def start(*words, slurm=False):
@@ -29,13 +50,24 @@ def start(*words, slurm=False):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    others = ["--distributed"] if slurm else ["--coordinator", f"localhost:{port}", "--processes", "2"]
+    others = (
+        ["--distributed"] if slurm else ["--coordinator", f"localhost:{port}", "--processes", "2"]
+    )
     command = [sys.executable, "-m", "jaxdenoise", *map(str, words), "--heartbeat", "10", *others]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    job = {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS": "2"}
+    job = {
+        "SLURM_JOB_ID": str(port),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NTASKS": "2",
+    }
     pair = []
     for number in ("0", "1"):
-        flags, said = ([], job | {"SLURM_PROCID": number, "SLURM_LOCALID": number}) if slurm else (["--process", number], {})
+        flags, said = (
+            ([], job | {"SLURM_PROCID": number, "SLURM_LOCALID": number})
+            if slurm
+            else (["--process", number], {})
+        )
         pair.append(subprocess.Popen([*command, *flags], env=TWO | said, **options))
     return pair
 
@@ -57,18 +89,26 @@ def run_both(*words, **options):
 
 
 def run_alone(*words):
-    subprocess.run([sys.executable, "-m", "jaxdenoise", *map(str, words)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "jaxdenoise", *map(str, words)], check=True, capture_output=True
+    )
 
 
 def history(run):
     with (run / "history.csv").open() as file:
-        return {name: np.array(values, float) for name, *values in zip(*csv.reader(file), strict=True)}
+        return {
+            name: np.array(values, float) for name, *values in zip(*csv.reader(file), strict=True)
+        }
 
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory, scene):
     path = tmp_path_factory.mktemp("two") / "noisy.tif"
-    tifffile.imwrite(path, np.clip(np.asarray(scene.noisy), 0, 65535).round().astype(np.uint16), photometric="minisblack")
+    tifffile.imwrite(
+        path,
+        np.clip(np.asarray(scene.noisy), 0, 65535).round().astype(np.uint16),
+        photometric="minisblack",
+    )
     return path
 
 
@@ -79,8 +119,20 @@ def alone(noisy):
     return noisy.parent / "alone"
 
 
-def test_one_killed_process_ends_the_other_and_the_run_goes_on_to_the_same_figures(noisy, alone, tmp_path):
-    words = ["train", noisy, "-o", tmp_path / "run", "--epochs", "4", "--save-every", "0", *TRAINING]
+def test_one_killed_process_ends_the_other_and_the_run_goes_on_to_the_same_figures(
+    noisy, alone, tmp_path
+):
+    words = [
+        "train",
+        noisy,
+        "-o",
+        tmp_path / "run",
+        "--epochs",
+        "4",
+        "--save-every",
+        "0",
+        *TRAINING,
+    ]
     pair = start(*words)
     while pair[0].poll() is None and not list((tmp_path / "run").glob("epoch-*")):
         time.sleep(0.05)
@@ -89,37 +141,64 @@ def test_one_killed_process_ends_the_other_and_the_run_goes_on_to_the_same_figur
     assert code not in (0, 2)
     assert "2 processes; if one dies all end, and train goes on with --resume" in lines
     # Says JAX, unless this process notices by itself before.
-    assert "another task died" in lines or "jaxdenoise: error: another process of this run died (" in lines
+    assert (
+        "another task died" in lines
+        or "jaxdenoise: error: another process of this run died (" in lines
+    )
     assert "Traceback" not in lines
     assert not (tmp_path / "run" / "weights").exists()
     run_both(*words, "--resume")
     got, expected = history(tmp_path / "run"), history(alone)
     assert len(got["epoch"]) == 4
     for name in ("train_loss", "validation_loss"):
-        np.testing.assert_allclose(got[name][0], expected[name][0], rtol=1e-5)  # of the first 100 steps
+        np.testing.assert_allclose(
+            got[name][0], expected[name][0], rtol=1e-5
+        )  # of the first 100 steps
         np.testing.assert_allclose(got[name], expected[name], rtol=1e-3)  # roundings grow
     assert jd.load(tmp_path / "run").config == jd.load(alone).config
-    assert list((tmp_path / "run" / "weights").rglob("ocdbt.process_1")), "orbax did not write by shares"
+    assert list((tmp_path / "run" / "weights").rglob("ocdbt.process_1")), (
+        "orbax did not write by shares"
+    )
 
 
 def test_an_ome_zarr_denoised_by_both_has_the_bits_of_one(noisy, alone, tmp_path):
-    words = ["denoise", noisy, "--model", alone, "--format", "zarr", "--no-report", "--dtype", "float32"]
+    words = [
+        "denoise",
+        noisy,
+        "--model",
+        alone,
+        "--format",
+        "zarr",
+        "--no-report",
+        "--dtype",
+        "float32",
+    ]
     run_both(*words, "-o", tmp_path / "both", slurm=True)
     run_alone(*words, "-o", tmp_path / "one")
     for name in ("denoised", "deconvolved"):
-        both, one = (jd.read(tmp_path / folder / f"noisy_{name}.ome.zarr") for folder in ("both", "one"))
+        both, one = (
+            jd.read(tmp_path / folder / f"noisy_{name}.ome.zarr") for folder in ("both", "one")
+        )
         np.testing.assert_array_equal(both.frames, one.frames)
         assert both.info == one.info
-    assert sorted(os.listdir(tmp_path / "both")) == ["noisy_deconvolved.ome.zarr", "noisy_denoised.ome.zarr"]
+    assert sorted(os.listdir(tmp_path / "both")) == [
+        "noisy_deconvolved.ome.zarr",
+        "noisy_denoised.ome.zarr",
+    ]
 
 
 def test_a_sweep_of_both_has_the_scores_of_one(noisy, tmp_path):
     words = ["sweep", noisy, "--psf", "0.5,1.5", "--epochs", "1", "--json", *TRAINING]
     (_, printed, _), (_, silent, _) = run_both(*words, "-o", tmp_path / "both")
     run_alone(*words, "-o", tmp_path / "one")
-    both, one = json.loads(printed.splitlines()[-1]), json.loads((tmp_path / "one" / "sweep.json").read_text())
+    both, one = (
+        json.loads(printed.splitlines()[-1]),
+        json.loads((tmp_path / "one" / "sweep.json").read_text()),
+    )
     assert both["chosen"] == one["chosen"]
-    np.testing.assert_allclose(*([row["score"] for row in found["candidates"]] for found in (both, one)), rtol=1e-5)
+    np.testing.assert_allclose(
+        *([row["score"] for row in found["candidates"]] for found in (both, one)), rtol=1e-5
+    )
     assert "chosen" not in silent  # though JAX says something
 
 
@@ -127,7 +206,10 @@ def test_what_a_user_does_wrong_is_said_in_one_line_and_both_end(noisy, alone, t
     found = end(start("denoise", noisy, "--model", alone, "-o", tmp_path / "out"), 60)
     assert found[0][0] == 2
     assert found[1][0] != 0
-    assert "jaxdenoise: error: several processes write one image together as OME-Zarr only: say --format zarr\n" in found[0][2]
+    assert (
+        "jaxdenoise: error: several processes write one image together as OME-Zarr only: say --format zarr\n"
+        in found[0][2]
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -136,7 +218,10 @@ def test_what_a_user_does_wrong_is_said_in_one_line_and_both_end(noisy, alone, t
     [
         (["--coordinator", "localhost:1"], "--coordinator, --processes and --process go together"),
         (["--distributed", "--process", "0"], "leave --coordinator, --processes and --process out"),
-        (["--coordinator", "localhost:1", "--processes", "2", "--process", "2"], "numbered from 0 to 1"),
+        (
+            ["--coordinator", "localhost:1", "--processes", "2", "--process", "2"],
+            "numbered from 0 to 1",
+        ),
         (["--devices", "99"], "--devices 99: there are "),
     ],
 )
@@ -148,15 +233,22 @@ def test_flags_that_do_not_go_together(noisy, tmp_path, capsys, flags, message):
 
 def test_without_a_cluster_nobody_is_found(noisy, tmp_path):
     words = ["train", str(noisy), "-o", str(tmp_path / "run"), "--distributed"]
-    run = subprocess.run([sys.executable, "-m", "jaxdenoise", *words], capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-m", "jaxdenoise", *words], capture_output=True, text=True, timeout=60
+    )
     assert run.returncode == 2
-    assert "cannot find the other processes by the environment; name them with --coordinator" in run.stderr
+    assert (
+        "cannot find the other processes by the environment; name them with --coordinator"
+        in run.stderr
+    )
     assert len(run.stderr.splitlines()) == 1
 
 
 def test_a_process_that_notices_another_ones_death_says_so_in_one_line(monkeypatch, capsys):
     def fail(args):
-        raise RuntimeError("INTERNAL: all-reduce failed: [external/gloo/gloo/transport/tcp/pair.cc:538] Connection reset by peer")
+        raise RuntimeError(
+            "INTERNAL: all-reduce failed: [external/gloo/gloo/transport/tcp/pair.cc:538] Connection reset by peer"
+        )
 
     monkeypatch.setattr(crew, "ALONE", crew.Crew(1, 2))
     monkeypatch.setattr(os, "_exit", sys.exit)
@@ -164,7 +256,9 @@ def test_a_process_that_notices_another_ones_death_says_so_in_one_line(monkeypat
     with pytest.raises(SystemExit, match="1"):
         main(["info"])
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("jaxdenoise: error: another process of this run died (INTERNAL: all-reduce failed")
+    assert line.startswith(
+        "jaxdenoise: error: another process of this run died (INTERNAL: all-reduce failed"
+    )
 
 
 def test_a_process_with_an_error_of_ours_does_not_wait_for_the_others(monkeypatch, capsys):
@@ -186,7 +280,9 @@ class Crew(crew.Crew):
 
     def all_gather(self, array):
         self.told[self.index] = np.asarray(array)
-        return np.stack([self.told.get(number, np.zeros_like(array)) for number in range(self.count)])
+        return np.stack(
+            [self.told.get(number, np.zeros_like(array)) for number in range(self.count)]
+        )
 
 
 def test_each_process_reads_its_share_only(monkeypatch, scene):

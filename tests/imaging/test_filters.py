@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, signal
 
-from jaxdenoise.imaging.filters import box3d_filter, box_filter, gaussian_filter, median_filter, wiener_filter
+from jaxdenoise.imaging.filters import (
+    box3d_filter,
+    box_filter,
+    gaussian_filter,
+    median_filter,
+    wiener_filter,
+)
 
 RNG = np.random.default_rng(0)
 MODES = {  # scipy's names: OpenCV's
@@ -21,8 +27,21 @@ MODES = {  # scipy's names: OpenCV's
     "wrap": cv2.BORDER_WRAP,
     "constant": cv2.BORDER_CONSTANT,
 }
-TABLES = {3: (1, 2, 1), 5: (1, 4, 6, 4, 1), 7: (2, 7, 14, 18, 14, 7, 2), 9: (4, 13, 30, 51, 60, 51, 30, 13, 4)}
-SHAPES = [(12,), (1,), (11, 8), (2, 3), (1, 6), (5, 4, 6), (2, 3, 4, 5)]  # the smallest are narrower than most borders
+TABLES = {
+    3: (1, 2, 1),
+    5: (1, 4, 6, 4, 1),
+    7: (2, 7, 14, 18, 14, 7, 2),
+    9: (4, 13, 30, 51, 60, 51, 30, 13, 4),
+}
+SHAPES = [
+    (12,),
+    (1,),
+    (11, 8),
+    (2, 3),
+    (1, 6),
+    (5, 4, 6),
+    (2, 3, 4, 5),
+]  # the smallest are narrower than most borders
 SIDES = [1, 3, 5, 7, 9, 11]
 IMAGE = RNG.uniform(0, 100, (11, 8)).astype(np.float32)
 LINEAR = {
@@ -30,7 +49,11 @@ LINEAR = {
     "gaussian-table": partial(gaussian_filter, size=5),
     "box": partial(box_filter, size=(3, 5)),
 }
-FILTERS = {**LINEAR, "median": partial(median_filter, size=(3, 5)), "wiener": partial(wiener_filter, size=3)}
+FILTERS = {
+    **LINEAR,
+    "median": partial(median_filter, size=(3, 5)),
+    "wiener": partial(wiener_filter, size=3),
+}
 linear = pytest.mark.parametrize("apply", LINEAR.values(), ids=LINEAR)
 every = pytest.mark.parametrize("apply", FILTERS.values(), ids=FILTERS)
 modes = pytest.mark.parametrize("mode", MODES)
@@ -48,7 +71,13 @@ def windows(draw, most):
         return shape, draw(st.sampled_from([side for side in SIDES if side ** len(shape) <= most]))
     sizes = []
     for _ in shape:
-        sizes.append(draw(st.sampled_from([side for side in SIDES if side * np.prod(sizes, dtype=int) <= most])))
+        sizes.append(
+            draw(
+                st.sampled_from(
+                    [side for side in SIDES if side * np.prod(sizes, dtype=int) <= most]
+                )
+            )
+        )
     return shape, tuple(draw(st.permutations(sizes)))
 
 
@@ -79,7 +108,9 @@ def exact_sums(image, kernels, mode, cval=0):
 
 
 def exact_box(image, size, mode, cval=0):
-    sums, total = exact_sums(image, [(1,) * side for side in np.broadcast_to(size, image.ndim)], mode, cval)
+    sums, total = exact_sums(
+        image, [(1,) * side for side in np.broadcast_to(size, image.ndim)], mode, cval
+    )
     return np.rint(sums / total).astype(image.dtype)
 
 
@@ -91,7 +122,9 @@ def in_double(function, image, *args, **kwargs):
 
 
 @fewer
-@given(data=st.data(), mode=st.sampled_from(list(MODES)), level=st.sampled_from([0, 60000]), seed=seeds)
+@given(
+    data=st.data(), mode=st.sampled_from(list(MODES)), level=st.sampled_from([0, 60000]), seed=seeds
+)
 def test_gaussian_is_scipys(data, mode, level, seed):
     shape = data.draw(st.sampled_from(SHAPES))
     sigma, radius = (
@@ -106,7 +139,12 @@ def test_gaussian_is_scipys(data, mode, level, seed):
 
 
 @fewer
-@given(window=windows(11**4), mode=st.sampled_from(list(MODES)), level=st.sampled_from([0, 60000]), seed=seeds)
+@given(
+    window=windows(11**4),
+    mode=st.sampled_from(list(MODES)),
+    level=st.sampled_from([0, 60000]),
+    seed=seeds,
+)
 def test_box_is_scipys(window, mode, level, seed):
     shape, size = window
     image, cval = floats(seed, shape, level), level + 2.5
@@ -143,62 +181,96 @@ def test_median_is_scipys_exactly(window, mode, dtype, cval, seed):
     image = floats(seed, shape, 60000) if dtype == np.float32 else whole(seed, shape, dtype)
     result = median_filter(image, size, mode=mode, cval=cval)
     assert result.dtype == dtype
-    # On a single axis SciPy 1.17 has a path of its own, which mirrors images shorter than the window wrongly.
-    expected = ndimage.median_filter(image[None], (1, *np.broadcast_to(size, image.ndim)), mode=mode, cval=cval)[0]
+    # On a single axis SciPy 1.17 has a path of its own, which mirrors images shorter than the
+    # window wrongly.
+    expected = ndimage.median_filter(
+        image[None], (1, *np.broadcast_to(size, image.ndim)), mode=mode, cval=cval
+    )[0]
     np.testing.assert_array_equal(result, expected)
 
 
 @pytest.mark.parametrize(
-    ("shape", "size"), [((5, 4, 6), 3), ((5, 4, 6), (5, 1, 3)), ((2, 5, 4, 6), 3), ((2, 2, 5, 4, 6), (7, 3, 5))], ids=str
+    ("shape", "size"),
+    [((5, 4, 6), 3), ((5, 4, 6), (5, 1, 3)), ((2, 5, 4, 6), 3), ((2, 2, 5, 4, 6), (7, 3, 5))],
+    ids=str,
 )
 @pytest.mark.parametrize("mode", ["reflect", "constant"])
 def test_box3d_is_scipys_mean_over_the_last_three_axes(shape, size, mode):
     image = floats(1, shape, 100)
-    expected = in_double(ndimage.uniform_filter, image, size, mode=mode, cval=99.0, axes=(-3, -2, -1))
+    expected = in_double(
+        ndimage.uniform_filter, image, size, mode=mode, cval=99.0, axes=(-3, -2, -1)
+    )
     assert_close(box3d_filter(image, size, mode=mode, cval=99.0), expected, image)
 
 
 # Images many times as wide as the window, whose interior is filtered apart from the edges.
 
 
-@pytest.mark.parametrize(("shape", "size"), [((90,), 11), ((50, 37), (3, 5)), ((2, 33, 16), (5, 3)), ((17, 18, 16), 3)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((90,), 11), ((50, 37), (3, 5)), ((2, 33, 16), (5, 3)), ((17, 18, 16), 3)],
+    ids=str,
+)
 @modes
 def test_wide_images_are_scipys(shape, size, mode):
     image = whole(15, shape, np.uint8)
     sizes = (1,) * (len(shape) - np.size(size)) + size if np.ndim(size) else size
-    np.testing.assert_array_equal(box_filter(image, size, mode=mode, cval=7), exact_box(image, sizes, mode, 7))
+    np.testing.assert_array_equal(
+        box_filter(image, size, mode=mode, cval=7), exact_box(image, sizes, mode, 7)
+    )
 
 
 @modes
 def test_gaussian_and_median_of_wide_images_are_scipys(mode):
     image = floats(16, (50, 37))
-    expected = in_double(ndimage.gaussian_filter, image, (1.0, 0.6), radius=(3, 2), mode=mode, cval=2.5)
-    assert_close(gaussian_filter(image, (1.0, 0.6), radius=(3, 2), mode=mode, cval=2.5), expected, image)
-    np.testing.assert_array_equal(median_filter(image, (3, 5), mode=mode, cval=2), ndimage.median_filter(image, (3, 5), mode=mode, cval=2))
+    expected = in_double(
+        ndimage.gaussian_filter, image, (1.0, 0.6), radius=(3, 2), mode=mode, cval=2.5
+    )
+    assert_close(
+        gaussian_filter(image, (1.0, 0.6), radius=(3, 2), mode=mode, cval=2.5), expected, image
+    )
+    np.testing.assert_array_equal(
+        median_filter(image, (3, 5), mode=mode, cval=2),
+        ndimage.median_filter(image, (3, 5), mode=mode, cval=2),
+    )
 
 
-@pytest.mark.parametrize(("size", "mode"), [((17, 31), "reflect"), *(((33, 47), mode) for mode in MODES)], ids=str)
+@pytest.mark.parametrize(
+    ("size", "mode"), [((17, 31), "reflect"), *(((33, 47), mode) for mode in MODES)], ids=str
+)
 def test_long_windows_are_scipys(size, mode):
     image = floats(2, (40, 23), 100)
-    assert_close(box_filter(image, size, mode=mode, cval=99.0), in_double(ndimage.uniform_filter, image, size, mode=mode, cval=99.0), image)
+    assert_close(
+        box_filter(image, size, mode=mode, cval=99.0),
+        in_double(ndimage.uniform_filter, image, size, mode=mode, cval=99.0),
+        image,
+    )
     counts = whole(2, (40, 23), np.uint16)
-    np.testing.assert_array_equal(box_filter(counts, size, mode=mode, cval=7), exact_box(counts, size, mode, 7))
+    np.testing.assert_array_equal(
+        box_filter(counts, size, mode=mode, cval=7), exact_box(counts, size, mode, 7)
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16])
 def test_sums_that_32_bits_do_not_hold_are_right_to_a_grey_level(dtype):
     volume = whole(14, (5, 4, 6), dtype)
     assert 41**3 * np.iinfo(dtype).max > 2**31
-    np.testing.assert_allclose(box_filter(volume, 41).astype(int), exact_box(volume, 41, "reflect"), rtol=0, atol=1)
+    np.testing.assert_allclose(
+        box_filter(volume, 41).astype(int), exact_box(volume, 41, "reflect"), rtol=0, atol=1
+    )
     sums, total = exact_sums(volume, [TABLES[9]] * 3, "reflect")
-    np.testing.assert_allclose(gaussian_filter(volume, size=9).astype(int), sums / total, rtol=0, atol=0.6)
+    np.testing.assert_allclose(
+        gaussian_filter(volume, size=9).astype(int), sums / total, rtol=0, atol=0.6
+    )
 
 
 @modes
 def test_long_gaussians_are_scipys(mode):
     for level in (0, 60000):
         image, cval = floats(3, (40, 23), level), level + 2.5
-        expected = in_double(ndimage.gaussian_filter, image, (20.0, 40.0), radius=(64, 65), mode=mode, cval=cval)
+        expected = in_double(
+            ndimage.gaussian_filter, image, (20.0, 40.0), radius=(64, 65), mode=mode, cval=cval
+        )
         result = gaussian_filter(
             image, (20.0, 40.0), radius=(64, 65), mode=mode, cval=cval
         )  # weights added one by one, and through Fourier
@@ -208,7 +280,9 @@ def test_long_gaussians_are_scipys(mode):
 def test_a_gaussians_size_with_sigma_is_its_radius():
     by_size = gaussian_filter(IMAGE, (1.0, 2.0), size=(5, 9))
     np.testing.assert_array_equal(by_size, gaussian_filter(IMAGE, (1.0, 2.0), radius=(2, 4)))
-    assert_close(by_size, in_double(ndimage.gaussian_filter, IMAGE, (1.0, 2.0), radius=(2, 4)), IMAGE)
+    assert_close(
+        by_size, in_double(ndimage.gaussian_filter, IMAGE, (1.0, 2.0), radius=(2, 4)), IMAGE
+    )
 
 
 # OpenCV
@@ -219,7 +293,9 @@ FLOATS = RNG.uniform(0, 100, (40, 37)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
-    ("image", "size"), [(image, size) for image in (PHOTO, CAMERA, FLOATS) for size in (3, 5)] + [(PHOTO, size) for size in (7, 9, 21)]
+    ("image", "size"),
+    [(image, size) for image in (PHOTO, CAMERA, FLOATS) for size in (3, 5)]
+    + [(PHOTO, size) for size in (7, 9, 21)],
 )
 def test_median_is_opencvs_exactly(image, size):
     result = median_filter(image, size, mode="nearest")
@@ -234,7 +310,12 @@ def test_box_is_opencvs(size):
         assert result.dtype == image.dtype
         np.testing.assert_array_equal(result, exact_box(image, size, "mirror"))
         opencv_is_exact = image is PHOTO or size != (31, 31)
-        np.testing.assert_allclose(result.astype(int), cv2.blur(image, size[::-1]), rtol=0, atol=0 if opencv_is_exact else 1)
+        np.testing.assert_allclose(
+            result.astype(int),
+            cv2.blur(image, size[::-1]),
+            rtol=0,
+            atol=0 if opencv_is_exact else 1,
+        )
     assert_close(box_filter(FLOATS, size, mode="mirror"), cv2.blur(FLOATS, size[::-1]), FLOATS)
 
 
@@ -247,7 +328,9 @@ def test_gaussian_by_size_is_opencvs_to_a_grey_level(image, size):
     )
     assert result.dtype == image.dtype
     np.testing.assert_allclose(result.astype(float), exact, rtol=0, atol=0.51)
-    rounded_weights = image is CAMERA and size > max(TABLES)  # OpenCV's own are two bytes long there
+    rounded_weights = image is CAMERA and size > max(
+        TABLES
+    )  # OpenCV's own are two bytes long there
     np.testing.assert_allclose(result.astype(int), theirs, rtol=0, atol=2 if rounded_weights else 1)
 
 
@@ -255,7 +338,10 @@ def test_gaussian_by_size_is_opencvs_to_a_grey_level(image, size):
 def test_where_opencv_rounds_a_tie_up_we_round_it_to_even(size):
     sums, total = exact_sums(PHOTO, [TABLES[size]] * 2, "mirror")
     ties = sums % total == total // 2
-    result, theirs = np.asarray(gaussian_filter(PHOTO, size=size, mode="mirror")), cv2.GaussianBlur(PHOTO, (size, size), 0)
+    result, theirs = (
+        np.asarray(gaussian_filter(PHOTO, size=size, mode="mirror")),
+        cv2.GaussianBlur(PHOTO, (size, size), 0),
+    )
     np.testing.assert_array_equal(result, np.rint(sums / total))
     np.testing.assert_array_equal(theirs, (sums + total // 2) // total)
     np.testing.assert_array_equal(result != theirs, ties & (sums // total % 2 == 0))
@@ -269,7 +355,9 @@ def test_gaussian_of_floats_by_size_is_opencvs(size):
     assert_close(gaussian_filter(FLOATS, size=size, mode="mirror"), expected, FLOATS)
 
 
-@pytest.mark.parametrize(("sigma", "size"), [(0.5, 3), (1.0, 7), (2.3, 15), ((1.0, 3.0), (9, 15))], ids=str)
+@pytest.mark.parametrize(
+    ("sigma", "size"), [(0.5, 3), (1.0, 7), (2.3, 15), ((1.0, 3.0), (9, 15))], ids=str
+)
 def test_gaussian_of_floats_by_sigma_is_opencvs(sigma, size):
     (sigma_y, sigma_x), (height, width) = np.broadcast_to(sigma, 2), np.broadcast_to(size, 2)
     expected = cv2.GaussianBlur(FLOATS, (int(width), int(height)), sigma_x, sigmaY=sigma_y)
@@ -280,10 +368,16 @@ def test_gaussian_of_floats_by_sigma_is_opencvs(sigma, size):
 def test_each_border_is_opencvs_of_the_docstring(mode):
     size, (above, beside) = (7, 5), (3, 2)
     if mode != "wrap":  # which OpenCV's filters do not know
-        assert_close(box_filter(FLOATS, size, mode=mode), cv2.blur(FLOATS, size[::-1], borderType=MODES[mode]), FLOATS)
+        assert_close(
+            box_filter(FLOATS, size, mode=mode),
+            cv2.blur(FLOATS, size[::-1], borderType=MODES[mode]),
+            FLOATS,
+        )
     extended = cv2.copyMakeBorder(FLOATS, above, above, beside, beside, MODES[mode], value=7)
     inner = np.s_[above:-above, beside:-beside]
-    assert_close(box_filter(FLOATS, size, mode=mode, cval=7), cv2.blur(extended, size[::-1])[inner], FLOATS)
+    assert_close(
+        box_filter(FLOATS, size, mode=mode, cval=7), cv2.blur(extended, size[::-1])[inner], FLOATS
+    )
     expected = cv2.GaussianBlur(extended, size[::-1], 1.0)[inner]
     assert_close(gaussian_filter(FLOATS, 1.0, size=size, mode=mode, cval=7), expected, FLOATS)
 
@@ -294,7 +388,9 @@ def test_each_border_is_opencvs_of_the_docstring(mode):
 @pytest.mark.parametrize("noise", [None, 0.5, 300.0, 5000.0])
 @pytest.mark.parametrize("size", [3, 5, (3, 5)], ids=str)
 def test_wiener_is_scipys(size, noise):
-    assert_close(wiener_filter(IMAGE, size, noise=noise), in_double(signal.wiener, IMAGE, size, noise), IMAGE)
+    assert_close(
+        wiener_filter(IMAGE, size, noise=noise), in_double(signal.wiener, IMAGE, size, noise), IMAGE
+    )
 
 
 def test_wieners_defaults_are_scipys():
@@ -337,7 +433,9 @@ def test_wiener_without_noise_is_the_image_and_with_much_the_mean():
 @given(seed=seeds, a=st.floats(-3, 3, width=32), b=st.floats(-3, 3, width=32))
 def test_linear(apply, seed, a, b):
     x, y = floats(seed, (2, 11, 8))
-    np.testing.assert_allclose(apply(np.float32(a) * x + np.float32(b) * y), a * apply(x) + b * apply(y), atol=3e-5)
+    np.testing.assert_allclose(
+        apply(np.float32(a) * x + np.float32(b) * y), a * apply(x) + b * apply(y), atol=3e-5
+    )
 
 
 @every
@@ -345,13 +443,21 @@ def test_linear(apply, seed, a, b):
 @given(seed=seeds, shift=st.tuples(st.integers(-11, 11), st.integers(-8, 8)))
 def test_a_shifted_image_gives_a_shifted_result(apply, seed, shift):
     image = floats(seed, (11, 8))
-    assert_close(apply(np.roll(image, shift, (0, 1)), mode="wrap"), np.roll(apply(image, mode="wrap"), shift, (0, 1)), image)
+    assert_close(
+        apply(np.roll(image, shift, (0, 1)), mode="wrap"),
+        np.roll(apply(image, mode="wrap"), shift, (0, 1)),
+        image,
+    )
 
 
 def test_a_shifted_volume_gives_a_shifted_result():
     volume = floats(6, (5, 4, 6))
     shifted = box3d_filter(np.roll(volume, (1, 2, -3), (0, 1, 2)), (3, 5, 3), mode="wrap")
-    assert_close(shifted, np.roll(box3d_filter(volume, (3, 5, 3), mode="wrap"), (1, 2, -3), (0, 1, 2)), volume)
+    assert_close(
+        shifted,
+        np.roll(box3d_filter(volume, (3, 5, 3), mode="wrap"), (1, 2, -3), (0, 1, 2)),
+        volume,
+    )
 
 
 @every
@@ -359,7 +465,12 @@ def test_a_shifted_volume_gives_a_shifted_result():
 @given(value=st.floats(-1e5, 1e5, width=32))
 def test_a_constant_stays(apply, value):
     image = np.full((11, 8), value, np.float32)
-    np.testing.assert_allclose(apply(image, mode="reflect"), image, rtol=0 if apply is FILTERS["median"] else 1e-6, atol=1e-37)
+    np.testing.assert_allclose(
+        apply(image, mode="reflect"),
+        image,
+        rtol=0 if apply is FILTERS["median"] else 1e-6,
+        atol=1e-37,
+    )
 
 
 @every
@@ -376,7 +487,11 @@ def test_a_constant_of_integers_stays_exactly(apply, data, dtype):
 @given(seed=seeds)
 def test_the_sum_stays_where_the_border_wraps(apply, seed):
     image = floats(seed, (5, 4, 6) if apply is box3d_filter else (11, 8), 10)
-    np.testing.assert_allclose(np.asarray(apply(image, mode="wrap")).sum(dtype=np.float64), image.sum(dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(apply(image, mode="wrap")).sum(dtype=np.float64),
+        image.sum(dtype=np.float64),
+        rtol=1e-6,
+    )
 
 
 INCREASING = {
@@ -395,7 +510,9 @@ def test_the_median_commutes_with_increasing_maps(increase, seed, spread):
     values, places = np.unique(image, return_inverse=True)
     mapped = increase(values).astype(np.float32)
     expected = mapped[np.searchsorted(values, median_filter(image, (3, 5)))]
-    np.testing.assert_array_equal(median_filter(mapped[places].reshape(image.shape), (3, 5)), expected)
+    np.testing.assert_array_equal(
+        median_filter(mapped[places].reshape(image.shape), (3, 5)), expected
+    )
 
 
 @some
@@ -403,8 +520,12 @@ def test_the_median_commutes_with_increasing_maps(increase, seed, spread):
 def test_the_median_commutes_with_increasing_maps_of_integers(seed, dtype):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 40, (11, 8)).astype(dtype)
-    table = np.sort(rng.choice(np.arange(np.iinfo(dtype).min, np.iinfo(dtype).max + 1), 40, replace=False)).astype(dtype)
-    np.testing.assert_array_equal(median_filter(table[image], (3, 5)), table[median_filter(image, (3, 5))])
+    table = np.sort(
+        rng.choice(np.arange(np.iinfo(dtype).min, np.iinfo(dtype).max + 1), 40, replace=False)
+    ).astype(dtype)
+    np.testing.assert_array_equal(
+        median_filter(table[image], (3, 5)), table[median_filter(image, (3, 5))]
+    )
 
 
 @some
@@ -435,7 +556,10 @@ def test_a_flipped_image_gives_a_flipped_result(apply, seed):
 
 
 TURNED = {
-    "gaussian": (partial(gaussian_filter, sigma=(0.7, 2.0)), partial(gaussian_filter, sigma=(2.0, 0.7))),
+    "gaussian": (
+        partial(gaussian_filter, sigma=(0.7, 2.0)),
+        partial(gaussian_filter, sigma=(2.0, 0.7)),
+    ),
     "box": (partial(box_filter, size=(3, 5)), partial(box_filter, size=(5, 3))),
     "median": (partial(median_filter, size=(3, 5)), partial(median_filter, size=(5, 3))),
     "wiener": (partial(wiener_filter, size=(3, 5)), partial(wiener_filter, size=(5, 3))),
@@ -456,7 +580,9 @@ def test_a_window_of_one_pixel_is_the_identity(dtype):
     for apply in (gaussian_filter, box_filter, median_filter):
         np.testing.assert_array_equal(apply(image, size=1), image)
     np.testing.assert_array_equal(box3d_filter(image[None], 1)[0], image)
-    np.testing.assert_allclose(wiener_filter(image, 1), image, rtol=0, atol=1e-5 if dtype == "float32" else 0)
+    np.testing.assert_allclose(
+        wiener_filter(image, 1), image, rtol=0, atol=1e-5 if dtype == "float32" else 0
+    )
 
 
 def test_sigma_0_is_the_identity():
@@ -469,14 +595,22 @@ def test_sigma_0_is_the_identity():
 
 
 @every
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "uint8", "uint16", "int8", "int16"])
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", "float32", "uint8", "uint16", "int8", "int16"]
+)
 def test_the_result_has_the_images_dtype_and_float32s_values(apply, dtype):
     top = 100 if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).max
-    image = jnp.asarray(RNG.uniform(-top if dtype != "uint8" else 0, top, (11, 8))).clip(-(2**15), 2**15 - 1).astype(dtype)
+    image = (
+        jnp.asarray(RNG.uniform(-top if dtype != "uint8" else 0, top, (11, 8)))
+        .clip(-(2**15), 2**15 - 1)
+        .astype(dtype)
+    )
     result, unrounded = apply(image), np.asarray(apply(image.astype(jnp.float32)))
     assert result.dtype == dtype
     expected = unrounded if jnp.issubdtype(dtype, jnp.floating) else np.rint(unrounded)
-    np.testing.assert_array_equal(result.astype(jnp.float32), jnp.asarray(expected).astype(dtype).astype(jnp.float32))
+    np.testing.assert_array_equal(
+        result.astype(jnp.float32), jnp.asarray(expected).astype(dtype).astype(jnp.float32)
+    )
 
 
 def test_ties_are_rounded_to_even():
@@ -484,9 +618,13 @@ def test_ties_are_rounded_to_even():
     sums, total = exact_sums(counts, [(1,), (1, 2, 1)], "mirror")
     assert total == 4
     assert (sums % 4 == 2).sum() > 3
-    np.testing.assert_array_equal(gaussian_filter(counts, size=(1, 3), mode="mirror"), np.rint(sums / 4))
+    np.testing.assert_array_equal(
+        gaussian_filter(counts, size=(1, 3), mode="mirror"), np.rint(sums / 4)
+    )
     below = -counts.astype(np.int16)
-    np.testing.assert_array_equal(gaussian_filter(below, size=(1, 3), mode="mirror"), np.rint(-sums / 4))
+    np.testing.assert_array_equal(
+        gaussian_filter(below, size=(1, 3), mode="mirror"), np.rint(-sums / 4)
+    )
 
 
 @linear
@@ -507,7 +645,10 @@ def test_floats_become_integers_half_to_even_within_their_range():
 
 
 @every
-@pytest.mark.parametrize(("given_as", "asked", "least", "most"), [("uint16", "uint8", 0, 255), ("int16", "uint8", 0, 255)])
+@pytest.mark.parametrize(
+    ("given_as", "asked", "least", "most"),
+    [("uint16", "uint8", 0, 255), ("int16", "uint8", 0, 255)],
+)
 def test_integers_saturate_in_a_smaller_dtype(apply, given_as, asked, least, most):
     image = whole(8, (11, 8), given_as)
     expected = np.clip(np.asarray(apply(image)).astype(int), least, most)
@@ -518,9 +659,18 @@ def test_integers_saturate_in_a_smaller_dtype(apply, given_as, asked, least, mos
 
 DOUBLE = {
     "gaussian": (partial(gaussian_filter, sigma=1.3), lambda x: ndimage.gaussian_filter(x, 1.3)),
-    "gaussian-long": (partial(gaussian_filter, sigma=20.0), lambda x: ndimage.gaussian_filter(x, 20.0)),
-    "gaussian-table": (partial(gaussian_filter, size=5, mode="mirror"), lambda x: cv2.GaussianBlur(x, (5, 5), 0)),
-    "gaussian-size": (partial(gaussian_filter, size=11, mode="mirror"), lambda x: cv2.GaussianBlur(x, (11, 11), 0)),
+    "gaussian-long": (
+        partial(gaussian_filter, sigma=20.0),
+        lambda x: ndimage.gaussian_filter(x, 20.0),
+    ),
+    "gaussian-table": (
+        partial(gaussian_filter, size=5, mode="mirror"),
+        lambda x: cv2.GaussianBlur(x, (5, 5), 0),
+    ),
+    "gaussian-size": (
+        partial(gaussian_filter, size=11, mode="mirror"),
+        lambda x: cv2.GaussianBlur(x, (11, 11), 0),
+    ),
     "box": (partial(box_filter, size=5), lambda x: ndimage.uniform_filter(x, 5)),
     "median": (partial(median_filter, size=3), lambda x: ndimage.median_filter(x, 3)),
     "wiener": (wiener_filter, signal.wiener),
@@ -575,7 +725,9 @@ def test_a_volume_within_leading_axes_is_filtered_alone():
 @pytest.mark.parametrize("extent", [{"radius": 4}, {"size": 9}], ids=str)
 def test_mapping_over_sigmas_is_a_loop(extent):
     sigmas = np.array([0.0, 0.4, 1.0, 3.0], np.float32)
-    for result, sigma in zip(jax.vmap(lambda s: gaussian_filter(IMAGE, s, **extent))(sigmas), sigmas, strict=True):
+    for result, sigma in zip(
+        jax.vmap(lambda s: gaussian_filter(IMAGE, s, **extent))(sigmas), sigmas, strict=True
+    ):
         assert_close(result, in_double(ndimage.gaussian_filter, IMAGE, sigma, radius=4), IMAGE)
     pair = jax.jit(lambda s: gaussian_filter(IMAGE, s, **extent))(jnp.array([0.5, 2.0]))
     assert_close(pair, in_double(ndimage.gaussian_filter, IMAGE, (0.5, 2.0), radius=4), IMAGE)
@@ -589,25 +741,38 @@ def test_the_gradient_by_sigma_is_the_finite_difference(sigma):
         return np.vdot(in_double(ndimage.gaussian_filter, IMAGE, sigma, radius=4), weights)
 
     gradient = jax.grad(lambda s: jnp.vdot(gaussian_filter(IMAGE, s, radius=4), weights))(sigma)
-    assert gradient == pytest.approx((energy(sigma + 1e-5) - energy(sigma - 1e-5)) / 2e-5, rel=1e-4, abs=1e-2)
+    assert gradient == pytest.approx(
+        (energy(sigma + 1e-5) - energy(sigma - 1e-5)) / 2e-5, rel=1e-4, abs=1e-2
+    )
 
 
 MATRICES = {
     "gaussian": (LINEAR["gaussian"], lambda x, mode: ndimage.gaussian_filter(x, 1.2, mode=mode)),
-    "gaussian-long": (partial(gaussian_filter, sigma=20.0), lambda x, mode: ndimage.gaussian_filter(x, 20.0, mode=mode)),
+    "gaussian-long": (
+        partial(gaussian_filter, sigma=20.0),
+        lambda x, mode: ndimage.gaussian_filter(x, 20.0, mode=mode),
+    ),
     "gaussian-table": (
         LINEAR["gaussian-table"],
         lambda x, mode: ndimage.correlate(x, np.outer(TABLES[5], TABLES[5]) / 256, mode=mode),
     ),
     "box": (LINEAR["box"], lambda x, mode: ndimage.uniform_filter(x, (3, 5), mode=mode)),
-    "box-long": (partial(box_filter, size=(33, 17)), lambda x, mode: ndimage.uniform_filter(x, (33, 17), mode=mode)),
+    "box-long": (
+        partial(box_filter, size=(33, 17)),
+        lambda x, mode: ndimage.uniform_filter(x, (33, 17), mode=mode),
+    ),
 }
 
 
-@pytest.mark.parametrize(("name", "mode"), list(zip(MATRICES, ["constant", "reflect", "mirror", "wrap", "nearest"], strict=True)))
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    list(zip(MATRICES, ["constant", "reflect", "mirror", "wrap", "nearest"], strict=True)),
+)
 def test_the_gradient_of_a_linear_filter_is_its_adjoint(name, mode):
     apply, reference = MATRICES[name]
-    matrix = np.stack([reference(pulse.reshape(5, 6), mode).ravel() for pulse in np.eye(30)], axis=1)
+    matrix = np.stack(
+        [reference(pulse.reshape(5, 6), mode).ravel() for pulse in np.eye(30)], axis=1
+    )
     x, y = floats(12, (2, 5, 6))
     (back,) = jax.jit(lambda x, y: jax.vjp(partial(apply, mode=mode), x)[1](y))(x, y)
     np.testing.assert_allclose(apply(x, mode=mode).ravel(), matrix @ x.ravel(), atol=1e-5)
@@ -628,8 +793,12 @@ def test_wieners_gradient_is_the_finite_difference(noise):
     def energy(step):
         return np.vdot(in_double(signal.wiener, IMAGE + step * along, 3, noise), weights)
 
-    gradient = jax.grad(lambda x: jnp.vdot(wiener_filter(x, noise=noise), weights))(jnp.asarray(IMAGE))
-    assert np.vdot(gradient, along) == pytest.approx((energy(1e-6) - energy(-1e-6)) / 2e-6, rel=1e-3)
+    gradient = jax.grad(lambda x: jnp.vdot(wiener_filter(x, noise=noise), weights))(
+        jnp.asarray(IMAGE)
+    )
+    assert np.vdot(gradient, along) == pytest.approx(
+        (energy(1e-6) - energy(-1e-6)) / 2e-6, rel=1e-3
+    )
 
 
 def test_wiener_learns_its_noise():
@@ -638,17 +807,25 @@ def test_wiener_learns_its_noise():
     def energy(noise):
         return np.vdot(in_double(signal.wiener, IMAGE, 3, noise), weights)
 
-    gradient = jax.jit(jax.grad(lambda noise: jnp.vdot(wiener_filter(IMAGE, noise=noise), weights)))(400.0)
+    gradient = jax.jit(
+        jax.grad(lambda noise: jnp.vdot(wiener_filter(IMAGE, noise=noise), weights))
+    )(400.0)
     assert gradient == pytest.approx((energy(400.01) - energy(399.99)) / 0.02, rel=1e-3)
 
 
-@pytest.mark.parametrize("size", [3, (1, 5), (1, 171)], ids=str)  # the last through networks that windows share
+@pytest.mark.parametrize(
+    "size", [3, (1, 5), (1, 171)], ids=str
+)  # the last through networks that windows share
 def test_the_medians_gradient_goes_to_the_pixels_that_are_the_median(size):
     image = RNG.permutation(3 * 90).reshape(3, 90).astype(np.float32)
     along = RNG.uniform(-0.4, 0.4, image.shape).astype(np.float32)  # leaves the order as it is
     weights = RNG.normal(size=image.shape).astype(np.float32)
-    (gradient,) = jax.jit(lambda x, y: jax.vjp(partial(median_filter, size=size), x)[1](y))(image, weights)
-    difference = ndimage.median_filter(image + along.astype(np.float64), size) - ndimage.median_filter(image, size)
+    (gradient,) = jax.jit(lambda x, y: jax.vjp(partial(median_filter, size=size), x)[1](y))(
+        image, weights
+    )
+    difference = ndimage.median_filter(
+        image + along.astype(np.float64), size
+    ) - ndimage.median_filter(image, size)
     assert np.vdot(gradient, along) == pytest.approx(np.vdot(difference, weights), abs=1e-4)
     assert gradient.sum() == pytest.approx(weights.sum(), abs=1e-4)
 
@@ -657,14 +834,21 @@ def test_tied_pixels_share_the_medians_gradient_equally():
     image = np.array([0, 2, 2, 2, 7, 9], np.float32)
     matrix = jax.jacrev(partial(median_filter, size=3, mode="constant", cval=2))(image)
     third = 1 / 3
-    expected = [[0, 1 / 2, 0, 0, 0, 0], [0, 1 / 2, 1 / 2, 0, 0, 0], [0, third, third, third, 0, 0], [0, 0, 1 / 2, 1 / 2, 0, 0]]
+    expected = [
+        [0, 1 / 2, 0, 0, 0, 0],
+        [0, 1 / 2, 1 / 2, 0, 0, 0],
+        [0, third, third, third, 0, 0],
+        [0, 0, 1 / 2, 1 / 2, 0, 0],
+    ]
     np.testing.assert_allclose(matrix[:4], expected, rtol=1e-6)
     np.testing.assert_array_equal(matrix[4:], np.eye(6)[[4, 4]])
 
 
 def test_the_medians_gradient_of_a_constant_is_the_boxs():
     weights, ones = jnp.asarray(floats(13, (11, 8))), jnp.ones((11, 8))
-    (gradient,), (expected,) = (jax.vjp(apply, ones)[1](weights) for apply in (median_filter, box_filter))
+    (gradient,), (expected,) = (
+        jax.vjp(apply, ones)[1](weights) for apply in (median_filter, box_filter)
+    )
     np.testing.assert_allclose(gradient, expected, atol=1e-5)
 
 
@@ -684,36 +868,65 @@ IMPOSSIBLE = [
     (partial(gaussian_filter, IMAGE), "needs sigma in pixels, or size"),
     (partial(gaussian_filter, IMAGE, 1.0, size=3, radius=1), "both size and radius"),
     (partial(gaussian_filter, IMAGE, size=3, radius=1), "both size and radius"),
-    *[(partial(gaussian_filter, IMAGE, sigma, size=size), ">= 0") for sigma in (-1, (1.0, -0.1), np.nan, np.inf) for size in (None, 3)],
+    *[
+        (partial(gaussian_filter, IMAGE, sigma, size=size), ">= 0")
+        for sigma in (-1, (1.0, -0.1), np.nan, np.inf)
+        for size in (None, 3)
+    ],
     (partial(gaussian_filter, IMAGE, (1.0, 1.0, 1.0)), "sigma has 3 values for 2 axes"),
     (partial(gaussian_filter, IMAGE, 1.0, radius=(1, 1, 1)), "radius has 3 values for 2 axes"),
     *[
-        (partial(gaussian_filter, IMAGE, 1.0, radius=radius), f"radius must be a whole number.*>= 0, not {radius}")
+        (
+            partial(gaussian_filter, IMAGE, 1.0, radius=radius),
+            f"radius must be a whole number.*>= 0, not {radius}",
+        )
         for radius in (-1, 1.5, "a")
     ],
     (partial(by_traced_sigma, IMAGE), "a traced sigma needs a static size"),
-    (partial(box_filter, BYTES, mode="constant", cval=300), "cval must be a whole number that uint8 holds, not 300"),
-    (partial(box_filter, BYTES, mode="constant", cval=0.5), "cval must be a whole number that uint8 holds, not 0.5"),
-    (partial(median_filter, BYTES, mode="constant", cval=-1), "cval must be a whole number that uint8 holds, not -1"),
+    (
+        partial(box_filter, BYTES, mode="constant", cval=300),
+        "cval must be a whole number that uint8 holds, not 300",
+    ),
+    (
+        partial(box_filter, BYTES, mode="constant", cval=0.5),
+        "cval must be a whole number that uint8 holds, not 0.5",
+    ),
+    (
+        partial(median_filter, BYTES, mode="constant", cval=-1),
+        "cval must be a whole number that uint8 holds, not -1",
+    ),
     (partial(box_filter, IMAGE, dtype="int32"), "at most 16 bits, not int32"),
-    (partial(box3d_filter, IMAGE), r"expected a volume \(Z, Y, X\), got shape \(11, 8\); box_filter is for images"),
+    (
+        partial(box3d_filter, IMAGE),
+        r"expected a volume \(Z, Y, X\), got shape \(11, 8\); box_filter is for images",
+    ),
     (partial(box3d_filter, IMAGE[None], (1, 1, 3, 3)), "size has 4 values for 3 axes"),
     (partial(wiener_filter, IMAGE, noise=-1.0), "noise must be one variance >= 0 .*, not -1.0"),
     (partial(wiener_filter, IMAGE, noise=np.nan), "noise must be one variance >= 0 .*, not nan"),
     (partial(wiener_filter, IMAGE, noise=np.ones(8)), "noise must be one variance"),
 ]
 for _apply in (gaussian_filter, box_filter, median_filter, wiener_filter):
-    IMPOSSIBLE += [(partial(_apply, IMAGE, size=size), f"odd number of pixels.*, not {size}") for size in (4, 10)]
     IMPOSSIBLE += [
-        (partial(_apply, IMAGE, size=size), f"whole number of pixels >= 1, not {size}") for size in (0, -3, 3.5, np.inf, np.nan, True, "a")
+        (partial(_apply, IMAGE, size=size), f"odd number of pixels.*, not {size}")
+        for size in (4, 10)
+    ]
+    IMPOSSIBLE += [
+        (partial(_apply, IMAGE, size=size), f"whole number of pixels >= 1, not {size}")
+        for size in (0, -3, 3.5, np.inf, np.nan, True, "a")
     ]
     IMPOSSIBLE += [
         (partial(_apply, IMAGE, size=(3, 4)), "odd number of pixels.*, not 4"),
         (partial(_apply, IMAGE, size=(3, 3, 3)), "size has 3 values for 2 axes"),
         (partial(_apply, IMAGE, size=()), "size has 0 values for 2 axes"),
         (partial(by_traced_size, _apply, IMAGE), "a size cannot be traced"),
-        (partial(_apply, IMAGE, size=3, mode="symmetric"), "unknown border mode 'symmetric'; choose one of reflect, mirror, nearest, wrap"),
-        (partial(_apply, IMAGE.astype(np.int32), size=3), "at most 16 bits, not int32; convert the image to float32"),
+        (
+            partial(_apply, IMAGE, size=3, mode="symmetric"),
+            "unknown border mode 'symmetric'; choose one of reflect, mirror, nearest, wrap",
+        ),
+        (
+            partial(_apply, IMAGE.astype(np.int32), size=3),
+            "at most 16 bits, not int32; convert the image to float32",
+        ),
         (partial(_apply, IMAGE > 50, size=3), "not bool"),
         (partial(_apply, IMAGE.astype(np.complex64), size=3), "not complex64"),
         (partial(_apply, np.float32(1), size=3), r"expected an image, got shape \(\)"),

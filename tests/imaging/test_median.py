@@ -42,7 +42,9 @@ def values(rng, shape, dtype):
 def extremes(rng, shape, dtype):
     """Mostly the least and the greatest value; the networks are padded with the greatest."""
     limits = np.iinfo(dtype)
-    return rng.choice([limits.min, limits.max, limits.min + 1, limits.max - 1], shape, p=[0.45, 0.45, 0.05, 0.05]).astype(dtype)
+    return rng.choice(
+        [limits.min, limits.max, limits.min + 1, limits.max - 1], shape, p=[0.45, 0.45, 0.05, 0.05]
+    ).astype(dtype)
 
 
 PROGRAMS = {
@@ -60,7 +62,9 @@ PROGRAMS = {
 
 @few
 @given(
-    sizes=st.sampled_from(list(PROGRAMS)), dtype=st.sampled_from(["float32", "special", "float16", "uint8", "int8", "uint16"]), seed=seeds
+    sizes=st.sampled_from(list(PROGRAMS)),
+    dtype=st.sampled_from(["float32", "special", "float16", "uint8", "int8", "uint16"]),
+    seed=seeds,
 )
 def test_medians_are_numpys(sizes, dtype, seed):
     shape, program = PROGRAMS[sizes]
@@ -84,7 +88,13 @@ def test_networks_that_windows_share_give_the_same(monkeypatch, shape, sizes):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "network"), [((13, 13), "_direct"), ((13, 15), "_in_blocks"), ((171,), "_in_blocks"), ((7, 5, 5), "_in_blocks")]
+    ("sizes", "network"),
+    [
+        ((13, 13), "_direct"),
+        ((13, 15), "_in_blocks"),
+        ((171,), "_in_blocks"),
+        ((7, 5, 5), "_in_blocks"),
+    ],
 )
 def test_windows_share_networks_beyond_169_pixels(monkeypatch, sizes, network):
     used = []
@@ -94,12 +104,16 @@ def test_windows_share_networks_beyond_169_pixels(monkeypatch, sizes, network):
 
     for name in ("_direct", "_in_blocks"):
         monkeypatch.setattr(median, name, follow(getattr(median, name)))
-    result = jax.eval_shape(compiled(sizes), jax.ShapeDtypeStruct([size + 4 for size in sizes], np.float32))
+    result = jax.eval_shape(
+        compiled(sizes), jax.ShapeDtypeStruct([size + 4 for size in sizes], np.float32)
+    )
     assert result.shape == (5,) * len(sizes)
     assert used == [network]
 
 
-@pytest.mark.parametrize("sizes", [pytest.param((13, 13), marks=pytest.mark.slow), (13, 15)], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [pytest.param((13, 13), marks=pytest.mark.slow), (13, 15)], ids=str
+)
 def test_large_windows_are_numpys(sizes):
     program = compiled(sizes)
     for dtype in ("float32", "special"):
@@ -137,7 +151,9 @@ def test_floats_sort_with_their_signs_and_nan(monkeypatch, shared):
     assert middle(nan, inf, 5) == inf
     assert middle(-inf, -inf, inf) == -inf
     assert middle(-inf, -1, -2) == -2
-    np.testing.assert_array_equal(np.signbit([middle(-0.0, 0.0, -0.0), middle(0.0, -0.0, 0.0)]), [True, False])
+    np.testing.assert_array_equal(
+        np.signbit([middle(-0.0, 0.0, -0.0), middle(0.0, -0.0, 0.0)]), [True, False]
+    )
 
 
 @pytest.mark.parametrize("count", [*range(1, 26, 2), 121, 169])
@@ -149,7 +165,10 @@ def test_the_comparators_find_the_median_of_every_0_1_input(count):
         inputs = RNG.permuted(ones, axis=0).astype(np.uint8)
     expected = inputs.sum(axis=0) > count // 2
     for low, high in median._median_network(count):
-        inputs[[low, high]] = np.minimum(inputs[low], inputs[high]), np.maximum(inputs[low], inputs[high])
+        inputs[[low, high]] = (
+            np.minimum(inputs[low], inputs[high]),
+            np.maximum(inputs[low], inputs[high]),
+        )
     np.testing.assert_array_equal(inputs[count // 2], expected)
 
 
@@ -167,8 +186,12 @@ def test_the_blocks_size_does_not_matter(monkeypatch):
 
 
 def test_the_gradient_counts_more_ties_than_half_precision_does(monkeypatch):
-    monkeypatch.setattr(median, "_in_blocks", lambda x, sizes: x[sizes[0] - 1 :])  # all pixels are the median
-    gradient = jax.grad(lambda x: window_median(x, (513,)).astype(np.float32).sum())(jnp.ones(514, jnp.bfloat16))
+    monkeypatch.setattr(
+        median, "_in_blocks", lambda x, sizes: x[sizes[0] - 1 :]
+    )  # all pixels are the median
+    gradient = jax.grad(lambda x: window_median(x, (513,)).astype(np.float32).sum())(
+        jnp.ones(514, jnp.bfloat16)
+    )
     assert gradient.dtype == jnp.bfloat16  # whose whole numbers end at 256
     np.testing.assert_allclose(gradient[1:-1].astype(np.float32), 2 / 513, rtol=0.02)
 
@@ -193,5 +216,8 @@ def test_a_large_window_is_opencvs_without_memory_for_window_times_image():
 
 def test_memory_grows_with_the_image_by_a_few_copies(monkeypatch):
     monkeypatch.setattr(median, "LARGEST_DIRECT", 0)
-    small, large = (compiled((5, 5)).lower(jax.ShapeDtypeStruct((side, side), np.float32)).compile() for side in (512, 1024))
+    small, large = (
+        compiled((5, 5)).lower(jax.ShapeDtypeStruct((side, side), np.float32)).compile()
+        for side in (512, 1024)
+    )
     assert 0 < workspace(small) < workspace(large) < workspace(small) + 4 * 4 * (1024**2 - 512**2)

@@ -11,7 +11,10 @@ from jaxdenoise.imaging.resolution import RingCorrelation, fourier_ring_correlat
 
 SHAPE = (37, 50)
 WITH_RANGE = (psnr, si_psnr, ssim)
-SKIMAGE_WINDOW = {"uniform": {}, "gaussian": {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}}
+SKIMAGE_WINDOW = {
+    "uniform": {},
+    "gaussian": {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False},
+}
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -37,22 +40,32 @@ pairs = pytest.mark.parametrize(("images", "data_range"), PAIRS.values(), ids=PA
 
 @pairs
 def test_psnr_is_scikit_images(images, data_range):
-    expected = peak_signal_noise_ratio(*(i.astype(np.float64) for i in images), data_range=data_range)
+    expected = peak_signal_noise_ratio(
+        *(i.astype(np.float64) for i in images), data_range=data_range
+    )
     np.testing.assert_allclose(psnr(*images, data_range=data_range), expected, atol=1e-3)
 
 
 @pairs
 @pytest.mark.parametrize("window", SKIMAGE_WINDOW)
 def test_ssim_is_scikit_images(images, data_range, window):
-    expected = structural_similarity(*(i.astype(np.float64) for i in images), data_range=data_range, **SKIMAGE_WINDOW[window])
-    np.testing.assert_allclose(ssim(*images, data_range=data_range, window=window), expected, atol=2e-5)
+    expected = structural_similarity(
+        *(i.astype(np.float64) for i in images), data_range=data_range, **SKIMAGE_WINDOW[window]
+    )
+    np.testing.assert_allclose(
+        ssim(*images, data_range=data_range, window=window), expected, atol=2e-5
+    )
 
 
 @pytest.mark.parametrize("window", SKIMAGE_WINDOW)
 def test_ssim_sees_a_difference_in_brightness(window):
     reference, image = pair(scale=100, offset=30)
-    expected = structural_similarity(reference, image + 40, data_range=255, **SKIMAGE_WINDOW[window])
-    np.testing.assert_allclose(ssim(reference, image + 40, data_range=255, window=window), expected, atol=2e-5)
+    expected = structural_similarity(
+        reference, image + 40, data_range=255, **SKIMAGE_WINDOW[window]
+    )
+    np.testing.assert_allclose(
+        ssim(reference, image + 40, data_range=255, window=window), expected, atol=2e-5
+    )
 
 
 @pytest.mark.parametrize("shape", [(25,), (12, 13, 14)])
@@ -61,12 +74,16 @@ def test_ssim_in_other_dimensions(shape, window):
     rng = np.random.default_rng(0)
     reference, image = rng.uniform(size=(2, *shape))
     expected = structural_similarity(reference, image, data_range=1, **SKIMAGE_WINDOW[window])
-    np.testing.assert_allclose(ssim(reference, image, data_range=1, window=window), expected, atol=2e-5)
+    np.testing.assert_allclose(
+        ssim(reference, image, data_range=1, window=window), expected, atol=2e-5
+    )
 
 
 def test_snr_db_by_numpy():
     reference, image = pair(scale=50.0, offset=7.0)
-    expected = 10 * np.log10(np.sum(reference.astype(float) ** 2) / np.sum((reference.astype(float) - image) ** 2))
+    expected = 10 * np.log10(
+        np.sum(reference.astype(float) ** 2) / np.sum((reference.astype(float) - image) ** 2)
+    )
     np.testing.assert_allclose(snr_db(reference, image), expected, rtol=1e-5)
 
 
@@ -77,7 +94,8 @@ def test_mean_over_std_by_numpy(offset):
 
 
 def test_mean_over_std_rewards_blur():
-    # The reason why its docstring warns: the blurred image has lost its detail and scores higher than the clean one.
+    # The reason why its docstring warns: the blurred image has lost its detail and scores higher
+    # than the clean one.
     clean = np.random.default_rng(0).uniform(size=(32, 32))
     blurred = (clean + np.roll(clean, 1, 0) + np.roll(clean, 1, 1)) / 3
     assert mean_over_std(blurred) > mean_over_std(clean)
@@ -86,7 +104,9 @@ def test_mean_over_std_rewards_blur():
 
 @pytest.mark.parametrize("offset", [0.0, 60000.0])
 def test_si_psnr_by_numpys_least_squares(offset):
-    reference, image = (i.astype(np.float64) for i in pair(dtype=np.uint16, scale=3000, offset=offset))
+    reference, image = (
+        i.astype(np.float64) for i in pair(dtype=np.uint16, scale=3000, offset=offset)
+    )
     image = np.round(0.4 * image) + 500
     slope, intercept = np.polyfit(image.ravel(), reference.ravel(), 1)
     expected = peak_signal_noise_ratio(reference, slope * image + intercept, data_range=3000)
@@ -97,8 +117,12 @@ def test_si_psnr_by_numpys_least_squares(offset):
 def test_si_psnr_fits_a_constant_image_by_the_mean(value):
     reference = pair(scale=100.0)[0]
     expected = 10 * np.log10(100**2 / reference.astype(float).var())
-    np.testing.assert_allclose(si_psnr(reference, np.full(SHAPE, value), data_range=100), expected, atol=1e-3)
-    slopes = jax.grad(si_psnr, argnums=1)(jnp.asarray(reference), jnp.full(SHAPE, value), data_range=100)
+    np.testing.assert_allclose(
+        si_psnr(reference, np.full(SHAPE, value), data_range=100), expected, atol=1e-3
+    )
+    slopes = jax.grad(si_psnr, argnums=1)(
+        jnp.asarray(reference), jnp.full(SHAPE, value), data_range=100
+    )
     assert jnp.isfinite(slopes).all()
 
 
@@ -108,7 +132,9 @@ def test_identical_images():
     assert snr_db(reference, reference) == jnp.inf
     assert si_psnr(reference, reference, data_range=3000) > 120
     for window in SKIMAGE_WINDOW:
-        np.testing.assert_allclose(ssim(reference, reference, data_range=3000, window=window), 1, atol=1e-6)
+        np.testing.assert_allclose(
+            ssim(reference, reference, data_range=3000, window=window), 1, atol=1e-6
+        )
 
 
 @settings(deadline=None, max_examples=30)
@@ -116,7 +142,8 @@ def test_identical_images():
 def test_si_psnr_ignores_affine_maps(seed, slope, intercept):
     reference, image = pair(seed, scale=100.0)
     plain = si_psnr(reference, image, data_range=100)
-    # The map itself rounds the image to float32, which moves it by an offset's share of 2^-24; float64 keeps that out of the test.
+    # The map itself rounds the image to float32, which moves it by an offset's share of 2^-24;
+    # float64 keeps that out of the test.
     mapped = slope * image.astype(np.float64) + intercept
     tolerance = 1e-3 + 1e-4 * abs(intercept) / slope
     np.testing.assert_allclose(si_psnr(reference, mapped, data_range=100), plain, atol=tolerance)
@@ -128,7 +155,11 @@ def test_si_psnr_ignores_affine_maps(seed, slope, intercept):
 def test_psnr_and_ssim_are_symmetric(seed, scale):
     reference, image = pair(seed, scale=scale)
     assert psnr(reference, image, data_range=scale) == psnr(image, reference, data_range=scale)
-    np.testing.assert_allclose(ssim(reference, image, data_range=scale), ssim(image, reference, data_range=scale), atol=1e-6)
+    np.testing.assert_allclose(
+        ssim(reference, image, data_range=scale),
+        ssim(image, reference, data_range=scale),
+        atol=1e-6,
+    )
 
 
 @settings(deadline=None, max_examples=20)
@@ -137,7 +168,9 @@ def test_figures_do_not_depend_on_the_unit(seed, scale):
     reference, image = pair(seed)
     for metric in WITH_RANGE:
         expected = metric(reference, image, data_range=1)
-        np.testing.assert_allclose(metric(scale * reference, scale * image, data_range=scale), expected, rtol=1e-4)
+        np.testing.assert_allclose(
+            metric(scale * reference, scale * image, data_range=scale), expected, rtol=1e-4
+        )
     np.testing.assert_allclose(mean_over_std(scale * image), mean_over_std(image), rtol=1e-4)
 
 
@@ -163,14 +196,18 @@ def test_transforms_without_range():
     reference, image = map(jnp.asarray, pair())
     for metric, args in ((snr_db, (reference, image)), (mean_over_std, (image,))):
         np.testing.assert_allclose(jax.jit(metric)(*args), metric(*args), rtol=1e-5)
-        np.testing.assert_allclose(jax.vmap(metric)(*(jnp.stack([a, a]) for a in args)), [metric(*args)] * 2, rtol=1e-5)
+        np.testing.assert_allclose(
+            jax.vmap(metric)(*(jnp.stack([a, a]) for a in args)), [metric(*args)] * 2, rtol=1e-5
+        )
         assert jnp.isfinite(jax.grad(metric)(*args)).all()
 
 
 def test_gradient_climbs_the_metric():
     reference, image = map(jnp.asarray, pair())
     for metric in WITH_RANGE:
-        value, slope = jax.value_and_grad(lambda image, metric=metric: metric(reference, image, data_range=1.0))(image)
+        value, slope = jax.value_and_grad(
+            lambda image, metric=metric: metric(reference, image, data_range=1.0)
+        )(image)
         step = image + 1e-3 * slope / jnp.linalg.norm(slope)
         assert metric(reference, step, data_range=1.0) > value
 
@@ -210,15 +247,25 @@ def rings_by_numpy(first, second):
     """FRC from the full spectrum, ring by ring; the window written out from its definition."""
     window = 1.0
     for axis, length in enumerate(first.shape):
-        line = np.array([0.5 - 0.5 * np.cos(np.pi * min(1, 8 * min(i + 0.5, length - i - 0.5) / length)) for i in range(length)])
+        line = np.array(
+            [
+                0.5 - 0.5 * np.cos(np.pi * min(1, 8 * min(i + 0.5, length - i - 0.5) / length))
+                for i in range(length)
+            ]
+        )
         window = window * (line[:, None] if axis == 0 else line)
-    spectra = [np.fft.fft2((image.astype(float) - image.astype(float).mean()) * window) for image in (first, second)]
+    spectra = [
+        np.fft.fft2((image.astype(float) - image.astype(float).mean()) * window)
+        for image in (first, second)
+    ]
     side = min(first.shape)
     radius = np.hypot(np.fft.fftfreq(first.shape[0])[:, None], np.fft.fftfreq(first.shape[1]))
     correlation, half_bit = [], []
     for number in range(1, side // 2 + 1):
         a, b = (spectrum[np.rint(radius * side) == number] for spectrum in spectra)
-        correlation.append(np.sum(a * b.conj()).real / np.sqrt(np.sum(abs(a) ** 2) * np.sum(abs(b) ** 2)))
+        correlation.append(
+            np.sum(a * b.conj()).real / np.sqrt(np.sum(abs(a) ** 2) * np.sum(abs(b) ** 2))
+        )
         root = np.sqrt(len(a) / 2)
         half_bit.append((0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root))
     return np.arange(1, side // 2 + 1) / side, correlation, half_bit
@@ -227,8 +274,12 @@ def rings_by_numpy(first, second):
 @pytest.mark.parametrize("shape", [(40, 40), (37, 50), (52, 31)])
 @pytest.mark.parametrize(("dtype", "offset"), [(np.float32, 0), (np.uint16, 60000)])
 def test_fourier_ring_correlation_by_numpy(shape, dtype, offset):
-    images = [pair(seed, dtype=dtype, scale=3000, offset=offset, shape=shape)[1] for seed in range(2)]
-    for found, expected in zip(fourier_ring_correlation(*images), rings_by_numpy(*images), strict=True):
+    images = [
+        pair(seed, dtype=dtype, scale=3000, offset=offset, shape=shape)[1] for seed in range(2)
+    ]
+    for found, expected in zip(
+        fourier_ring_correlation(*images), rings_by_numpy(*images), strict=True
+    ):
         np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
@@ -238,9 +289,17 @@ def test_fourier_ring_correlation_laws(seed, slope, intercept):
     first, second = (image.astype(np.float64) for image in pair(seed))
     plain = fourier_ring_correlation(first, second).correlation
     tolerance = 1e-3 + 1e-4 * abs(intercept) / slope  # of float32, see above
-    np.testing.assert_allclose(fourier_ring_correlation(second, first).correlation, plain, atol=1e-5)
-    np.testing.assert_allclose(fourier_ring_correlation(first, slope * second + intercept).correlation, plain, atol=tolerance)
-    np.testing.assert_allclose(fourier_ring_correlation(first, -second).correlation, -plain, atol=1e-5)
+    np.testing.assert_allclose(
+        fourier_ring_correlation(second, first).correlation, plain, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        fourier_ring_correlation(first, slope * second + intercept).correlation,
+        plain,
+        atol=tolerance,
+    )
+    np.testing.assert_allclose(
+        fourier_ring_correlation(first, -second).correlation, -plain, atol=1e-5
+    )
     np.testing.assert_allclose(fourier_ring_correlation(second, second).correlation, 1, atol=1e-5)
 
 
@@ -263,7 +322,9 @@ def test_the_resolution_is_where_the_signal_ends():
     rng = np.random.default_rng(3)
     radius = np.hypot(np.fft.fftfreq(128)[:, None], np.fft.fftfreq(128))
     signal = np.fft.ifft2(np.fft.fft2(rng.normal(size=(128, 128))) * (radius < 0.2)).real
-    rings = fourier_ring_correlation(*(signal + 0.5 * rng.normal(size=signal.shape) for _ in range(2)))
+    rings = fourier_ring_correlation(
+        *(signal + 0.5 * rng.normal(size=signal.shape) for _ in range(2))
+    )
     for threshold in (1 / 7, rings.half_bit):
         # Two rings: the average over three of them rounds the cliff off.
         assert 1 / ring_resolution(rings, threshold=threshold) == pytest.approx(0.2, abs=2 / 128)
@@ -282,7 +343,11 @@ def test_fourier_ring_correlation_of_nothing():
     image = pair()[0]
     rings = fourier_ring_correlation(image, np.full(SHAPE, 7.0))
     np.testing.assert_array_equal(rings.correlation, 0)
-    assert jnp.isfinite(jax.grad(lambda x: fourier_ring_correlation(image, x).correlation.sum())(jnp.full(SHAPE, 7.0))).all()
+    assert jnp.isfinite(
+        jax.grad(lambda x: fourier_ring_correlation(image, x).correlation.sum())(
+            jnp.full(SHAPE, 7.0)
+        )
+    ).all()
 
 
 def test_fourier_ring_correlation_needs_an_image():

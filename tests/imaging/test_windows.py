@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 
 from jaxdenoise.imaging.windows import divide_half_even, gaussian_radius, gaussian_weights
 
-LARGEST = {"uint16": 2**16 - 1, "uint32": 2**31 - 1, "int32": 2**31 - 1}  # of the dividend plus the divisor, as the filters have them
+LARGEST = {
+    "uint16": 2**16 - 1,
+    "uint32": 2**31 - 1,
+    "int32": 2**31 - 1,
+}  # of the dividend plus the divisor, as the filters have them
 
 
 @settings(deadline=None, max_examples=100)
@@ -22,8 +26,12 @@ LARGEST = {"uint16": 2**16 - 1, "uint32": 2**31 - 1, "int32": 2**31 - 1}  # of t
 def test_division_is_pythons_rounding_of_fractions(data, dtype, divisor):
     largest = LARGEST[dtype] - divisor
     quotient = st.integers(0, largest // divisor - 1)
-    near_ties = st.builds(lambda whole, beside: whole * divisor + divisor // 2 + beside, quotient, st.integers(-1, 1))
-    values = data.draw(st.lists(st.one_of(near_ties, st.integers(0, largest)), min_size=8, max_size=8))
+    near_ties = st.builds(
+        lambda whole, beside: whole * divisor + divisor // 2 + beside, quotient, st.integers(-1, 1)
+    )
+    values = data.draw(
+        st.lists(st.one_of(near_ties, st.integers(0, largest)), min_size=8, max_size=8)
+    )
     values = [0, largest] + [min(max(value, 0), largest) for value in values]
     if dtype == "int32":
         values += [-value for value in values]
@@ -42,6 +50,8 @@ def test_gaussian_weights_are_symmetric_and_sum_to_1(sigma, radius):
     assert (np.diff(weights[radius:]) <= 0).all()
 
 
-@pytest.mark.parametrize(("sigma", "radius"), [(0, 0), (0.1, 0), (0.125, 1), (1.0, 4), (1.3, 5), (2.5, 10)])
+@pytest.mark.parametrize(
+    ("sigma", "radius"), [(0, 0), (0.1, 0), (0.125, 1), (1.0, 4), (1.3, 5), (2.5, 10)]
+)
 def test_a_gaussian_is_cut_at_four_sigmas(sigma, radius):
     assert gaussian_radius(sigma) == radius

@@ -29,10 +29,17 @@ def folded(axes, array):
 def test_frames_are_the_folded_array(given, data):
     axes, array = given
     frames, expected = Frames("a.tif", array, axes), folded(axes, array)
-    assert (frames.shape, len(frames), frames.size) == (expected.shape, len(expected), expected.size)
+    assert (frames.shape, len(frames), frames.size) == (
+        expected.shape,
+        len(expected),
+        expected.size,
+    )
     np.testing.assert_array_equal(np.asarray(frames), expected)
     number = data.draw(st.integers(0, len(expected) - 1))
-    rows, columns = (slice(*sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n))))) for n in expected.shape[1:])
+    rows, columns = (
+        slice(*sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n)))))
+        for n in expected.shape[1:]
+    )
     part = frames[number, rows, columns]
     assert part.dtype == np.float32
     np.testing.assert_array_equal(part, expected[number, rows, columns])
@@ -91,4 +98,6 @@ def test_a_damaged_part_is_one_line():
 def test_whole_numbers_that_float32_cannot_hold():
     with pytest.warns(UserWarning, match="beyond 16,777,216 are rounded"):
         Frames("a.tif", np.array([[0, 2**24 + 1]], np.uint32), "YX")[0, *EVERYTHING]
-    np.testing.assert_array_equal(Frames("a.tif", np.array([[0, 2**24]], np.uint32), "YX")[0, *EVERYTHING], [[0, 2**24]])
+    np.testing.assert_array_equal(
+        Frames("a.tif", np.array([[0, 2**24]], np.uint32), "YX")[0, *EVERYTHING], [[0, 2**24]]
+    )

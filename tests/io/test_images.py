@@ -37,7 +37,10 @@ def noise(shape, dtype="uint16"):
 
 def fold(data, axes):
     """The frames, written out the slow way."""
-    order = [i for i, axis in enumerate(axes) if axis not in "YX"] + [axes.index("Y"), axes.index("X")]
+    order = [i for i, axis in enumerate(axes) if axis not in "YX"] + [
+        axes.index("Y"),
+        axes.index("X"),
+    ]
     data = data.transpose(order)
     return data.reshape(-1, *data.shape[-2:])
 
@@ -90,25 +93,47 @@ def test_imagej_roundtrip(tmp_path, axes, shape, dtype):
         "Labels": [f"frame {i}" for i in range(3)],
     }
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, data, imagej=True, resolution=(5.0, 4.0), metadata=metadata | UM["metadata"])
+    tifffile.imwrite(
+        path, data, imagej=True, resolution=(5.0, 4.0), metadata=metadata | UM["metadata"]
+    )
     before, after = rewrite(path)
     same(before, after)
-    assert (before.info.kind, before.info.axes, before.info.shape, before.info.dtype) == ("imagej", axes, shape, dtype)
-    assert (before.info.pixel_size_um, before.info.z_spacing, before.info.frame_interval) == ((0.25, 0.2), 0.5, 2.5)
+    assert (before.info.kind, before.info.axes, before.info.shape, before.info.dtype) == (
+        "imagej",
+        axes,
+        shape,
+        dtype,
+    )
+    assert (before.info.pixel_size_um, before.info.z_spacing, before.info.frame_interval) == (
+        (0.25, 0.2),
+        0.5,
+        2.5,
+    )
     np.testing.assert_array_equal(before.frames, fold(data, axes))
     with tifffile.TiffFile(tmp_path / "again.tif") as tif:  # an independent view
         assert tif.is_imagej
         assert tif.series[0].axes == axes
         assert tif.imagej_metadata["Labels"] == ["frame 0", "frame 1", "frame 2"]
         assert tif.imagej_metadata["Info"] == "a\nb \u00b5"
-        assert [tif.imagej_metadata[key] for key in ("min", "max", "unit", "spacing")] == [3.0, 99.5, "um", 0.5]
+        assert [tif.imagej_metadata[key] for key in ("min", "max", "unit", "spacing")] == [
+            3.0,
+            99.5,
+            "um",
+            0.5,
+        ]
         assert (tif.pages[0].tags[282].value, tif.pages[0].tags[283].value) == ((5, 1), (4, 1))
         np.testing.assert_array_equal(tif.asarray(), data)
 
 
 def test_imagej_keeps_display_and_calibration(tmp_path):
     luts = [np.stack([RNG.integers(0, 255, 256, np.uint8)] * 3) for _ in range(2)]
-    metadata = {"axes": "CYX", "mode": "composite", "loop": True, "Ranges": (1.0, 9.0, 2.0, 8.0), "LUTs": luts}
+    metadata = {
+        "axes": "CYX",
+        "mode": "composite",
+        "loop": True,
+        "Ranges": (1.0, 9.0, 2.0, 8.0),
+        "LUTs": luts,
+    }
     metadata |= {
         "unit": r"\u00B5m",
         "Properties": {"key": "value", "k2": "\u00e9"},
@@ -116,7 +141,13 @@ def test_imagej_keeps_display_and_calibration(tmp_path):
         "Overlays": b"\x01\x02",
     }
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, noise((2, 9, 8)), imagej=True, resolution=((44460534, 1000000), (1, 3)), metadata=metadata)
+    tifffile.imwrite(
+        path,
+        noise((2, 9, 8)),
+        imagej=True,
+        resolution=((44460534, 1000000), (1, 3)),
+        metadata=metadata,
+    )
     before, after = rewrite(path)
     same(before, after)
     assert before.info.metadata["unit"] == "\u00b5m"
@@ -130,13 +161,21 @@ def test_imagej_keeps_display_and_calibration(tmp_path):
 
 def test_imagej_palette_and_inverted_grey_survive(tmp_path):
     colormap = RNG.integers(0, 2**16, (3, 256), np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", noise((3, 9, 8), "uint8"), imagej=True, colormap=colormap, metadata={"axes": "ZYX"})
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        noise((3, 9, 8), "uint8"),
+        imagej=True,
+        colormap=colormap,
+        metadata={"axes": "ZYX"},
+    )
     same(*rewrite(tmp_path / "a.tif", overwrite=True))
     with tifffile.TiffFile(tmp_path / "again.tif") as tif:
         assert tif.pages[0].photometric.name == "PALETTE"
         np.testing.assert_array_equal(tif.pages[0].colormap, colormap)
     for options in ({}, {"imagej": True}):
-        tifffile.imwrite(tmp_path / "a.tif", noise((9, 8), "uint8"), photometric="miniswhite", **options)
+        tifffile.imwrite(
+            tmp_path / "a.tif", noise((9, 8), "uint8"), photometric="miniswhite", **options
+        )
         same(*rewrite(tmp_path / "a.tif", overwrite=True))
         with tifffile.TiffFile(tmp_path / "again.tif") as tif:
             assert tif.pages[0].photometric.name == "MINISWHITE"
@@ -144,12 +183,24 @@ def test_imagej_palette_and_inverted_grey_survive(tmp_path):
 
 def test_imagej_falls_back_to_plain(tmp_path):
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, noise((2, 3, 9, 8)), imagej=True, resolution=(5.0, 4.0), metadata={"axes": "TZYX"} | UM["metadata"])
+    tifffile.imwrite(
+        path,
+        noise((2, 3, 9, 8)),
+        imagej=True,
+        resolution=(5.0, 4.0),
+        metadata={"axes": "TZYX"} | UM["metadata"],
+    )
     before, after = rewrite(path, dtype="float64")
     with tifffile.TiffFile(tmp_path / "again.tif") as tif:
         assert not tif.is_imagej
-    assert (after.info.axes, after.info.shape, after.info.dtype) == ("TZYX", before.info.shape, np.float64)
-    assert [getattr(after.info, name) for name in CALIBRATION] == [getattr(before.info, name) for name in CALIBRATION]
+    assert (after.info.axes, after.info.shape, after.info.dtype) == (
+        "TZYX",
+        before.info.shape,
+        np.float64,
+    )
+    assert [getattr(after.info, name) for name in CALIBRATION] == [
+        getattr(before.info, name) for name in CALIBRATION
+    ]
     # An order that ImageJ does not know
     frames, info = images.read(path, axes="ZTYX")
     images.write(tmp_path / "b.tif", frames, info)
@@ -171,12 +222,20 @@ def test_imagej_one_header_for_all_planes(tmp_path):
 
 def test_imagej_names_that_are_not_ascii_are_left_out(tmp_path):
     """A damaged file may hold some."""
-    info = ImageInfo("TYX", (3, 9, 8), np.dtype("uint8"), "imagej", metadata={"sp\u00ff": 1, "unit": "\u00b5m"})
+    info = ImageInfo(
+        "TYX", (3, 9, 8), np.dtype("uint8"), "imagej", metadata={"sp\u00ff": 1, "unit": "\u00b5m"}
+    )
     images.write(tmp_path / "a.tif", noise((3, 9, 8), "uint8"), info)
     assert images.read(tmp_path / "a.tif").info.metadata["unit"] == "\u00b5m"
 
 
-OME = [("YX", (9, 8)), ("TCZYX", (2, 3, 4, 9, 8)), ("CYX", (3, 9, 8)), ("ZCYX", (3, 2, 9, 8)), ("ZYX", (5, 9, 3))]
+OME = [
+    ("YX", (9, 8)),
+    ("TCZYX", (2, 3, 4, 9, 8)),
+    ("CYX", (3, 9, 8)),
+    ("ZCYX", (3, 2, 9, 8)),
+    ("ZYX", (5, 9, 3)),
+]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32", "float64"])
@@ -190,40 +249,73 @@ def test_ome_roundtrip(tmp_path, axes, shape, dtype):
         "PhysicalSizeY": 0.25,
         "Name": 'a "<b>"',
     }
-    metadata |= {"PhysicalSizeZ": 0.5, "PhysicalSizeZUnit": "\u00b5m", "TimeIncrement": 500, "TimeIncrementUnit": "ms"}
-    metadata |= {"Channel": {"Name": [f"0{i} \u00b5" for i in range(channels)]}, "SignificantBits": 8}
+    metadata |= {
+        "PhysicalSizeZ": 0.5,
+        "PhysicalSizeZUnit": "\u00b5m",
+        "TimeIncrement": 500,
+        "TimeIncrementUnit": "ms",
+    }
+    metadata |= {
+        "Channel": {"Name": [f"0{i} \u00b5" for i in range(channels)]},
+        "SignificantBits": 8,
+    }
     path = tmp_path / "a.ome.tif"
     tifffile.imwrite(path, noise(shape, dtype), photometric="minisblack", metadata=metadata)
     before, after = rewrite(path)
     same(before, after)
-    assert (before.info.kind, before.info.axes, before.info.shape, before.info.dtype) == ("ome", axes, shape, dtype)
-    assert (before.info.pixel_size_um, before.info.z_spacing, before.info.frame_interval) == ((0.25, 0.2), 0.5, 0.5)
+    assert (before.info.kind, before.info.axes, before.info.shape, before.info.dtype) == (
+        "ome",
+        axes,
+        shape,
+        dtype,
+    )
+    assert (before.info.pixel_size_um, before.info.z_spacing, before.info.frame_interval) == (
+        (0.25, 0.2),
+        0.5,
+        0.5,
+    )
     with tifffile.TiffFile(tmp_path / "again.tif") as tif:
         assert tif.is_ome
         pixels = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"]
-        assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeXUnit"], pixels["PhysicalSizeZ"]) == (200.0, "nm", 0.5)
+        assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeXUnit"], pixels["PhysicalSizeZ"]) == (
+            200.0,
+            "nm",
+            0.5,
+        )
         assert f'Name="0{channels - 1} \u00b5"' in tif.ome_metadata
     images.write(tmp_path / "f.tif", *before, dtype="float16")  # not an OME type
     plain = images.read(tmp_path / "f.tif").info
     assert (plain.kind, plain.axes, plain.shape, plain.dtype) == ("plain", axes, shape, np.float16)
-    assert [getattr(plain, name) for name in CALIBRATION] == [getattr(before.info, name) for name in CALIBRATION]
+    assert [getattr(plain, name) for name in CALIBRATION] == [
+        getattr(before.info, name) for name in CALIBRATION
+    ]
     images.write(tmp_path / "g.tif", *before, dtype="float32")
     assert images.read(tmp_path / "g.tif").info.kind == "ome"
 
 
 def test_ome_axes_overruled(tmp_path):
     metadata = {"axes": "CYX", "Channel": {"Name": ["a", "b", "c"]}}
-    tifffile.imwrite(tmp_path / "a.ome.tif", noise((3, 9, 8)), photometric="minisblack", metadata=metadata)
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", noise((3, 9, 8)), photometric="minisblack", metadata=metadata
+    )
     images.write(tmp_path / "b.tif", *images.read(tmp_path / "a.ome.tif", axes="TYX"))
     assert images.read(tmp_path / "b.tif").info.axes == "TYX"
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "uint32", "int64", "uint64", "float16", "float32", "float64"])
-@pytest.mark.parametrize("shape", [(9, 8), (3, 9, 8), (5, 9, 3), (9, 8, 4), (2, 3, 9, 8), (1, 1, 9, 8), (4, 1, 8), (1, 1)])
+@pytest.mark.parametrize(
+    "dtype",
+    ["uint8", "int8", "uint16", "uint32", "int64", "uint64", "float16", "float32", "float64"],
+)
+@pytest.mark.parametrize(
+    "shape",
+    [(9, 8), (3, 9, 8), (5, 9, 3), (9, 8, 4), (2, 3, 9, 8), (1, 1, 9, 8), (4, 1, 8), (1, 1)],
+)
 @pytest.mark.parametrize("metadata", [{}, None])
 def test_plain_roundtrip(tmp_path, shape, dtype, metadata):
     data = noise(shape, dtype)
-    options = dict(photometric="minisblack", metadata=metadata, resolution=(300, 150), resolutionunit=3)
+    options = dict(
+        photometric="minisblack", metadata=metadata, resolution=(300, 150), resolutionunit=3
+    )
     tifffile.imwrite(tmp_path / "a.tif", data, **options)
     before, after = rewrite(tmp_path / "a.tif")
     same(before, after)
@@ -235,19 +327,29 @@ def test_plain_roundtrip(tmp_path, shape, dtype, metadata):
         assert tif.pages[0].tags[296].value == 3
 
 
-PICTURE_CODECS = ("jpeg2000", "jpegxl", "png")  # these have no predictor, and tifffile writes them in native byte order only
+PICTURE_CODECS = (
+    "jpeg2000",
+    "jpegxl",
+    "png",
+)  # these have no predictor, and tifffile writes them in native byte order only
 LAYOUTS = [{}, {"tile": (16, 16)}, {"bigtiff": True}, {"predictor": True}, {"byteorder": ">"}]
 
 
 @pytest.mark.parametrize(
     ("compression", "options"),
-    [(codec, layout) for codec in ("lzw", "zlib", "zstd", "deflate", "packbits", "lzma") for layout in LAYOUTS]
+    [
+        (codec, layout)
+        for codec in ("lzw", "zlib", "zstd", "deflate", "packbits", "lzma")
+        for layout in LAYOUTS
+    ]
     + [(codec, layout) for codec in PICTURE_CODECS for layout in LAYOUTS[:3]],
 )
 def test_compressions_and_layouts(tmp_path, compression, options):
     lossless = {"jpeg2000": {"level": 0}, "jpegxl": {"lossless": True}}.get(compression)
     data = noise((3, 40, 37))
-    more = dict(photometric="minisblack", compression=compression, compressionargs=lossless, **options)
+    more = dict(
+        photometric="minisblack", compression=compression, compressionargs=lossless, **options
+    )
     tifffile.imwrite(tmp_path / "a.tif", data, **more)
     frames, info = images.read(tmp_path / "a.tif")
     np.testing.assert_array_equal(frames, data)
@@ -276,7 +378,10 @@ def test_rgb(tmp_path, channels, dtype, suffix):
     if suffix == "tif":
         tifffile.imwrite(path, data, photometric="rgb")
     elif dtype != "float32":
-        cv2.imwrite(str(path), cv2.cvtColor(data, cv2.COLOR_RGB2BGR if channels == 3 else cv2.COLOR_RGBA2BGRA))
+        cv2.imwrite(
+            str(path),
+            cv2.cvtColor(data, cv2.COLOR_RGB2BGR if channels == 3 else cv2.COLOR_RGBA2BGRA),
+        )
     else:
         return
     fails("RGB.*--axes YXC.*grey", images.read, path)
@@ -297,7 +402,13 @@ def test_grey_jpeg_saved_as_rgb_is_rgb(tmp_path):
 
 @pytest.mark.parametrize(
     ("axes", "shape"),
-    [("XYZ", (7, 6, 3)), ("YXC", (7, 6, 5)), ("YXC", (7, 6, 1)), ("SYX", (3, 7, 6)), ("TYXC", (2, 7, 6, 3))],
+    [
+        ("XYZ", (7, 6, 3)),
+        ("YXC", (7, 6, 5)),
+        ("YXC", (7, 6, 1)),
+        ("SYX", (3, 7, 6)),
+        ("TYXC", (2, 7, 6, 3)),
+    ],
 )
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_axes_are_overruled(tmp_path, axes, shape, dtype):
@@ -325,7 +436,11 @@ def test_write_then_read_is_the_identity(tmp_path_factory, data):
     shape = tuple(data.draw(st.integers(1, 5)) for _ in axes)
     dtype = np.dtype(data.draw(st.sampled_from(["uint8", "int8", "uint16", "int16", "float32"])))
     low, high = (-1000, 1000) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    pixels = np.random.default_rng(data.draw(st.integers(0, 9))).integers(low, high, shape, endpoint=True).astype(dtype)
+    pixels = (
+        np.random.default_rng(data.draw(st.integers(0, 9)))
+        .integers(low, high, shape, endpoint=True)
+        .astype(dtype)
+    )
     frames = fold(pixels, axes).astype(np.float32)
     metadata = {"unit": "um", "spacing": 0.25} if "PhysicalSize" not in axes else {}
     kind = data.draw(st.sampled_from(["plain", "imagej", "ome"]))
@@ -346,7 +461,9 @@ def test_write_then_read_is_the_identity(tmp_path_factory, data):
     if not squeezed:
         assert (back.info.axes, back.info.shape) == (axes, shape)
     else:
-        assert [a for a, s in zip(axes, shape, strict=True) if s > 1 or a in "YX"] == list(back.info.axes)
+        assert [a for a, s in zip(axes, shape, strict=True) if s > 1 or a in "YX"] == list(
+            back.info.axes
+        )
 
 
 def test_rounding_and_saturation(tmp_path):
@@ -356,7 +473,9 @@ def test_rounding_and_saturation(tmp_path):
         images.write(tmp_path / "a.tif", values, info)
     assert len(caught) == 1
     assert "\n" not in str(caught[0].message)
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), [[0, 2, 2, 0, 255, 255, 0, 255]])
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "a.tif"), [[0, 2, 2, 0, 255, 255, 0, 255]]
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         images.write(tmp_path / "b.tif", values, info, dtype="float32")
@@ -371,7 +490,9 @@ def test_rounding_and_saturation(tmp_path):
                 ImageInfo("YX", (1, 2), np.dtype(dtype)),
                 overwrite=True,
             )
-        np.testing.assert_array_equal(tifffile.imread(tmp_path / "d.tif"), [[limits.min, limits.max]])
+        np.testing.assert_array_equal(
+            tifffile.imread(tmp_path / "d.tif"), [[limits.min, limits.max]]
+        )
 
 
 def test_write_errors(tmp_path):
@@ -399,7 +520,9 @@ def test_write_errors(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "new"]
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("bug"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("bug"), KeyboardInterrupt()]
+)
 def test_write_leaves_nothing_half_written(tmp_path, monkeypatch, error):
     def broken(path, *args, **kwargs):
         Path(path).write_bytes(b"half")
@@ -476,7 +599,9 @@ def cut_files(folder):
     for name, options in layouts.items():
         tifffile.imwrite(folder / f"{name}.tif", data, **options)
         yield folder / f"{name}.tif"
-    with tifffile.TiffWriter(folder / "pages.tif") as tif:  # each page's header before its pixels, as most writers do
+    with tifffile.TiffWriter(
+        folder / "pages.tif"
+    ) as tif:  # each page's header before its pixels, as most writers do
         for page in data:
             tif.write(page, metadata=None, contiguous=False)
     yield folder / "pages.tif"
@@ -509,7 +634,9 @@ def test_a_file_cut_anywhere_is_never_silently_short(tmp_path, capfd):
                 assert "\n" not in result
                 errors += 1
             else:  # only what follows the pixels was lost
-                np.testing.assert_array_equal(result.frames, expected.frames, err_msg=f"{path} cut to {length}")
+                np.testing.assert_array_equal(
+                    result.frames, expected.frames, err_msg=f"{path} cut to {length}"
+                )
                 assert warned or result.info == expected.info, f"{path} cut to {length}"
         assert errors > 50
     assert capfd.readouterr() == ("", "")
@@ -531,7 +658,13 @@ def test_damaged_bytes_never_escape_as_other_errors(tmp_path, capfd):
 @pytest.mark.parametrize(("bigtiff", "layout"), [(False, "<I"), (True, "<Q")])
 @pytest.mark.parametrize("pages", [1, 3, 150])
 def test_pages_that_point_back(tmp_path, pages, bigtiff, layout):
-    tifffile.imwrite(tmp_path / "a.tif", noise((pages, 9, 8)), photometric="minisblack", metadata=None, bigtiff=bigtiff)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        noise((pages, 9, 8)),
+        photometric="minisblack",
+        metadata=None,
+        bigtiff=bigtiff,
+    )
     with tifffile.TiffFile(tmp_path / "a.tif") as tif:
         offsets, end = [page.offset for page in tif.pages], tif.pages.next_page_offset
     content = bytearray((tmp_path / "a.tif").read_bytes())
@@ -543,10 +676,20 @@ def test_pages_that_point_back(tmp_path, pages, bigtiff, layout):
 
 @pytest.mark.parametrize("name", ["SizeZ", "SizeY", "PlaneCount"])
 def test_ome_metadata_that_promise_too_much(tmp_path, name):
-    tifffile.imwrite(tmp_path / "a.ome.tif", noise((3, 9, 8)), photometric="minisblack", metadata={"axes": "ZYX"})
-    xml, found = re.subn(rf'{name}="\d"', f'{name}="2000000000"', tifffile.tiffcomment(tmp_path / "a.ome.tif"))
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", noise((3, 9, 8)), photometric="minisblack", metadata={"axes": "ZYX"}
+    )
+    xml, found = re.subn(
+        rf'{name}="\d"', f'{name}="2000000000"', tifffile.tiffcomment(tmp_path / "a.ome.tif")
+    )
     assert found == 1
-    tifffile.imwrite(tmp_path / "a.tif", noise((3, 9, 8)), photometric="minisblack", metadata=None, description=xml)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        noise((3, 9, 8)),
+        photometric="minisblack",
+        metadata=None,
+        description=xml,
+    )
     fails("OME metadata promise", images.read, tmp_path / "a.tif")
 
 
@@ -556,10 +699,25 @@ def interlaced_png(data):
     def chunk(kind, content):
         return pack(">I", len(content)) + kind + content + pack(">I", zlib.crc32(kind + content))
 
-    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
-    rows = [b"\0" + row.tobytes() for y, x, dy, dx in passes for row in data[y::dy, x::dx] if row.size]
+    passes = [
+        (0, 0, 8, 8),
+        (0, 4, 8, 8),
+        (4, 0, 8, 4),
+        (0, 2, 4, 4),
+        (2, 0, 4, 2),
+        (0, 1, 2, 2),
+        (1, 0, 2, 1),
+    ]
+    rows = [
+        b"\0" + row.tobytes() for y, x, dy, dx in passes for row in data[y::dy, x::dx] if row.size
+    ]
     head = pack(">IIBBBBB", data.shape[1], data.shape[0], 8, 0, 0, 0, 1)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"".join(rows))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b"".join(rows)))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_libpng_says_nothing_itself(tmp_path, caplog):
@@ -572,7 +730,14 @@ def test_libpng_says_nothing_itself(tmp_path, caplog):
 
 def test_sparse_file_is_an_error(tmp_path):
     tiles = iter([b"\x81\0\x81\0", b""] * 8)
-    tifffile.imwrite(tmp_path / "a.tif", tiles, shape=(64, 64), dtype="uint8", tile=(16, 16), compression="packbits")
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        tiles,
+        shape=(64, 64),
+        dtype="uint8",
+        tile=(16, 16),
+        compression="packbits",
+    )
     fails("missing", images.read, tmp_path / "a.tif")
 
 
@@ -590,7 +755,9 @@ def test_several_series(tmp_path):
 def test_pixel_size_units():
     def size(tag, number=1, **metadata):
         resolution = (Fraction(number), Fraction(number))
-        return ImageInfo("YX", (2, 2), np.dtype("u1"), "plain", resolution, tag, metadata).pixel_size_um
+        return ImageInfo(
+            "YX", (2, 2), np.dtype("u1"), "plain", resolution, tag, metadata
+        ).pixel_size_um
 
     assert size(1) is None
     assert size(2, 72) is None
@@ -610,7 +777,9 @@ def test_open_many(tmp_path):
         tifffile.imwrite(tmp_path / f"{name}.tif", noise(shape), photometric="minisblack")
     files = images.open_many([tmp_path / "a.tif", tmp_path / "b.tif"])
     assert [file.frames.shape for file in files] == [(2, 9, 8), (1, 9, 8)]
-    message = fails("one by one", images.open_many, [tmp_path / "a.tif", tmp_path / "b.tif", tmp_path / "c.tif"])
+    message = fails(
+        "one by one", images.open_many, [tmp_path / "a.tif", tmp_path / "b.tif", tmp_path / "c.tif"]
+    )
     assert all(word in message for word in ("a.tif", "c.tif", "9 x 8", "8 x 9"))
     fails("no input", images.open_many, [])
 
@@ -629,10 +798,22 @@ def test_output_paths(tmp_path):
     inputs = [tmp_path / "a.tif", tmp_path / "a_denoised.tif"]
     fails("itself an input", images.output_paths, inputs, tmp_path, "denoised", overwrite=True)
     fails("is a file", images.output_paths, inputs, expected[1], "denoised")
-    fails("c_denoised.tif.*is a file", images.output_paths, inputs, expected[1] / "new" / "er", "denoised")
+    fails(
+        "c_denoised.tif.*is a file",
+        images.output_paths,
+        inputs,
+        expected[1] / "new" / "er",
+        "denoised",
+    )
     (tmp_path / "link").symlink_to("nowhere")
     fails("broken link", images.output_paths, inputs, tmp_path / "link", "denoised")
-    fails("cannot be written.*too long", images.output_paths, inputs, tmp_path / ("x" * 300) / "new", "denoised")
+    fails(
+        "cannot be written.*too long",
+        images.output_paths,
+        inputs,
+        tmp_path / ("x" * 300) / "new",
+        "denoised",
+    )
 
 
 def test_the_module_does_not_import_jax():
@@ -648,7 +829,10 @@ def test_real_files(tmp_path, path):
     same(before, images.read(tmp_path / "a.tif"))
     with tifffile.TiffFile(path) as one, tifffile.TiffFile(tmp_path / "a.tif") as two:
         assert one.is_imagej == two.is_imagej
-        assert (one.series[0].axes, one.series[0].shape) == (two.series[0].axes, two.series[0].shape)
+        assert (one.series[0].axes, one.series[0].shape) == (
+            two.series[0].axes,
+            two.series[0].shape,
+        )
         for key, value in (one.imagej_metadata or {}).items():
             assert two.imagej_metadata[key] == value
         np.testing.assert_array_equal(one.asarray(), two.asarray())
@@ -660,29 +844,65 @@ def test_real_files(tmp_path, path):
 
 def test_a_disk_that_is_too_small(tmp_path, monkeypatch):
     images.check_space(tmp_path / "not" / "yet", 1)
-    fails("take 1e[+]09 GB, the disk has .* GB left", images.check_space, tmp_path / "not" / "yet", 10**18)
+    fails(
+        "take 1e[+]09 GB, the disk has .* GB left",
+        images.check_space,
+        tmp_path / "not" / "yet",
+        10**18,
+    )
 
 
 def test_a_directory_that_is_not_ours(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
-    fails("nothing may be written there", images.output_paths, ["a.tif"], tmp_path / "out" / "deep", "denoised")
+    fails(
+        "nothing may be written there",
+        images.output_paths,
+        ["a.tif"],
+        tmp_path / "out" / "deep",
+        "denoised",
+    )
     monkeypatch.setattr("os.access", lambda path, mode: True)
-    assert images.output_paths(["a.tif"], tmp_path / "out", "denoised") == [tmp_path / "out" / "a_denoised.tif"]
+    assert images.output_paths(["a.tif"], tmp_path / "out", "denoised") == [
+        tmp_path / "out" / "a_denoised.tif"
+    ]
 
 
 def test_ome_metadata_are_valid(tmp_path):
     ome_types = pytest.importorskip("ome_types")
     names = ["DAPI", "GFP \u03bc"]
-    metadata = {"axes": "TCZYX", "Channel": {"Name": names}, "PhysicalSizeX": 0.2, "PhysicalSizeY": 0.3, "PhysicalSizeZ": 1.5}
-    metadata |= {"PhysicalSizeXUnit": "\u00b5m", "PhysicalSizeYUnit": "\u00b5m", "PhysicalSizeZUnit": "\u00b5m", "TimeIncrement": 2.5}
+    metadata = {
+        "axes": "TCZYX",
+        "Channel": {"Name": names},
+        "PhysicalSizeX": 0.2,
+        "PhysicalSizeY": 0.3,
+        "PhysicalSizeZ": 1.5,
+    }
+    metadata |= {
+        "PhysicalSizeXUnit": "\u00b5m",
+        "PhysicalSizeYUnit": "\u00b5m",
+        "PhysicalSizeZUnit": "\u00b5m",
+        "TimeIncrement": 2.5,
+    }
     stack = noise((3, 2, 4, 9, 8))
-    tifffile.imwrite(tmp_path / "a.ome.tif", stack, ome=True, metadata=metadata, photometric="minisblack")
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", stack, ome=True, metadata=metadata, photometric="minisblack"
+    )
     image = images.read(tmp_path / "a.ome.tif")
     images.write(tmp_path / "b.ome.tif", image.frames, image.info)
     pixels = ome_types.from_tiff(tmp_path / "b.ome.tif", validate=True).images[0].pixels
     assert [channel.name for channel in pixels.channels] == names
-    assert (pixels.physical_size_x, pixels.physical_size_y, pixels.physical_size_z) == (0.2, 0.3, 1.5)
-    assert (pixels.size_t, pixels.size_c, pixels.size_z, pixels.size_y, pixels.size_x) == stack.shape
+    assert (pixels.physical_size_x, pixels.physical_size_y, pixels.physical_size_z) == (
+        0.2,
+        0.3,
+        1.5,
+    )
+    assert (
+        pixels.size_t,
+        pixels.size_c,
+        pixels.size_z,
+        pixels.size_y,
+        pixels.size_x,
+    ) == stack.shape
     assert pixels.time_increment == 2.5
 
 

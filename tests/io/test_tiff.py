@@ -24,14 +24,20 @@ FORMS = {
 
 
 @pytest.mark.parametrize("options", FORMS.values(), ids=FORMS.keys())
-@pytest.mark.parametrize("stack", [STACK, STACK[0], STACK[:, None].astype(np.float32)], ids=["TYX", "YX", "TZYX"])
+@pytest.mark.parametrize(
+    "stack", [STACK, STACK[0], STACK[:, None].astype(np.float32)], ids=["TYX", "YX", "TZYX"]
+)
 def test_parts_are_those_of_the_whole(tmp_path, options, stack):
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", **options)
     array, info = tiff.open_image(tmp_path / "a.tif")
     expected = tifffile.imread(tmp_path / "a.tif").reshape(array.shape)
     assert array.shape == info.shape
     np.testing.assert_array_equal(array[(slice(None),) * len(array.shape)], expected)
-    for rows, columns in ((slice(0, 1), slice(89, 90)), (slice(15, 49), slice(31, 65)), (slice(69, 70), slice(0, 90))):
+    for rows, columns in (
+        (slice(0, 1), slice(89, 90)),
+        (slice(15, 49), slice(31, 65)),
+        (slice(69, 70), slice(0, 90)),
+    ):
         place = (*(slice(length - 1, length) for length in array.shape[:-2]), rows, columns)
         part = array[place]
         assert part.dtype.newbyteorder("=") == info.dtype
@@ -39,7 +45,13 @@ def test_parts_are_those_of_the_whole(tmp_path, options, stack):
 
 
 def test_only_the_segments_that_are_asked_for_are_decoded(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", np.tile(STACK, (1, 4, 4)), tile=(64, 64), compression="zlib", photometric="minisblack")
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        np.tile(STACK, (1, 4, 4)),
+        tile=(64, 64),
+        compression="zlib",
+        photometric="minisblack",
+    )
     with tifffile.TiffFile(tmp_path / "a.tif") as tif:
         page = tif.pages[1]
         first, last = page.dataoffsets[0], page.dataoffsets[-1]
@@ -54,7 +66,9 @@ def test_only_the_segments_that_are_asked_for_are_decoded(tmp_path):
 
 
 def test_created_piece_by_piece_is_written_at_once(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, metadata={"unit": "um"}, resolution=(4, 5))
+    tifffile.imwrite(
+        tmp_path / "a.tif", STACK, imagej=True, metadata={"unit": "um"}, resolution=(4, 5)
+    )
     image = images.read(tmp_path / "a.tif")
     images.write(tmp_path / "whole.tif", image.frames, image.info)
     with images.create(tmp_path / "pieces.tif", image.info) as target:
@@ -79,10 +93,15 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, error):
 def test_a_full_disk_shows_at_once(tmp_path):
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # no file may be longer: writing fails as on a full disk
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (100_000, limits[1])
+    )  # no file may be longer: writing fails as on a full disk
     try:
         info = ImageInfo("YX", (1000, 1000), np.dtype("u1"))
-        with pytest.raises(ImageError, match="cannot be written"), images.create(tmp_path / "a.tif", info):
+        with (
+            pytest.raises(ImageError, match="cannot be written"),
+            images.create(tmp_path / "a.tif", info),
+        ):
             pytest.fail("too late")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -1,6 +1,7 @@
 """Files of microscope makers become images with sizes and names, and bad ones end in one clear line.
 
-CZI files are written by Zeiss's own library; LIF and ND2 files by the small writers here, after what liffile and nd2 read.
+CZI files are written by Zeiss's own library; LIF and ND2 files by the small writers here, after
+what liffile and nd2 read.
 """
 
 import gc
@@ -34,7 +35,9 @@ def write_czi(path, data, axes, skipped=(), **options):
     with czi.create_czi(str(path), exist_ok=True, **options) as file:
         for place in np.ndindex(data.shape[: axes.index("Y")]):
             if place not in skipped:
-                file.write(data[place], plane=dict(zip(axes, place, strict=False)), location=(-50, 7))
+                file.write(
+                    data[place], plane=dict(zip(axes, place, strict=False)), location=(-50, 7)
+                )
         scale = {"scale_x": 0.1e-6, "scale_y": 0.2e-6, "scale_z": 0.5e-6}
         file.write_metadata("a document", channel_names=dict(enumerate(NAMES)), **scale)
 
@@ -47,7 +50,9 @@ def write_lif(path, *images, names=NAMES):
     content = struct.pack("<IIBI", 0x70, 2 * len(xml) + 5, 0x2A, len(xml)) + xml.encode("utf-16-le")
     for n, (data, _) in enumerate(images):
         block = f"Block_Series{n}"
-        content += struct.pack("<IIBQBI", 0x70, 2 * len(block) + 14, 0x2A, data.nbytes, 0x2A, len(block))
+        content += struct.pack(
+            "<IIBQBI", 0x70, 2 * len(block) + 14, 0x2A, data.nbytes, 0x2A, len(block)
+        )
         content += block.encode("utf-16-le") + data.tobytes()
     path.write_bytes(content)
 
@@ -57,15 +62,23 @@ def lif_element(name, data, axes, names):
     layout = dict(zip(axes, zip(data.shape, data.strides, strict=True), strict=True))
     count, distance = layout.get("C", layout.get("S", (1, 0)))
     dimensions = channels = ""
-    for axis, (number, step) in {"X": (1, 0.1e-6), "Y": (2, -0.2e-6), "Z": (3, 0.5e-6), "T": (4, 2.5), "\u03bb": (5, 0)}.items():
+    for axis, (number, step) in {
+        "X": (1, 0.1e-6),
+        "Y": (2, -0.2e-6),
+        "Z": (3, 0.5e-6),
+        "T": (4, 2.5),
+        "\u03bb": (5, 0),
+    }.items():
         if axis in layout:
             size, inc = layout[axis]
             length = f'Length="{step * (size - 1)}" Unit="{"s" if axis == "T" else "m"}"'
-            dimensions += (
-                f'<DimensionDescription DimID="{number}" NumberOfElements="{size}" BytesInc="{inc}" BitInc="0" Origin="0" {length}/>'
-            )
+            dimensions += f'<DimensionDescription DimID="{number}" NumberOfElements="{size}" BytesInc="{inc}" BitInc="0" Origin="0" {length}/>'
     for n in range(count):
-        dye = f"<ChannelProperty><Key>DyeName</Key><Value>Leica/{names[n]}</Value></ChannelProperty>" if n < len(names) else ""
+        dye = (
+            f"<ChannelProperty><Key>DyeName</Key><Value>Leica/{names[n]}</Value></ChannelProperty>"
+            if n < len(names)
+            else ""
+        )
         kind = f'DataType="{int(data.dtype.kind == "f")}" Resolution="{8 * data.itemsize}" BytesInc="{n * distance}" BitInc="0"'
         colour = f'ChannelTag="{3 - n if "S" in layout else 0}" LUTName="{["Red", "Green", "Blue"][n]}" IsLUTInverted="0"'
         rest = 'NameOfMeasuredQuantity="" Min="0" Max="1" Unit=""'
@@ -80,16 +93,41 @@ def write_nd2(path, data, axes, calibrated=True, skipped=()):
     inner = axes.index("Y")
     frames = data.reshape(-1, *data.shape[inner:])
     (height, width), components = frames.shape[1:3], math.prod(frames.shape[3:])
-    attributes = {"uiWidth": width, "uiHeight": height, "uiWidthBytes": width * components * data.itemsize, "uiComp": components}
-    attributes |= {"uiBpcInMemory": 8 * data.itemsize, "uiBpcSignificant": 8 * data.itemsize, "uiSequenceCount": len(frames)}
+    attributes = {
+        "uiWidth": width,
+        "uiHeight": height,
+        "uiWidthBytes": width * components * data.itemsize,
+        "uiComp": components,
+    }
+    attributes |= {
+        "uiBpcInMemory": 8 * data.itemsize,
+        "uiBpcSignificant": 8 * data.itemsize,
+        "uiSequenceCount": len(frames),
+    }
     probe = {"m_ExcitationSpectrum": {"uiCount": 0}, "m_EmissionSpectrum": {"uiCount": 0}}
     names = NAMES[: 1 if axes.endswith("S") else components]
-    planes = {f"a{n}": {"sDescription": name, "uiCompCount": 1, "pFluorescentProbe": probe} for n, name in enumerate(names)}
-    picture = {"bCalibrated": calibrated, "dCalibration": 0.2, "sPicturePlanes": {"uiCount": len(planes), "sPlaneNew": planes}}
-    chunks = {"ImageAttributesLV!": lite(SLxImageAttributes=attributes), "ImageMetadataSeqLV|0!": lite(SLxPictureMetadata=picture)}
+    planes = {
+        f"a{n}": {"sDescription": name, "uiCompCount": 1, "pFluorescentProbe": probe}
+        for n, name in enumerate(names)
+    }
+    picture = {
+        "bCalibrated": calibrated,
+        "dCalibration": 0.2,
+        "sPicturePlanes": {"uiCount": len(planes), "sPlaneNew": planes},
+    }
+    chunks = {
+        "ImageAttributesLV!": lite(SLxImageAttributes=attributes),
+        "ImageMetadataSeqLV|0!": lite(SLxPictureMetadata=picture),
+    }
     if inner:
-        chunks["ImageMetadataLV!"] = lite(SLxExperiment=nd2_loops(list(zip(axes[:inner], data.shape[:inner], strict=True))))
-    chunks |= {f"ImageDataSeq|{n}!": bytes(8) + frame.tobytes() for n, frame in enumerate(frames) if n not in skipped}
+        chunks["ImageMetadataLV!"] = lite(
+            SLxExperiment=nd2_loops(list(zip(axes[:inner], data.shape[:inner], strict=True)))
+        )
+    chunks |= {
+        f"ImageDataSeq|{n}!": bytes(8) + frame.tobytes()
+        for n, frame in enumerate(frames)
+        if n not in skipped
+    }
     content, places = chunk(b"ND2 FILE SIGNATURE CHUNK NAME01!", b"Ver3.0".ljust(64, b"\0")), b""
     for name, part in chunks.items():
         places += name.encode() + struct.pack("<QQ", len(content), len(part))
@@ -102,13 +140,24 @@ def nd2_loops(loops):
     """The outermost loop, which holds the next."""
     (axis, count), rest = loops[0], loops[1:]
     kinds = {
-        "T": (1, {"uiCount": count, "dStart": 0.0, "dPeriod": 2000.0, "dDuration": 0.0, "dAvgPeriodDiff": 2500.0}),
+        "T": (
+            1,
+            {
+                "uiCount": count,
+                "dStart": 0.0,
+                "dPeriod": 2000.0,
+                "dDuration": 0.0,
+                "dAvgPeriodDiff": 2500.0,
+            },
+        ),
         "P": (2, {"Points": {f"a{n}": {"dPosX": 1.0} for n in range(count)}}),
         "Z": (4, {"uiCount": count, "dZStep": 0.5, "dZLow": 0.0, "dZHigh": 0.5 * (count - 1)}),
         "U": (7, {"uiCount": count}),
     }
     kind, parameters = kinds[axis]
-    return {"eType": kind, "uLoopPars": parameters} | ({"ppNextLevelEx": {"": nd2_loops(rest)}} if rest else {})
+    return {"eType": kind, "uLoopPars": parameters} | (
+        {"ppNextLevelEx": {"": nd2_loops(rest)}} if rest else {}
+    )
 
 
 def lite(**values):
@@ -121,7 +170,9 @@ def lite(**values):
             size = 2 + len(label) + 12 + len(nested)
             value, kind = struct.pack("<IQ", len(value), size) + nested + bytes(8 * len(value)), 11
         else:
-            form, kind = {bool: ("<?", 1), int: ("<i", 2), float: ("<d", 6), str: ("", 8)}[type(value)]
+            form, kind = {bool: ("<?", 1), int: ("<i", 2), float: ("<d", 6), str: ("", 8)}[
+                type(value)
+            ]
             value = struct.pack(form, value) if form else f"{value}\0".encode("utf-16-le")
         result += bytes([kind, len(label) // 2]) + label + value
     return result
@@ -173,7 +224,10 @@ def test_pixels_sizes_and_names(tmp_path, suffix):
 
 @FORMATS
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-@pytest.mark.parametrize(("axes", "shape"), [("YX", (9, 8)), ("ZYX", (3, 9, 8)), ("CYX", (2, 9, 8)), ("TCYX", (4, 2, 7, 3))])
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [("YX", (9, 8)), ("ZYX", (3, 9, 8)), ("CYX", (2, 9, 8)), ("TCYX", (4, 2, 7, 3))],
+)
 def test_axes_and_dtypes(tmp_path, suffix, axes, shape, dtype):
     data = make(tmp_path / f"a.{suffix}", noise(shape, dtype), axes)
     frames, info = read(tmp_path / f"a.{suffix}")
@@ -232,12 +286,17 @@ def test_parts_are_read_when_they_are_asked_for(tmp_path, suffix):
         np.testing.assert_array_equal(pixels[key], data[key])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at the open files where Linux keeps them")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="looks at the open files where Linux keeps them"
+)
 @FORMATS
 def test_files_are_closed_when_the_pixels_are_forgotten(tmp_path, suffix):
     def is_open():
         gc.collect()
-        return any(os.path.realpath(f"/proc/self/fd/{number}") == str(path) for number in os.listdir("/proc/self/fd"))
+        return any(
+            os.path.realpath(f"/proc/self/fd/{number}") == str(path)
+            for number in os.listdir("/proc/self/fd")
+        )
 
     path = tmp_path.resolve() / f"a.{suffix}"
     make(path)
@@ -321,7 +380,9 @@ def test_uncalibrated_pixels_have_no_size(tmp_path):
     assert read(tmp_path / "a.nd2").info.pixel_size_um is None
 
 
-@pytest.mark.parametrize("compression", ["zstd0:ExplicitLevel=1", "zstd1:ExplicitLevel=1;PreProcess=HiLoByteUnpack"])
+@pytest.mark.parametrize(
+    "compression", ["zstd0:ExplicitLevel=1", "zstd1:ExplicitLevel=1;PreProcess=HiLoByteUnpack"]
+)
 def test_compressed_mosaics(tmp_path, compression):
     czi = pytest.importorskip("pylibCZIrw.czi")
     data, path = noise((20, 30)), tmp_path / "a.czi"
@@ -372,10 +433,21 @@ def test_lengths_that_would_crash_the_reader(tmp_path):
     write_czi(path, noise((3, 9, 8)), "ZYX")
     whole = path.read_bytes()
     directory, tile = whole.index(b"ZISRAWDIRECTORY"), whole.index(b"ZISRAWSUBBLOCK")
-    for place in (directory + 160 + 28, directory + 160 + 31, directory + 35, tile + 76, tile + 79, tile + 35, tile + 39, tile + 46):
+    for place in (
+        directory + 160 + 28,
+        directory + 160 + 31,
+        directory + 35,
+        tile + 76,
+        tile + 79,
+        tile + 35,
+        tile + 39,
+        tile + 46,
+    ):
         path.write_bytes(whole[:place] + bytes([whole[place] + 50]) + whole[place + 1 :])
         fails("a.czi", read, path)
-    path.write_bytes(whole.replace(struct.pack("<i", -50), struct.pack("<i", 50_000_000), 2))  # a tile far from the others
+    path.write_bytes(
+        whole.replace(struct.pack("<i", -50), struct.pack("<i", 50_000_000), 2)
+    )  # a tile far from the others
     fails("too little|cannot be read", read, path)
 
 
@@ -393,9 +465,18 @@ def test_damaged_and_foreign_files(tmp_path, suffix, capfd):
     path = tmp_path / f"a.{suffix.upper()}"
     make(path)
     whole, expected = path.read_bytes(), read(path)
-    others = [noise(5000, "uint8").tobytes(), b"", b"hello world, I am text\n" * 50, whole[:4] + bytes(4000), bytes(4000)]
+    others = [
+        noise(5000, "uint8").tobytes(),
+        b"",
+        b"hello world, I am text\n" * 50,
+        whole[:4] + bytes(4000),
+        bytes(4000),
+    ]
     others += [tiff_bytes(tmp_path)]
-    for content in [*others, *(whole[:length] for length in range(0, len(whole), 1 + len(whole) // 40))]:
+    for content in [
+        *others,
+        *(whole[:length] for length in range(0, len(whole), 1 + len(whole) // 40)),
+    ]:
         path.write_bytes(content)
         assert str(path) in fails(".", read, path)
     for seed in range(60):
@@ -421,7 +502,11 @@ def test_a_missing_package_says_how_to_install_it(tmp_path, suffix, monkeypatch)
         monkeypatch.setitem(sys.modules, name, None)
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(b"x")
-    hint = r"Python 3.11 to 3.13" if suffix == "czi" and sys.version_info >= (3, 14) else r"pip install 'jaxdenoise\[vendors\]'"
+    hint = (
+        r"Python 3.11 to 3.13"
+        if suffix == "czi" and sys.version_info >= (3, 14)
+        else r"pip install 'jaxdenoise\[vendors\]'"
+    )
     fails(f"{PACKAGES[suffix]}.*{hint}", read, path)
 
 

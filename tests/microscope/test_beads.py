@@ -20,13 +20,18 @@ widths = st.tuples(st.floats(1, 3), st.floats(1, 3))
 
 
 def add_bead(image, y, x, height, sigma):
-    rows, columns = (np.exp(-0.5 * ((np.arange(n) - c) / s) ** 2) for n, c, s in zip(image.shape, (y, x), sigma, strict=True))
+    rows, columns = (
+        np.exp(-0.5 * ((np.arange(n) - c) / s) ** 2)
+        for n, c, s in zip(image.shape, (y, x), sigma, strict=True)
+    )
     image += height * np.outer(rows, columns)
 
 
 def places(rng, count, step):
     """A grid of count x count centres with sub-pixel offsets, and the shape of the image that holds it."""
-    centres = step * (0.8 + np.moveaxis(np.indices((count, count)), 0, -1).reshape(-1, 2)) + rng.uniform(-2, 2, (count**2, 2))
+    centres = step * (
+        0.8 + np.moveaxis(np.indices((count, count)), 0, -1).reshape(-1, 2)
+    ) + rng.uniform(-2, 2, (count**2, 2))
     return centres, (int(step * (count + 0.6)),) * 2
 
 
@@ -67,7 +72,9 @@ def test_a_gaussian_psf_comes_back(sigma, noise):
 
 def test_photon_noise_and_few_grey_levels_do_little():
     image, _ = scene((1.5, 2.0), noise=0)
-    counts = np.random.default_rng(1).poisson(image / 8).clip(0, 254).astype(np.uint8)  # background 12, beads 40 to 75
+    counts = (
+        np.random.default_rng(1).poisson(image / 8).clip(0, 254).astype(np.uint8)
+    )  # background 12, beads 40 to 75
     found = measure_psf(counts)
     assert found.sigma == pytest.approx((1.5, 2.0), rel=0.05)
     assert found.fwhm == pytest.approx((3.53, 4.71), rel=0.05)
@@ -91,7 +98,9 @@ def test_the_noise_of_the_mean_bead_falls_with_their_number():
 
 def test_an_airy_pattern_has_the_widths_of_the_optics_and_keeps_its_ring():
     wide = np.hypot(*np.ix_(np.arange(-40, 41) - 0.2, np.arange(-40, 41) + 0.4))
-    v = 2 * np.pi * 1.2 * 0.08 / 0.6 * wide  # NA 1.2, pixels of 0.08 and a wavelength of 0.6 micrometres
+    v = (
+        2 * np.pi * 1.2 * 0.08 / 0.6 * wide
+    )  # NA 1.2, pixels of 0.08 and a wavelength of 0.6 micrometres
     found = measure_psf(1000 * (2 * special.j1(v) / v) ** 2, size=25)
     assert found.sigma == pytest.approx([widefield_sigma(1.2, 0.6, pixel_size=0.08)] * 2, rel=0.03)
     assert found.fwhm == pytest.approx([0.5145 * 0.6 / 1.2 / 0.08] * 2, rel=0.01)
@@ -110,7 +119,9 @@ def test_the_psf_may_be_of_any_odd_size_and_is_one_that_a_training_takes():
 
 
 def test_the_size_of_the_beads_can_be_taken_out():
-    axes = np.arange(-60, 61) / 10  # a sphere of 4 pixels' diameter, seen from above, ten samples a pixel
+    axes = (
+        np.arange(-60, 61) / 10
+    )  # a sphere of 4 pixels' diameter, seen from above, ten samples a pixel
     y, x = np.ix_(axes, axes)
     fine = ndimage.gaussian_filter(np.sqrt(np.maximum(4 - y**2 - x**2, 0)), 15.0)
     image = np.pad(fine[::10, ::10], 10)
@@ -157,7 +168,14 @@ def test_unsuitable_spots_are_left_out_and_counted():
     add_bead(image, 4, 40, 500, sigma)
     image[42, 74] += 1500  # a hot pixel
     found = measure_psf(np.minimum(image + np.random.default_rng(3).normal(size=image.shape), 4095))
-    assert found.rejected == {"border": 1, "saturated": 1, "focus": 0, "neighbour": 2, "shape": 5, "bright": 1}
+    assert found.rejected == {
+        "border": 1,
+        "saturated": 1,
+        "focus": 0,
+        "neighbour": 2,
+        "shape": 5,
+        "bright": 1,
+    }
     assert len(found.positions) == 9
     assert distances(found.positions, centres[[0, 3, 4, 7, 8, 12, 13, 14, 15]]).max() < 0.1
     assert found.sigma == pytest.approx(sigma, rel=0.05)
@@ -167,18 +185,29 @@ def test_unsuitable_spots_are_left_out_and_counted():
 def test_hot_pixels_are_no_beads():
     image = np.random.default_rng(0).normal(100, 1, (64, 64))
     image[[20, 40], [20, 40]] = 5000
-    with pytest.raises(ValueError, match=r"^measure_psf: none of 2 spots can be used \(2 shape\); give separate beads"):
+    with pytest.raises(
+        ValueError,
+        match=r"^measure_psf: none of 2 spots can be used \(2 shape\); give separate beads",
+    ):
         measure_psf(image)
 
 
 @pytest.mark.parametrize(
     ("top", "dtype", "options"),
-    [(255, np.uint8, {}), (4095, np.float32, {}), (1234.5, np.float64, {}), (65535, np.uint16, {"saturation": 300})],
+    [
+        (255, np.uint8, {}),
+        (4095, np.float32, {}),
+        (1234.5, np.float64, {}),
+        (65535, np.uint16, {"saturation": 300}),
+    ],
 )
 def test_saturated_beads_are_refused(top, dtype, options):
     image, _ = scene((2, 2), count=2)
     image = (image * top / 250).clip(0, top).astype(dtype)
-    with pytest.raises(ValueError, match=r"^measure_psf: none of 4 spots can be used \(4 saturated\); .* so that none is saturated$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^measure_psf: none of 4 spots can be used \(4 saturated\); .* so that none is saturated$",
+    ):
         measure_psf(image, **options)
 
 
@@ -190,9 +219,17 @@ def test_saturated_beads_are_refused(top, dtype, options):
             {},
             "measure_psf: expected an image (H, W) or a stack (Z, H, W), got shape (2, 3, 4, 5); give one channel",
         ),
-        (np.zeros((0, 5)), {}, "measure_psf: expected an image (H, W) or a stack (Z, H, W), got shape (0, 5); give one channel"),
+        (
+            np.zeros((0, 5)),
+            {},
+            "measure_psf: expected an image (H, W) or a stack (Z, H, W), got shape (0, 5); give one channel",
+        ),
         (np.zeros((9, 9), complex), {}, "measure_psf: expected integers or floats, got complex128"),
-        (np.full((9, 9), np.nan), {}, "measure_psf: 81 pixels are NaN or infinite; replace or crop them"),
+        (
+            np.full((9, 9), np.nan),
+            {},
+            "measure_psf: 81 pixels are NaN or infinite; replace or crop them",
+        ),
         (
             np.full((30, 30), 7),
             {},
@@ -209,7 +246,11 @@ def test_saturated_beads_are_refused(top, dtype, options):
             {"size": (5, 7, 9)},
             "measure_psf: size must be an odd number of pixels, at least 3, or a pair (y, x) of them, not (5, 7, 9)",
         ),
-        (scene((3, 2))[0], {"size": 5}, "measure_psf: size 5 cuts into the beads; give at least 15x11 pixels (y, x)"),
+        (
+            scene((3, 2))[0],
+            {"size": 5},
+            "measure_psf: size 5 cuts into the beads; give at least 15x11 pixels (y, x)",
+        ),
         (
             scene((1, 1))[0][:24, :24],
             {"size": 33},
@@ -231,7 +272,10 @@ def test_errors_say_what_to_do(image, options, message):
 def test_a_bead_in_too_much_noise_is_refused():
     image = np.random.default_rng(0).normal(100, 10, (121, 121))
     add_bead(image, 60, 60, 40, (6, 6))
-    with pytest.raises(ValueError, match=r"^measure_psf: the beads are too few or too faint for their noise; give more or brighter ones$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^measure_psf: the beads are too few or too faint for their noise; give more or brighter ones$",
+    ):
         measure_psf(image)
 
 
@@ -251,7 +295,9 @@ def test_a_psf_is_a_psf(seed, sigma):
     assert found.psf.sum() == pytest.approx(1, abs=1e-5)
     assert found.psf.min() >= 0
     assert [n % 2 for n in found.psf.shape] == [1, 1]
-    assert np.unravel_index(found.psf.argmax(), found.psf.shape) == pytest.approx([n // 2 for n in found.psf.shape], abs=1)
+    assert np.unravel_index(found.psf.argmax(), found.psf.shape) == pytest.approx(
+        [n // 2 for n in found.psf.shape], abs=1
+    )
 
 
 @few
@@ -271,7 +317,9 @@ def test_transposing_swaps_the_axes(seed, sigma):
     image, _ = scene(sigma, seed=seed, count=2)
     found, swapped = measure_psf(image), measure_psf(image.T)
     np.testing.assert_allclose(swapped.psf.T, found.psf, atol=1e-5)
-    np.testing.assert_allclose([swapped.sigma[::-1], swapped.fwhm[::-1]], [found.sigma, found.fwhm], rtol=1e-4)
+    np.testing.assert_allclose(
+        [swapped.sigma[::-1], swapped.fwhm[::-1]], [found.sigma, found.fwhm], rtol=1e-4
+    )
 
 
 # A real stack

@@ -17,7 +17,9 @@ SIGMA_CANDIDATES = jnp.geomspace(0.4, 4, 16)
 @pytest.fixture(scope="module")
 def stack():
     """One frame of 192x192 pixels at 20 dB, with its truth."""
-    return synthetic.static_scene(jax.random.key(1), frames=1, shape=(192, 192), psf_sigma=1.0, psnr=20.0)
+    return synthetic.static_scene(
+        jax.random.key(1), frames=1, shape=(192, 192), psf_sigma=1.0, psnr=20.0
+    )
 
 
 def blur(image, sigma):
@@ -33,7 +35,12 @@ def median(image, size):
 
 
 def true_errors(function, stack, candidates):
-    return np.array([jnp.mean((function(stack.noisy, candidate) - stack.clean) ** 2) for candidate in candidates])
+    return np.array(
+        [
+            jnp.mean((function(stack.noisy, candidate) - stack.clean) ** 2)
+            for candidate in candidates
+        ]
+    )
 
 
 def decibels(errors, chosen):
@@ -44,7 +51,9 @@ def decibels(errors, chosen):
 @pytest.mark.parametrize("psnr", [10.0, 20.0, 30.0])
 @pytest.mark.parametrize("psf_sigma", [1.0, 2.0])
 def test_the_choice_is_nearly_the_best(psnr, psf_sigma):
-    stack = synthetic.static_scene(jax.random.key(2), frames=1, shape=(256, 256), psf_sigma=psf_sigma, psnr=psnr)
+    stack = synthetic.static_scene(
+        jax.random.key(2), frames=1, shape=(256, 256), psf_sigma=psf_sigma, psnr=psnr
+    )
     found = calibrate_gaussian(stack.noisy)
     errors = true_errors(lambda x, s: jd.gaussian_filter(x, (s, s)), stack, SIGMAS.tolist())
     assert decibels(errors, int(jnp.argmin(found.risk))) < 0.25
@@ -58,7 +67,8 @@ def test_sizes_are_chosen_as_they_will_run(function, stack):
     found = calibrate(function, stack.noisy, sizes)
     assert found.best in sizes
     assert decibels(true_errors(function, stack, sizes), sizes.index(found.best)) < 0.25
-    # Blind to the pixel, a window of one pixel is the mean of the neighbours; when it runs, it does nothing.
+    # Blind to the pixel, a window of one pixel is the mean of the neighbours; when it runs, it does
+    # nothing.
     assert found.risk[0] > found.risk[sizes.index(found.best)]
 
 
@@ -78,7 +88,9 @@ def test_the_blind_spot_loss_is_that_of_scikit_image(stack):
         return np.asarray(jd.gaussian_filter(image, (sigma, sigma)))
 
     parameters = {"sigma": candidates}
-    _, (_, losses) = calibrate_denoiser(image, denoise, parameters, stride=4, approximate_loss=False, extra_output=True)
+    _, (_, losses) = calibrate_denoiser(
+        image, denoise, parameters, stride=4, approximate_loss=False, extra_output=True
+    )
     found = calibrate(lambda x, sigma: jd.gaussian_filter(x, (sigma, sigma)), image, candidates)
     np.testing.assert_allclose(found.blind_spot_loss, losses, rtol=0.04)
 
@@ -89,9 +101,15 @@ def test_a_blind_spot_sees_nothing_of_its_pixel():
     found = calibrate(lambda x, factor: factor * x, image, [1.0])
     kernel = np.array([[1, 2, 1], [2, 0, 2], [1, 2, 1]]) / 12
     padded = np.pad(np.asarray(image), 1, mode="symmetric")
-    neighbours = sum(kernel[i, j] * padded[i : i + 24, j : j + 32] for i in range(3) for j in range(3))
-    np.testing.assert_allclose(found.blind_spot_loss[0], np.mean((neighbours - image) ** 2), rtol=1e-5)
-    np.testing.assert_allclose(found.risk[0], found.noise_variance, rtol=1e-4)  # all of the noise stays
+    neighbours = sum(
+        kernel[i, j] * padded[i : i + 24, j : j + 32] for i in range(3) for j in range(3)
+    )
+    np.testing.assert_allclose(
+        found.blind_spot_loss[0], np.mean((neighbours - image) ** 2), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        found.risk[0], found.noise_variance, rtol=1e-4
+    )  # all of the noise stays
 
 
 def test_arrays_are_mapped_and_lists_looped_to_the_same_end(stack):
@@ -113,7 +131,9 @@ def test_the_level_of_white_noise(std, offset, seed):
 
 def test_the_level_of_noise_hardly_depends_on_the_scene(stack):
     variance, correlation = noise_level(stack.noisy)
-    assert float(variance) == pytest.approx(float(jnp.mean((stack.noisy - stack.clean) ** 2)), rel=0.15)
+    assert float(variance) == pytest.approx(
+        float(jnp.mean((stack.noisy - stack.clean) ** 2)), rel=0.15
+    )
     assert correlation < CORRELATED
 
 
@@ -143,7 +163,10 @@ def test_wrong_input():
 
 def test_a_constant_image_stays_finite():
     found = calibrate(blur, np.full((20, 20), 7.0), SIGMA_CANDIDATES[:3])
-    assert all(np.isfinite(values).all() for values in (found.risk, found.blind_spot_loss, found.noise_variance, found.correlation))
+    assert all(
+        np.isfinite(values).all()
+        for values in (found.risk, found.blind_spot_loss, found.noise_variance, found.correlation)
+    )
 
 
 def test_the_solution_is_exact_for_noise_that_is_correlated_between_neighbours():

@@ -8,7 +8,12 @@ import scipy.ndimage
 
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.microscope import correlation, synthetic
-from jaxdenoise.microscope.correlation import correlated_reach, noise_autocorrelation, noise_stride, residual_reach
+from jaxdenoise.microscope.correlation import (
+    correlated_reach,
+    noise_autocorrelation,
+    noise_stride,
+    residual_reach,
+)
 from jaxdenoise.training.problem import prepare
 
 
@@ -28,11 +33,15 @@ def cells(*shape):
     return 100 * scene / scene.max()
 
 
-@pytest.mark.parametrize(("sigmas", "off"), [((0, 0), 0.02), ((0.5, 0.5), 0.06), ((0, 0.8), 0.1), ((1, 1), 0.25)])
+@pytest.mark.parametrize(
+    ("sigmas", "off"), [((0, 0), 0.02), ((0.5, 0.5), 0.06), ((0, 0.8), 0.1), ((1, 1), 0.25)]
+)
 def test_known_noise(sigmas, off):
     """The wider the noise, the more of it goes with the surfaces: never more is found than there is."""
     noise = filtered(white(4, 256, 256), sigmas)
-    expected = np.array([[np.mean(noise * np.roll(noise, lag, axis)) for lag in range(1, 6)] for axis in (1, 2)])
+    expected = np.array(
+        [[np.mean(noise * np.roll(noise, lag, axis)) for lag in range(1, 6)] for axis in (1, 2)]
+    )
     found = np.asarray(noise_autocorrelation(noise))
     np.testing.assert_allclose(found, expected, atol=off)
     assert np.all(found < expected + 0.02)
@@ -40,13 +49,22 @@ def test_known_noise(sigmas, off):
 
 @pytest.mark.parametrize("level", [5, 20])
 def test_a_smooth_scene_does_not_matter(level):
-    found = noise_autocorrelation(cells(2, 256, 256) + level * filtered(white(2, 256, 256), (0.6, 0.6)))
+    found = noise_autocorrelation(
+        cells(2, 256, 256) + level * filtered(white(2, 256, 256), (0.6, 0.6))
+    )
     expected = noise_autocorrelation(filtered(white(2, 256, 256), (0.6, 0.6)))
     np.testing.assert_allclose(found, expected, atol=0.05)
 
 
 @pytest.mark.parametrize(
-    ("sigmas", "reach"), [((0, 0), (0, 0)), ((0.4, 0.4), (0, 0)), ((0.7, 0.7), (1, 1)), ((0, 0.7), (0, 1)), ((1.2, 0), (3, 0))]
+    ("sigmas", "reach"),
+    [
+        ((0, 0), (0, 0)),
+        ((0.4, 0.4), (0, 0)),
+        ((0.7, 0.7), (1, 1)),
+        ((0, 0.7), (0, 1)),
+        ((1.2, 0), (3, 0)),
+    ],
 )
 def test_the_reach_follows_the_noise(sigmas, reach):
     image = cells(2, 256, 256) + 10 * filtered(white(2, 256, 256), sigmas)
@@ -55,7 +73,10 @@ def test_the_reach_follows_the_noise(sigmas, reach):
     assert noise_stride(image.astype(np.float32)) == 1 + max(reach)
 
 
-@pytest.mark.parametrize(("sigmas", "reach"), [((0, 0), (0, 0)), ((0.7, 0.7), (2, 2)), ((0, 0.7), (0, 2)), ((0.7, 1.2), (2, 4))])
+@pytest.mark.parametrize(
+    ("sigmas", "reach"),
+    [((0, 0), (0, 0)), ((0.7, 0.7), (2, 2)), ((0, 0.7), (0, 2)), ((0.7, 1.2), (2, 4))],
+)
 def test_the_reach_of_a_residual(sigmas, reach):
     assert residual_reach(jnp.asarray(filtered(white(2, 512, 512), sigmas), jnp.float32)) == reach
 
@@ -65,7 +86,12 @@ def test_blind_spots_hide_a_weak_correlation_too():
     """Of noise that is alike between neighbours the same, but weakly alike further away too, more is hidden."""
     short = filtered(white(2, 256, 256), (0.7, 0.7))
     hidden = [
-        prepare(jax.random.key(0), cells(2, 256, 256) + 10 * noise, psf=np.ones((1, 1)), config=TrainConfig(targets="own"))[1].blind
+        prepare(
+            jax.random.key(0),
+            cells(2, 256, 256) + 10 * noise,
+            psf=np.ones((1, 1)),
+            config=TrainConfig(targets="own"),
+        )[1].blind
         for noise in (short, short + 0.8 * filtered(white(2, 256, 256, seed=3), (1.3, 1.3)))
     ]
     assert hidden[0] == (2, 2)

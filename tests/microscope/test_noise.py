@@ -13,7 +13,10 @@ from jaxdenoise.microscope.psf import convolve, gaussian_psf
 from jaxdenoise.microscope.synthetic import phantom
 
 KEY = jax.random.key(0)
-SHAPE = (200, 300)  # 60,000 draws: a mean is good to 0.4 % of a standard deviation, a variance to 0.6 % (Gaussian)
+SHAPE = (
+    200,
+    300,
+)  # 60,000 draws: a mean is good to 0.4 % of a standard deviation, a variance to 0.6 % (Gaussian)
 
 
 def check_moments(noisy, mean, variance):
@@ -43,20 +46,26 @@ def test_gaussian_std_may_differ_between_pixels():
 @pytest.mark.parametrize("level", [0.0, 3.0, 40.0, 5000.0])
 @pytest.mark.parametrize(("gain", "read_std"), [(1.0, 2.0), (25.0, 4.0)])
 def test_poisson_gaussian_moments(level, gain, read_std):
-    noisy = poisson_gaussian_noise(KEY, np.full(SHAPE, level, np.float32), gain=gain, read_std=read_std, offset=100.0)
+    noisy = poisson_gaussian_noise(
+        KEY, np.full(SHAPE, level, np.float32), gain=gain, read_std=read_std, offset=100.0
+    )
     assert noisy.dtype == jnp.float32
     check_moments(noisy, level + 100, gain * level + read_std**2)
 
 
 def test_without_read_noise_the_photons_are_whole():
-    noisy = poisson_gaussian_noise(KEY, np.full(SHAPE, 6.0, np.float32), gain=2.0, read_std=0.0, offset=10)
+    noisy = poisson_gaussian_noise(
+        KEY, np.full(SHAPE, 6.0, np.float32), gain=2.0, read_std=0.0, offset=10
+    )
     photons = (noisy - 10) / 2
     assert photons.min() == 0
     np.testing.assert_array_equal(photons, np.round(photons))
 
 
 def test_below_the_offset_there_are_no_photons():
-    np.testing.assert_array_equal(poisson_gaussian_noise(KEY, np.array([[-5.0, 0.0]]), gain=1, read_std=0, offset=7), [[7, 7]])
+    np.testing.assert_array_equal(
+        poisson_gaussian_noise(KEY, np.array([[-5.0, 0.0]]), gain=1, read_std=0, offset=7), [[7, 7]]
+    )
 
 
 def test_what_is_not_finite_stays_so():
@@ -79,7 +88,10 @@ def test_the_key_decides(seed):
 
 def test_pixels_are_independent():
     image = np.full(SHAPE, 20.0)
-    for noisy in (gaussian_noise(KEY, image, 1.0), poisson_gaussian_noise(KEY, image, gain=1.0, read_std=1.0)):
+    for noisy in (
+        gaussian_noise(KEY, image, 1.0),
+        poisson_gaussian_noise(KEY, image, gain=1.0, read_std=1.0),
+    ):
         z = np.asarray((noisy - noisy.mean()) / noisy.std())
         assert abs((z[1:] * z[:-1]).mean()) < 0.02
         assert abs((z[:, 1:] * z[:, :-1]).mean()) < 0.02
@@ -93,8 +105,12 @@ def test_transforms():
     def camera(key, image, levels):
         return poisson_gaussian_noise(key, image, **levels)
 
-    np.testing.assert_allclose(jax.jit(camera)(KEY, image, levels), camera(KEY, image, levels), rtol=1e-5)
-    np.testing.assert_allclose(jax.jit(gaussian_noise)(KEY, image, 2.0), gaussian_noise(KEY, image, 2.0), rtol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(camera)(KEY, image, levels), camera(KEY, image, levels), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        jax.jit(gaussian_noise)(KEY, image, 2.0), gaussian_noise(KEY, image, 2.0), rtol=1e-5
+    )
     frames = jax.vmap(camera, in_axes=(0, None, None))(keys, image, levels)
     np.testing.assert_allclose(frames[2], camera(keys[2], image, levels), rtol=1e-5)
     frames = jax.vmap(gaussian_noise, in_axes=(0, None, None))(keys, image, 2.0)
@@ -103,7 +119,9 @@ def test_transforms():
 
 def test_gradients():
     image = jnp.linspace(1, 50, 30).reshape(5, 6)
-    np.testing.assert_array_equal(jax.grad(lambda x: gaussian_noise(KEY, x, 2.0).sum())(image), jnp.ones_like(image))
+    np.testing.assert_array_equal(
+        jax.grad(lambda x: gaussian_noise(KEY, x, 2.0).sum())(image), jnp.ones_like(image)
+    )
 
     def total(image, offset, read_std):
         return poisson_gaussian_noise(KEY, image, gain=1.0, read_std=read_std, offset=offset).sum()
@@ -156,10 +174,18 @@ def check_estimate(noisy, *, gain, read_std, offset=0.0, rtol=(0.05, 0.1)):
     np.testing.assert_allclose(estimate.read_std, read_std, rtol=rtol[1])
 
 
-@pytest.mark.parametrize(("gain", "read_std", "offset"), [(5.0, 15.0, 0.0), (0.7, 8.0, 100.0), (40.0, 40.0, 1000.0), (3.0, 5.0, -20.0)])
+@pytest.mark.parametrize(
+    ("gain", "read_std", "offset"),
+    [(5.0, 15.0, 0.0), (0.7, 8.0, 100.0), (40.0, 40.0, 1000.0), (3.0, 5.0, -20.0)],
+)
 @pytest.mark.parametrize(
     ("clean", "rtol"),
-    [(static(1), (0.15, 0.2)), (static(4), (0.05, 0.1)), (static(32, SCENE[:96, :96]), (0.05, 0.1)), (moving(), (0.15, 0.2))],
+    [
+        (static(1), (0.15, 0.2)),
+        (static(4), (0.05, 0.1)),
+        (static(32, SCENE[:96, :96]), (0.05, 0.1)),
+        (moving(), (0.15, 0.2)),
+    ],
     ids=["one", "static", "many", "moving"],
 )
 def test_the_camera_is_found_again(clean, rtol, gain, read_std, offset):
@@ -177,7 +203,10 @@ def test_single_photons_are_no_outliers(clean):
 @pytest.mark.parametrize("clean", [static(1), static(4), moving()], ids=["one", "static", "moving"])
 def test_more_noise_gives_a_larger_estimate(clean):
     def estimates(name, values):
-        return [getattr(estimate_noise(camera(KEY, clean, **(CAMERA | {name: value}))), name) for value in values]
+        return [
+            getattr(estimate_noise(camera(KEY, clean, **(CAMERA | {name: value}))), name)
+            for value in values
+        ]
 
     for name, values in (("gain", [3.0, 5.0, 8.0]), ("read_std", [10.0, 15.0, 25.0])):
         assert np.all(np.diff(estimates(name, values)) > 0)
@@ -188,11 +217,15 @@ def test_more_noise_gives_a_larger_estimate(clean):
 def test_estimates_scale_with_the_unit_and_follow_the_offset(clean, factor):
     noisy = camera(KEY, clean, **CAMERA)
     expected = estimate_noise(noisy)
-    np.testing.assert_allclose(estimate_noise(factor * noisy), factor * np.array(expected), rtol=0.01)
+    np.testing.assert_allclose(
+        estimate_noise(factor * noisy), factor * np.array(expected), rtol=0.01
+    )
     np.testing.assert_allclose(estimate_noise(noisy + 500, offset=500), expected, rtol=0.01)
 
 
-@pytest.mark.parametrize(("clean", "rtol"), [(static(1), (0.15, 0.2)), (static(4), (0.05, 0.1))], ids=["one", "static"])
+@pytest.mark.parametrize(
+    ("clean", "rtol"), [(static(1), (0.15, 0.2)), (static(4), (0.05, 0.1))], ids=["one", "static"]
+)
 def test_hot_and_saturated_pixels_do_not_count(clean, rtol):
     noisy = np.array(camera(KEY, clean, **CAMERA))
     check_estimate(np.minimum(noisy, 500), **CAMERA, rtol=rtol)
@@ -220,15 +253,24 @@ def test_an_image_is_a_stack_of_one():
 
 def test_estimates_under_jit_and_vmap():
     noisy = camera(KEY, static(4), **CAMERA)
-    stacks, offsets = jnp.stack([noisy, noisy / 2, jnp.ones_like(noisy)]), jnp.array([0.0, -5.0, 0.0])
-    gains, read_stds = jax.jit(jax.vmap(lambda stack, offset: estimate_noise(stack, offset=offset)))(stacks, offsets)
+    stacks, offsets = (
+        jnp.stack([noisy, noisy / 2, jnp.ones_like(noisy)]),
+        jnp.array([0.0, -5.0, 0.0]),
+    )
+    gains, read_stds = jax.jit(
+        jax.vmap(lambda stack, offset: estimate_noise(stack, offset=offset))
+    )(stacks, offsets)
     for i in range(2):
-        np.testing.assert_allclose((gains[i], read_stds[i]), estimate_noise(stacks[i], offset=offsets[i]), rtol=1e-4)
+        np.testing.assert_allclose(
+            (gains[i], read_stds[i]), estimate_noise(stacks[i], offset=offsets[i]), rtol=1e-4
+        )
     assert gains[2] == read_stds[2] == 0  # what is traced cannot be refused
 
 
 def test_what_cannot_be_estimated_is_refused():
-    with pytest.raises(ValueError, match=r"stack must be \(N, H, W\).*16 x 16.*got shape \(3, 15, 40\)"):
+    with pytest.raises(
+        ValueError, match=r"stack must be \(N, H, W\).*16 x 16.*got shape \(3, 15, 40\)"
+    ):
         estimate_noise(np.ones((3, 15, 40)))
     for shape in [(40,), (2, 3, 40, 40), (0, 40, 40)]:
         with pytest.raises(ValueError, match="stack must be"):
@@ -241,7 +283,11 @@ def test_what_cannot_be_estimated_is_refused():
 
 @settings(deadline=None, max_examples=60)
 @given(
-    hnp.arrays(np.float32, (2, 5), elements=st.floats(width=32) | st.integers(-600, 600).map(lambda n: n / 2)),
+    hnp.arrays(
+        np.float32,
+        (2, 5),
+        elements=st.floats(width=32) | st.integers(-600, 600).map(lambda n: n / 2),
+    ),
     st.sampled_from(["uint8", "int8", "uint16", "int16"]),
     st.sampled_from(["nearest", "truncate"]),
 )
@@ -261,17 +307,23 @@ def test_quantize_takes_any_real_dtype(dtype):
 
 
 def test_quantize_clips_integers():
-    np.testing.assert_array_equal(quantize(np.array([-(2**40), -1, 300, 2**40]), np.uint8), [0, 0, 255, 255])
+    np.testing.assert_array_equal(
+        quantize(np.array([-(2**40), -1, 300, 2**40]), np.uint8), [0, 0, 255, 255]
+    )
 
 
 def test_quantize_under_transforms():
     images = np.array([[-3.0, 0.5, 1.5], [2.7, 254.6, np.nan]], np.float32)
-    np.testing.assert_array_equal(jax.jit(jax.vmap(lambda image: quantize(image, np.uint8)))(images), [[0, 0, 2], [3, 255, 0]])
+    np.testing.assert_array_equal(
+        jax.jit(jax.vmap(lambda image: quantize(image, np.uint8)))(images), [[0, 0, 2], [3, 255, 0]]
+    )
 
 
 def test_what_cannot_be_quantized_is_refused():
     for dtype in (np.float32, np.bool_, np.int32, np.uint64):
-        with pytest.raises(ValueError, match=f"integer dtype of at most 16 bits, got {np.dtype(dtype)}"):
+        with pytest.raises(
+            ValueError, match=f"integer dtype of at most 16 bits, got {np.dtype(dtype)}"
+        ):
             quantize(SCENE, dtype)
     with pytest.raises(ValueError, match="got rounding='up'"):
         quantize(SCENE, np.uint8, rounding="up")

@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, special
 
-from jaxdenoise.microscope.optics import confocal_sigma, fwhm_from_sigma, sigma_from_fwhm, widefield_sigma
+from jaxdenoise.microscope.optics import (
+    confocal_sigma,
+    fwhm_from_sigma,
+    sigma_from_fwhm,
+    widefield_sigma,
+)
 
 apertures, waves, pixels = st.floats(0.05, 1.6), st.floats(0.2, 2.0), st.floats(0.001, 10)
 
@@ -25,7 +30,9 @@ def fitted_sigma(profile, r):
     def cost(sigma):
         return np.sum(r * (profile - np.exp(-(r**2) / (2 * sigma**2))) ** 2)
 
-    return optimize.minimize_scalar(cost, bounds=(0.02, 1), method="bounded", options={"xatol": 1e-8}).x
+    return optimize.minimize_scalar(
+        cost, bounds=(0.02, 1), method="bounded", options={"xatol": 1e-8}
+    ).x
 
 
 def through_pinhole(r, radius):
@@ -52,10 +59,14 @@ def test_the_widefield_sigma_is_the_least_squares_fit_to_the_airy_pattern():
 def test_its_fwhm_is_4_percent_below_the_airy_patterns():
     half = optimize.brentq(lambda r: airy(r) - 0.5, 0.1, 0.5)
     assert 2 * half == pytest.approx(0.5145, abs=1e-4)
-    assert fwhm_from_sigma(widefield_sigma(1.0, 1.0, pixel_size=1.0)) / (2 * half) == pytest.approx(0.9625, abs=1e-3)
+    assert fwhm_from_sigma(widefield_sigma(1.0, 1.0, pixel_size=1.0)) / (2 * half) == pytest.approx(
+        0.9625, abs=1e-3
+    )
 
 
-@pytest.mark.parametrize(("aperture", "index"), [(0.3, 1.0), (0.95, 1.0), (1.2, 1.33), (1.4, 1.518), (1.49, 1.518)])
+@pytest.mark.parametrize(
+    ("aperture", "index"), [(0.3, 1.0), (0.95, 1.0), (1.2, 1.33), (1.4, 1.518), (1.49, 1.518)]
+)
 def test_high_apertures_stay_within_what_is_promised(aperture, index):
     """Scalar Debye and vectorial Richards-Wolf integrals of unpolarised light: 6 % narrower to 16 % wider."""
     r = np.linspace(0, 5 / aperture, 601)
@@ -65,7 +76,11 @@ def test_high_apertures_stay_within_what_is_promised(aperture, index):
     scalar = np.trapezoid(special.j0(x) * weight, angle) ** 2
     parts = [
         np.trapezoid(special.jv(order, x) * weight * factor, angle) ** 2
-        for order, factor in ((0, 1 + np.cos(angle)), (1, np.sqrt(2) * np.sin(angle)), (2, 1 - np.cos(angle)))
+        for order, factor in (
+            (0, 1 + np.cos(angle)),
+            (1, np.sqrt(2) * np.sin(angle)),
+            (2, 1 - np.cos(angle)),
+        )
     ]
     ours = widefield_sigma(aperture, 1.0, pixel_size=1.0)
     assert 0.94 < fitted_sigma(scalar / scalar[0], r) / ours < 1
@@ -74,13 +89,17 @@ def test_high_apertures_stay_within_what_is_promised(aperture, index):
 
 def test_two_numbers_from_practice():
     assert widefield_sigma(1.4, 0.52, pixel_size=0.065) == pytest.approx(1.2, abs=0.01)
-    assert widefield_sigma(0.8, 0.6, pixel_size=(0.1, 0.2)) == pytest.approx((1.577, 0.789), abs=1e-3)
+    assert widefield_sigma(0.8, 0.6, pixel_size=(0.1, 0.2)) == pytest.approx(
+        (1.577, 0.789), abs=1e-3
+    )
 
 
 @given(apertures, waves, pixels)
 def test_the_widefield_sigma_scales_as_diffraction_does(aperture, wave, pixel):
     sigma = widefield_sigma(aperture, wave, pixel_size=pixel)
-    assert sigma == pytest.approx(widefield_sigma(1.0, 1.0, pixel_size=1.0) * wave / aperture / pixel)
+    assert sigma == pytest.approx(
+        widefield_sigma(1.0, 1.0, pixel_size=1.0) * wave / aperture / pixel
+    )
     assert widefield_sigma(aperture, wave, pixel_size=(pixel, pixel)) == (sigma, sigma)
     assert sigma_from_fwhm(fwhm_from_sigma(sigma)) == pytest.approx(sigma)
 
@@ -101,15 +120,22 @@ def test_the_confocal_sigma_fits_the_product_of_the_airy_patterns(pinhole, ratio
 def test_the_confocal_sigma_lies_between_its_limits(aperture, one, other, pixel, pinhole):
     excitation, emission = sorted((one, other))
     alone = widefield_sigma(aperture, excitation, pixel_size=pixel)
-    with_emission = 1 / np.hypot(1 / alone, 1 / widefield_sigma(aperture, emission, pixel_size=pixel))
+    with_emission = 1 / np.hypot(
+        1 / alone, 1 / widefield_sigma(aperture, emission, pixel_size=pixel)
+    )
     sigma = confocal_sigma(aperture, excitation, emission, pixel_size=pixel, pinhole=pinhole)
     assert with_emission * (1 - 1e-9) <= sigma <= alone * (1 + 1e-9)
-    assert sigma <= confocal_sigma(aperture, excitation, emission, pixel_size=pixel, pinhole=min(20, pinhole + 1)) * (1 + 1e-9)
+    assert sigma <= confocal_sigma(
+        aperture, excitation, emission, pixel_size=pixel, pinhole=min(20, pinhole + 1)
+    ) * (1 + 1e-9)
 
 
 def test_a_pair_of_pixel_sizes_gives_a_pair():
     both = confocal_sigma(1.3, 0.488, 0.52, pixel_size=(0.05, 0.1))
-    assert both == (confocal_sigma(1.3, 0.488, 0.52, pixel_size=0.05), confocal_sigma(1.3, 0.488, 0.52, pixel_size=0.1))
+    assert both == (
+        confocal_sigma(1.3, 0.488, 0.52, pixel_size=0.05),
+        confocal_sigma(1.3, 0.488, 0.52, pixel_size=0.1),
+    )
 
 
 # both
@@ -141,9 +167,18 @@ def test_traced_values_give_the_same_and_have_slopes():
             lambda: widefield_sigma(1.4, 0.52, pixel_size=(0.1, 65.0)),
             "widefield_sigma: pixel_size must be 0.001 to 10 micrometres, not 65; if it is in nanometres, give 0.065",
         ),
-        (lambda: widefield_sigma(1.4, 5.2e-7, pixel_size=0.1), "widefield_sigma: wavelength must be 0.2 to 2 micrometres, not 5.2e-07"),
-        (lambda: widefield_sigma(1.4, float("nan"), pixel_size=1), "widefield_sigma: wavelength must be 0.2 to 2 micrometres, not nan"),
-        (lambda: widefield_sigma(1.4, 0.52, pixel_size=0), "widefield_sigma: pixel_size must be 0.001 to 10 micrometres, not 0"),
+        (
+            lambda: widefield_sigma(1.4, 5.2e-7, pixel_size=0.1),
+            "widefield_sigma: wavelength must be 0.2 to 2 micrometres, not 5.2e-07",
+        ),
+        (
+            lambda: widefield_sigma(1.4, float("nan"), pixel_size=1),
+            "widefield_sigma: wavelength must be 0.2 to 2 micrometres, not nan",
+        ),
+        (
+            lambda: widefield_sigma(1.4, 0.52, pixel_size=0),
+            "widefield_sigma: pixel_size must be 0.001 to 10 micrometres, not 0",
+        ),
         (
             lambda: widefield_sigma(1.4, 0.52, pixel_size=(1, 1, 1)),
             "widefield_sigma: pixel_size must be a number or a pair (y, x), not 3 numbers",

@@ -24,7 +24,9 @@ def sampled(sigma, size):
 
 
 def reference(image, psf):
-    return ndimage.convolve(np.asarray(image, np.float64), np.asarray(psf, np.float64), mode="mirror")
+    return ndimage.convolve(
+        np.asarray(image, np.float64), np.asarray(psf, np.float64), mode="mirror"
+    )
 
 
 def asymmetric(*shape):
@@ -32,8 +34,17 @@ def asymmetric(*shape):
     return (psf / psf.sum()).astype(np.float32)
 
 
-# Each pair of shapes is compiled once: images of odd and even sides, PSFs as large as the image, single rows and columns.
-SHAPES = [((9, 8), (3, 5)), ((7, 7), (7, 7)), ((5, 12), (5, 1)), ((1, 6), (1, 5)), ((11, 1), (3, 1)), ((1, 1), (1, 1)), ((4, 3), (3, 3))]
+# Each pair of shapes is compiled once: images of odd and even sides, PSFs as large as the image,
+# single rows and columns.
+SHAPES = [
+    ((9, 8), (3, 5)),
+    ((7, 7), (7, 7)),
+    ((5, 12), (5, 1)),
+    ((1, 6), (1, 5)),
+    ((11, 1), (3, 1)),
+    ((1, 1), (1, 1)),
+    ((4, 3), (3, 3)),
+]
 blur = jax.jit(convolve)
 
 
@@ -48,7 +59,9 @@ def test_a_gaussian_psf_is_what_scipy_makes_of_one_pixel(sigma):
     h, w = psf.shape
     assert h % 2 == w % 2 == 1
     padded = np.pad(psf, [((41 - h) // 2,) * 2, ((41 - w) // 2,) * 2])
-    np.testing.assert_allclose(padded, ndimage.gaussian_filter(pulse, sigma, truncate=4.0), atol=1e-7)
+    np.testing.assert_allclose(
+        padded, ndimage.gaussian_filter(pulse, sigma, truncate=4.0), atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("sigma", SIGMAS, ids=str)
@@ -73,18 +86,28 @@ def test_size_may_be_a_pair_and_may_cut():
     psf = gaussian_psf((1.0, 2.0), size=(3, 7))
     assert psf.shape == (3, 7)
     np.testing.assert_allclose(
-        psf, np.outer(sampled(1, 3)[1] / sampled(1, 3)[1].sum(), sampled(2, 7)[3] / sampled(2, 7)[3].sum()), atol=1e-7
+        psf,
+        np.outer(
+            sampled(1, 3)[1] / sampled(1, 3)[1].sum(), sampled(2, 7)[3] / sampled(2, 7)[3].sum()
+        ),
+        atol=1e-7,
     )
 
 
 def test_sigma_0_is_a_pulse():
     np.testing.assert_array_equal(gaussian_psf(0), [[1]])
     np.testing.assert_array_equal(gaussian_psf(0.0, size=5), np.pad([[1.0]], 2))
-    np.testing.assert_array_equal(jax.jit(lambda s: gaussian_psf(s, size=5))(0.0), np.pad([[1.0]], 2))
+    np.testing.assert_array_equal(
+        jax.jit(lambda s: gaussian_psf(s, size=5))(0.0), np.pad([[1.0]], 2)
+    )
     assert np.isfinite(jax.grad(lambda s: gaussian_psf(s, size=5)[2, 3])(0.0))
 
 
-@pytest.mark.parametrize("sigma", [np.float64(1.5), np.array(1.5), jnp.float32(1.5), np.array([1.5, 1.5]), [1.5, 1.5]], ids=repr)
+@pytest.mark.parametrize(
+    "sigma",
+    [np.float64(1.5), np.array(1.5), jnp.float32(1.5), np.array([1.5, 1.5]), [1.5, 1.5]],
+    ids=repr,
+)
 def test_sigma_may_come_as_any_number(sigma):
     np.testing.assert_array_equal(gaussian_psf(sigma), gaussian_psf(1.5))
 
@@ -98,8 +121,12 @@ def test_a_traced_sigma_with_a_static_size():
 
 def test_a_traced_pair_of_sigmas():
     expected = gaussian_psf((1.0, 2.0), size=9)
-    np.testing.assert_allclose(jax.jit(lambda s: gaussian_psf(s, size=9))(jnp.array([1.0, 2.0])), expected, atol=1e-7)
-    np.testing.assert_allclose(jax.jit(lambda s: gaussian_psf((s, 2.0), size=9))(1.0), expected, atol=1e-7)
+    np.testing.assert_allclose(
+        jax.jit(lambda s: gaussian_psf(s, size=9))(jnp.array([1.0, 2.0])), expected, atol=1e-7
+    )
+    np.testing.assert_allclose(
+        jax.jit(lambda s: gaussian_psf((s, 2.0), size=9))(1.0), expected, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.5])
@@ -177,7 +204,9 @@ def test_a_margin_that_float32_does_not_feel_is_cut_off(sigma):
     psf = np.asarray(gaussian_psf(sigma, size=81))
     kept = trimmed(psf)
     image = np.random.default_rng(0).gamma(1, 100, (100, 100)).astype(np.float32)
-    np.testing.assert_allclose(convolve(image, kept), convolve(image, psf), rtol=0, atol=1e-6 * image.max())
+    np.testing.assert_allclose(
+        convolve(image, kept), convolve(image, psf), rtol=0, atol=1e-6 * image.max()
+    )
     assert kept.shape < psf.shape or sigma == 12
     np.testing.assert_array_equal(trimmed(kept), kept)
 
@@ -195,7 +224,10 @@ def test_a_measured_psf_keeps_what_lies_off_its_centre():
 @given(shapes=st.sampled_from(SHAPES), seed=seeds)
 def test_convolve_is_scipys_with_a_mirrored_border(shapes, seed):
     rng = np.random.default_rng(seed)
-    image, psf = (rng.normal(size=shape).astype(np.float32) / rows for shape, rows in zip(shapes, (1, shapes[1][0]), strict=True))
+    image, psf = (
+        rng.normal(size=shape).astype(np.float32) / rows
+        for shape, rows in zip(shapes, (1, shapes[1][0]), strict=True)
+    )
     result = blur(image, psf)
     assert result.shape == image.shape
     np.testing.assert_allclose(result, reference(image, psf), atol=1e-5)
@@ -221,14 +253,20 @@ def test_convolve_is_linear(seed, a, b):
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(2, 9, 8)).astype(np.float32)
     p, q = rng.uniform(0, 0.2, (2, 3, 5)).astype(np.float32)
-    np.testing.assert_allclose(blur(np.float32(a) * x + np.float32(b) * y, p), a * blur(x, p) + b * blur(y, p), atol=1e-5)
-    np.testing.assert_allclose(blur(x, np.float32(a) * p + np.float32(b) * q), a * blur(x, p) + b * blur(x, q), atol=1e-5)
+    np.testing.assert_allclose(
+        blur(np.float32(a) * x + np.float32(b) * y, p), a * blur(x, p) + b * blur(y, p), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        blur(x, np.float32(a) * p + np.float32(b) * q), a * blur(x, p) + b * blur(x, q), atol=1e-5
+    )
 
 
 @few
 @given(value=st.floats(-1e4, 1e4, width=32))
 def test_a_constant_stays_to_the_border(value):
-    np.testing.assert_allclose(blur(np.full((9, 8), value, np.float32), asymmetric(3, 5)), value, rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(
+        blur(np.full((9, 8), value, np.float32), asymmetric(3, 5)), value, rtol=1e-5, atol=1e-30
+    )
 
 
 @few
@@ -236,7 +274,9 @@ def test_a_constant_stays_to_the_border(value):
 def test_a_shifted_image_gives_a_shifted_result(dy, dx):
     image, psf = RNG.normal(size=(20, 21)).astype(np.float32), asymmetric(5, 3)
     shifted, inner = np.roll(image, (dy, dx), (0, 1)), np.s_[6:-6, 6:-6]
-    np.testing.assert_allclose(blur(shifted, psf)[inner], np.roll(blur(image, psf), (dy, dx), (0, 1))[inner], atol=1e-5)
+    np.testing.assert_allclose(
+        blur(shifted, psf)[inner], np.roll(blur(image, psf), (dy, dx), (0, 1))[inner], atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(("shape", "sides"), [((6, 7), (5, 3)), ((5, 5), (5, 5))])
@@ -257,16 +297,25 @@ def test_gradients_are_finite_differences():
     def energy(step):
         return np.sum(reference(image + step * along_image, psf + step * along_psf) ** 3)
 
-    by_image, by_psf = jax.grad(lambda x, h: jnp.sum(convolve(x, h) ** 3), argnums=(0, 1))(jnp.asarray(image), jnp.asarray(psf))
+    by_image, by_psf = jax.grad(lambda x, h: jnp.sum(convolve(x, h) ** 3), argnums=(0, 1))(
+        jnp.asarray(image), jnp.asarray(psf)
+    )
     slope = np.vdot(by_image, along_image) + np.vdot(by_psf, along_psf)
     assert slope == pytest.approx((energy(1e-5) - energy(-1e-5)) / 2e-5, rel=1e-3)
 
 
 def test_jit_and_vmap_over_images_and_over_psfs():
-    images, psfs = RNG.normal(size=(3, 9, 8)).astype(np.float32), np.stack([asymmetric(3, 5) for _ in range(3)])
-    for result, image in zip(jax.jit(jax.vmap(convolve, (0, None)))(images, psfs[0]), images, strict=True):
+    images, psfs = (
+        RNG.normal(size=(3, 9, 8)).astype(np.float32),
+        np.stack([asymmetric(3, 5) for _ in range(3)]),
+    )
+    for result, image in zip(
+        jax.jit(jax.vmap(convolve, (0, None)))(images, psfs[0]), images, strict=True
+    ):
         np.testing.assert_allclose(result, reference(image, psfs[0]), atol=1e-5)
-    for result, psf in zip(jax.jit(jax.vmap(convolve, (None, 0)))(images[0], psfs), psfs, strict=True):
+    for result, psf in zip(
+        jax.jit(jax.vmap(convolve, (None, 0)))(images[0], psfs), psfs, strict=True
+    ):
         np.testing.assert_allclose(result, reference(images[0], psf), atol=1e-5)
 
 

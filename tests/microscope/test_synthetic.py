@@ -53,19 +53,25 @@ def test_noise_level(shape):
         stack = static_scene(jax.random.key(seed), frames=4, shape=shape)
         assert stack.noisy.shape == (4, *shape)
         data_range = stack.clean.max() - stack.clean.min()
-        level = jax.vmap(lambda frame, stack=stack, r=data_range: psnr(stack.clean, frame, data_range=r))(stack.noisy)
+        level = jax.vmap(
+            lambda frame, stack=stack, r=data_range: psnr(stack.clean, frame, data_range=r)
+        )(stack.noisy)
         np.testing.assert_allclose(level, 23, atol=0.3)
 
 
 def test_other_noise_level():
     stack = static_scene(KEY, frames=4, shape=(96, 96), psnr=30.0, read_share=0.5)
-    assert psnr(stack.clean, stack.noisy[0], data_range=np.ptp(stack.clean)) == pytest.approx(30, abs=0.3)
+    assert psnr(stack.clean, stack.noisy[0], data_range=np.ptp(stack.clean)) == pytest.approx(
+        30, abs=0.3
+    )
 
 
 @pytest.mark.parametrize("psf_sigma", [0.0, 1.0, 2.0])
 def test_clean_is_the_phantom_blurred(psf_sigma):
     stack = static_scene(KEY, frames=2, shape=(40, 48), psf_sigma=psf_sigma)
-    np.testing.assert_allclose(stack.clean, convolve(stack.phantom, gaussian_psf(psf_sigma)), rtol=1e-5, atol=0.05)
+    np.testing.assert_allclose(
+        stack.clean, convolve(stack.phantom, gaussian_psf(psf_sigma)), rtol=1e-5, atol=0.05
+    )
 
 
 def test_grey_levels():
@@ -86,7 +92,9 @@ def test_transforms():
     np.testing.assert_allclose(images[1], phantom(keys[1], (40, 48)), atol=1e-5)
     scene = jax.jit(static_scene, static_argnames=("frames", "shape", "psf_sigma"))
     got = scene(KEY, frames=2, shape=(40, 48), psf_sigma=1.0, psnr=23.0, peak=3000.0)
-    np.testing.assert_allclose(got.clean, static_scene(KEY, frames=2, shape=(40, 48)).clean, rtol=1e-4)
+    np.testing.assert_allclose(
+        got.clean, static_scene(KEY, frames=2, shape=(40, 48)).clean, rtol=1e-4
+    )
 
     def mean_brightness(peak):
         return static_scene(KEY, frames=2, shape=(40, 48), peak=peak).clean.mean()

@@ -27,7 +27,9 @@ def rounded(x):
 
 
 def reference(x, kernel):
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def results(function, x, kernel, gradient):
@@ -41,7 +43,9 @@ def close(ours, theirs):
 
 
 @settings(deadline=None, max_examples=8)
-@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(8, 12), st.integers(1, 12))
+@given(
+    st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(8, 12), st.integers(1, 12)
+)
 def test_bfloat16_is_the_convolution_of_rounded_factors(n, h, w, c, d):
     x, kernel, gradient = draw(n, h, w, c), draw(3, 3, c, d), draw(n, h, w, d)
     ours = results(lambda x, k: conv3x3(x, k, precision="bfloat16"), x, kernel, gradient)
@@ -70,7 +74,10 @@ def test_float32_is_xlas_convolution():
 def test_few_channels_stay_float32(channels):
     x, kernel, gradient = draw(2, 6, 5, channels), draw(3, 3, channels, 4), draw(2, 6, 5, 4)
     ours = results(lambda x, k: conv3x3(x, k, precision="bfloat16"), x, kernel, gradient)
-    assert all(close(one, other) for one, other in zip(ours, results(reference, x, kernel, gradient), strict=True))
+    assert all(
+        close(one, other)
+        for one, other in zip(ours, results(reference, x, kernel, gradient), strict=True)
+    )
 
 
 def test_one_kernel_for_each_of_several_images():
@@ -96,13 +103,17 @@ def test_the_network_in_bfloat16_is_that_of_float32_to_its_rounding():
     images, scale = 100 + 10 * draw(2, 16, 24), Scale(0.0, 100.0, 10.0)
 
     def output(params, precision):
-        return network_output(params, images, scale, dataclasses.replace(config, precision=precision))
+        return network_output(
+            params, images, scale, dataclasses.replace(config, precision=precision)
+        )
 
     exact, coarse = output(params, "float32"), output(params, "bfloat16")
     assert not np.array_equal(exact, coarse)
     assert np.linalg.norm(coarse - exact) < 0.02 * np.linalg.norm(exact - 100)
     one, other = (
-        ravel_pytree(jax.grad(lambda p, precision=precision: jnp.mean(output(p, precision) ** 2))(params))[0]
+        ravel_pytree(
+            jax.grad(lambda p, precision=precision: jnp.mean(output(p, precision) ** 2))(params)
+        )[0]
         for precision in ("float32", "bfloat16")
     )
     assert np.linalg.norm(one - other) < 0.05 * np.linalg.norm(one)  # measured 0.006

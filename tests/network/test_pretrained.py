@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import jaxdenoise as jd
-from jaxdenoise.config import PRETRAINED, ConfigError, TrainConfig, UNetConfig
+from jaxdenoise.config import PRETRAINED, TrainConfig, UNetConfig
 from jaxdenoise.microscope import synthetic
 from jaxdenoise.microscope.calibration import SIGMAS
 from jaxdenoise.network import pretrained, unet
 from jaxdenoise.network.denoiser import Scale
+from jaxdenoise.system.errors import ConfigError
 from jaxdenoise.training.fit import start
 from jaxdenoise.training.problem import prepare
 
@@ -21,7 +22,9 @@ PSF = jd.gaussian_psf(1.0)
 @pytest.fixture(scope="module")
 def cells():
     """Scenes like those that the network learned from, but none of them: another seed, and the noise of another camera."""
-    return synthetic.static_scene(jax.random.key(77), frames=1, shape=(160, 192), psf_sigma=1.3, psnr=22.0)
+    return synthetic.static_scene(
+        jax.random.key(77), frames=1, shape=(160, 192), psf_sigma=1.3, psnr=22.0
+    )
 
 
 def test_the_shipped_file_is_small_and_fits_the_network():
@@ -29,17 +32,24 @@ def test_the_shipped_file_is_small_and_fits_the_network():
     scale = Scale(0.0, 100.0, 30.0)
     shipped, random = pretrained.parameters(scale, 5.0, 10.0), unet.init(KEY, PRETRAINED)
     assert jax.tree.map(jnp.shape, shipped) == jax.tree.map(jnp.shape, random)
-    assert all(leaf.dtype == jnp.float32 and jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(shipped))
+    assert all(
+        leaf.dtype == jnp.float32 and jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(shipped)
+    )
 
 
 def test_an_instant_result_is_closer_to_the_truth_than_the_best_gaussian(cells):
     result = jd.denoise(jd.instant(cells.noisy), cells.noisy).denoised[0]
     reach = float(cells.clean.max() - cells.clean.min())
-    gaussians = [jd.psnr(cells.clean, jd.gaussian_filter(cells.noisy[0], (s, s)), data_range=reach) for s in SIGMAS[::4]]
+    gaussians = [
+        jd.psnr(cells.clean, jd.gaussian_filter(cells.noisy[0], (s, s)), data_range=reach)
+        for s in SIGMAS[::4]
+    ]
     assert jd.psnr(cells.clean, result, data_range=reach) > max(map(float, gaussians)) + 0.5
 
 
-@pytest.mark.parametrize(("factor", "offset"), [(0.01, 0.0), (1000.0, 0.0), (1.0, 500.0), (3.0, -70.0)])
+@pytest.mark.parametrize(
+    ("factor", "offset"), [(0.01, 0.0), (1000.0, 0.0), (1.0, 500.0), (3.0, -70.0)]
+)
 def test_an_instant_result_follows_the_grey_levels(cells, factor, offset):
     config = TrainConfig(precision="float32", symmetries=1)
     before = jd.denoise(jd.instant(cells.noisy, config=config), cells.noisy).denoised
@@ -50,13 +60,20 @@ def test_an_instant_result_follows_the_grey_levels(cells, factor, offset):
 
 def test_more_noise_that_it_is_told_means_a_smoother_result(cells):
     spread = [
-        np.std(np.diff(jd.denoise(jd.instant(cells.noisy, noise_std=std), cells.noisy).denoised, axis=-1)) for std in (20.0, 200.0, 2000.0)
+        np.std(
+            np.diff(
+                jd.denoise(jd.instant(cells.noisy, noise_std=std), cells.noisy).denoised, axis=-1
+            )
+        )
+        for std in (20.0, 200.0, 2000.0)
     ]
     assert spread[0] > spread[1] > spread[2]
 
 
 def test_images_without_noise_come_back(cells):
-    config = TrainConfig(network=UNetConfig(filters=32, stride=1), blind=(0, 0))  # else structure looks like noise that neighbours share
+    config = TrainConfig(
+        network=UNetConfig(filters=32, stride=1), blind=(0, 0)
+    )  # else structure looks like noise that neighbours share
     clean = jd.denoise(jd.instant(cells.clean, config=config), cells.clean).denoised
     assert jd.psnr(cells.clean, clean, data_range=float(np.ptp(cells.clean))) > 30
 
@@ -65,9 +82,13 @@ def at_pooling_frequencies(images):
     """Power of images (N, H, W) at the frequencies of the pooled grids, 1/2 and 1/4 a pixel, over the power beside them; along y and x."""
     found = []
     for axis in (1, 2):
-        power = np.mean(np.abs(np.fft.rfft(images - images.mean(), axis=axis)) ** 2, axis=(0, 3 - axis))
+        power = np.mean(
+            np.abs(np.fft.rfft(images - images.mean(), axis=axis)) ** 2, axis=(0, 3 - axis)
+        )
         for place in (len(power) - 1, (len(power) - 1) // 2):
-            beside = [power[k] for k in range(place - 6, min(place + 7, len(power))) if abs(k - place) > 1]
+            beside = [
+                power[k] for k in range(place - 6, min(place + 7, len(power))) if abs(k - place) > 1
+            ]
             found.append(power[place] / np.median(beside))
     return max(found)
 
@@ -76,10 +97,13 @@ def at_pooling_frequencies(images):
 def test_there_is_no_checkerboard(cells, trained):
     model = jd.instant(cells.noisy)
     if trained:
-        model = jd.fit(KEY, cells.noisy, psf=PSF, config=TrainConfig.best(epochs=2, steps_per_epoch=20))
+        model = jd.fit(
+            KEY, cells.noisy, psf=PSF, config=TrainConfig.best(epochs=2, steps_per_epoch=20)
+        )
     result = jd.denoise(model, cells.noisy)
     assert at_pooling_frequencies(result.denoised) < 2
-    # What the PSF takes away cannot be learned from the images: a training leaves a trace of the pooled grids in the deconvolved image.
+    # What the PSF takes away cannot be learned from the images: a training leaves a trace of the
+    # pooled grids in the deconvolved image.
     assert at_pooling_frequencies(result.deconvolved) < (4 if trained else 2)
     noise = float(np.std(cells.noisy - cells.clean))
     pattern = 0.02 * noise * (-1.0) ** np.arange(result.denoised.shape[-1])
@@ -93,19 +117,42 @@ def test_impossible_noise_is_refused(cells, noise):
 
 
 def test_a_training_begins_with_the_shipped_weights(cells):
-    config = TrainConfig(init="pretrained", patch_size=32, epochs=1, steps_per_epoch=1, learning_rate=1e-9, precision="float32")
+    config = TrainConfig(
+        init="pretrained",
+        patch_size=32,
+        epochs=1,
+        steps_per_epoch=1,
+        learning_rate=1e-9,
+        precision="float32",
+    )
     trained = jd.fit(KEY, cells.noisy, psf=PSF, config=config)
     instant = jd.instant(cells.noisy, config=config)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), trained.last, instant.last)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), trained.last, instant.last
+    )
     validated = trained.history["validation_loss"][0]
-    assert validated < jd.fit(KEY, cells.noisy, psf=PSF, config=dataclasses.replace(config, init="random")).history["validation_loss"][0]
+    assert (
+        validated
+        < jd.fit(
+            KEY, cells.noisy, psf=PSF, config=dataclasses.replace(config, init="random")
+        ).history["validation_loss"][0]
+    )
 
 
 def test_a_sweep_begins_with_them_too(cells):
-    config = TrainConfig(init="pretrained", patch_size=32, epochs=1, steps_per_epoch=1, learning_rate=1e-9, validation_patches=2)
+    config = TrainConfig(
+        init="pretrained",
+        patch_size=32,
+        epochs=1,
+        steps_per_epoch=1,
+        learning_rate=1e-9,
+        validation_patches=2,
+    )
     found = jd.sweep(KEY, cells.noisy, psfs=[PSF], config=config)
     instant = jd.instant(cells.noisy, config=config)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found.denoiser.last, instant.last)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found.denoiser.last, instant.last
+    )
 
 
 def test_another_network_is_refused():

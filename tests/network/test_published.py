@@ -69,7 +69,9 @@ class TestMapping:
     @pytest.mark.parametrize("network", NETWORKS, ids=str)
     def test_round_trip_is_exact(self, network):
         params = random_params(network)
-        back, found = published.params_from_state_dict(published.state_dict_from_params(params, network))
+        back, found = published.params_from_state_dict(
+            published.state_dict_from_params(params, network)
+        )
         assert found == network
         assert jax.tree.structure(back) == jax.tree.structure(params)
         jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), back, params)
@@ -83,14 +85,21 @@ class TestMapping:
     @pytest.mark.parametrize("network", NETWORKS, ids=str)
     def test_pytorch_round_trip_is_exact(self, network, twin):
         """Also takes the tensors themselves, and any order of the names."""
-        tensors = twin.UNet(depth=network.depth, filters=network.filters, merge=network.skip).state_dict()
+        tensors = twin.UNet(
+            depth=network.depth, filters=network.filters, merge=network.skip
+        ).state_dict()
         params, found = published.params_from_state_dict(dict(reversed(tensors.items())))
         assert found == network
-        same_arrays(published.state_dict_from_params(params, found), {name: tensor.numpy() for name, tensor in tensors.items()})
+        same_arrays(
+            published.state_dict_from_params(params, found),
+            {name: tensor.numpy() for name, tensor in tensors.items()},
+        )
 
     @pytest.mark.parametrize("dtype", [np.float16, np.float64])
     def test_other_precisions_become_float32(self, dtype):
-        params, _ = published.params_from_state_dict({name: value.astype(dtype) for name, value in state_dict().items()})
+        params, _ = published.params_from_state_dict(
+            {name: value.astype(dtype) for name, value in state_dict().items()}
+        )
         assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
 
     def test_the_arrays_are_copies(self):
@@ -112,7 +121,11 @@ class TestWrongWeights:
         for name in state_dict(network):
             arrays = state_dict(network)
             del arrays[name]
-            refused("not the published U-Net|these are not the weights", published.params_from_state_dict, arrays)
+            refused(
+                "not the published U-Net|these are not the weights",
+                published.params_from_state_dict,
+                arrays,
+            )
 
     @pytest.mark.parametrize("name", state_dict())
     def test_any_array_of_another_shape(self, name):
@@ -123,11 +136,21 @@ class TestWrongWeights:
     def test_the_message_names_the_array(self):
         arrays = state_dict()
         arrays["up_convs.1.conv2.bias"] = np.zeros(5, np.float32)
-        refused(r"depth 3, 4 filters: up_convs\.1\.conv2\.bias differ", published.params_from_state_dict, arrays)
+        refused(
+            r"depth 3, 4 filters: up_convs\.1\.conv2\.bias differ",
+            published.params_from_state_dict,
+            arrays,
+        )
 
-    @pytest.mark.parametrize("name", ["conv_final.scale", "bn.running_mean", "down_convs.9.conv2.bias"])
+    @pytest.mark.parametrize(
+        "name", ["conv_final.scale", "bn.running_mean", "down_convs.9.conv2.bias"]
+    )
     def test_an_array_too_many(self, name):
-        refused(re.escape(name), published.params_from_state_dict, {**state_dict(), name: np.zeros(4, np.float32)})
+        refused(
+            re.escape(name),
+            published.params_from_state_dict,
+            {**state_dict(), name: np.zeros(4, np.float32)},
+        )
 
     @pytest.mark.parametrize(
         "arrays",
@@ -141,7 +164,11 @@ class TestWrongWeights:
         ids=["empty", "another network", "prefixed", "flat", "scalar"],
     )
     def test_not_such_a_network(self, arrays):
-        refused("these are not the weights of the published U-Net", published.params_from_state_dict, arrays)
+        refused(
+            "these are not the weights of the published U-Net",
+            published.params_from_state_dict,
+            arrays,
+        )
 
     def test_colour_images_are_not_its_input(self):
         arrays = state_dict()
@@ -181,7 +208,9 @@ class TestFiles:
         refused("no such file", published.read_state_dict, tmp_path / "weights.pth")
         refused("no such file", published.read_state_dict, tmp_path)
 
-    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"not weights at all", bytes(range(256)) * 8])
+    @pytest.mark.parametrize(
+        "content", [b"", b"PK\x03\x04", b"not weights at all", bytes(range(256)) * 8]
+    )
     @pytest.mark.parametrize("name", ["weights.npz", "weights.pth"])
     def test_garbage(self, tmp_path, torch, name, content):
         (tmp_path / name).write_bytes(content)
@@ -202,18 +231,30 @@ class TestFiles:
         np.savez(tmp_path / "weights.npz", **state_dict())
         same_arrays(published.read_state_dict(tmp_path / "weights.npz"), state_dict())
         (tmp_path / "weights.pth").touch()
-        refused("needs PyTorch.*or export the weights as .npz", published.read_state_dict, tmp_path / "weights.pth")
+        refused(
+            "needs PyTorch.*or export the weights as .npz",
+            published.read_state_dict,
+            tmp_path / "weights.pth",
+        )
 
     def test_a_pickled_network(self, tmp_path, torch, twin):
         """What the published code saves: opening it would import and run whatever it names."""
         torch.save(twin.UNet(depth=2, filters=3), tmp_path / "last.net")
-        refused(r"export it with torch\.save\(network\.state_dict\(\)", published.read_state_dict, tmp_path / "last.net")
+        refused(
+            r"export it with torch\.save\(network\.state_dict\(\)",
+            published.read_state_dict,
+            tmp_path / "last.net",
+        )
 
     @pytest.mark.parametrize("zipped", [True, False])
     @pytest.mark.parametrize("nested", [True, False])
     def test_a_trap_in_a_torch_file_does_not_run(self, tmp_path, torch, zipped, nested):
         trap, sprung = tmp_path / "weights.pth", tmp_path / "sprung"
-        content = {"down_convs.0.conv1.weight": torch.zeros(4, 1, 3, 3), "conv_final.bias": Trap(sprung)} if nested else Trap(sprung)
+        content = (
+            {"down_convs.0.conv1.weight": torch.zeros(4, 1, 3, 3), "conv_final.bias": Trap(sprung)}
+            if nested
+            else Trap(sprung)
+        )
         torch.save(content, trap, _use_new_zipfile_serialization=zipped)
         refused("not a state_dict", published.read_state_dict, trap)
         assert not sprung.exists()
@@ -223,7 +264,9 @@ class TestFiles:
     @pytest.mark.parametrize("name", ["weights.pth", "weights.npz", "weights.pkl"])
     def test_a_trap_in_a_plain_pickle_does_not_run(self, tmp_path, torch, name):
         trap, sprung = tmp_path / name, tmp_path / "sprung"
-        trap.write_bytes(pickle.dumps(Trap(sprung), protocol=2))  # the protocol of PyTorch's own files
+        trap.write_bytes(
+            pickle.dumps(Trap(sprung), protocol=2)
+        )  # the protocol of PyTorch's own files
         refused("not a state_dict", published.read_state_dict, trap)
         assert not sprung.exists()
         pickle.loads(trap.read_bytes())
@@ -238,7 +281,14 @@ class TestFiles:
         assert sprung.exists(), "the trap must work, or this test shows nothing"
 
     def test_other_things_torch_saves(self, tmp_path, torch):
-        for content in (torch.zeros(3), [torch.zeros(3)], {"epoch": 3}, {"state_dict": {"weight": torch.zeros(3)}}, "text", None):
+        for content in (
+            torch.zeros(3),
+            [torch.zeros(3)],
+            {"epoch": 3},
+            {"state_dict": {"weight": torch.zeros(3)}},
+            "text",
+            None,
+        ):
             torch.save(content, tmp_path / "weights.pth")
             refused("not a state_dict", published.read_state_dict, tmp_path / "weights.pth")
 
@@ -247,9 +297,15 @@ class TestDenoiser:
     MEAN, STD, BACKGROUND = 900.0, 350.0, 520.0
 
     def denoiser(self, arrays, psf):
-        return published.denoiser(arrays, psf=psf, mean=self.MEAN, std=self.STD, background=self.BACKGROUND)
+        return published.denoiser(
+            arrays, psf=psf, mean=self.MEAN, std=self.STD, background=self.BACKGROUND
+        )
 
-    @pytest.mark.parametrize("network", [UNetConfig(depth=2, filters=4), UNetConfig(depth=3, filters=3, skip="concat")], ids=str)
+    @pytest.mark.parametrize(
+        "network",
+        [UNetConfig(depth=2, filters=4), UNetConfig(depth=3, filters=3, skip="concat")],
+        ids=str,
+    )
     def test_denoises_as_pytorch_does(self, network, torch, twin):
         """On the inside: the published code sees zeros outside the image, the library its reflection."""
         net = twin.UNet(depth=network.depth, filters=network.filters, merge=network.skip)
@@ -273,7 +329,9 @@ class TestDenoiser:
             expected = theirs.numpy()[inside] + self.BACKGROUND
             assert ours.shape == image.shape
             assert expected.std() > 1
-            np.testing.assert_allclose(ours[inside], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+            np.testing.assert_allclose(
+                ours[inside], expected, rtol=0, atol=1e-5 * np.abs(expected).max()
+            )
 
     def test_stores_what_it_was_given(self):
         network = UNetConfig(depth=2, filters=4, skip="concat")

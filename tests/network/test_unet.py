@@ -37,14 +37,19 @@ def network(config):
 
 
 def flat(params):
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
 
 
 def normal(*shape):
     return RNG.normal(size=shape).astype(np.float32)
 
 
-gradients = jax.jit(jax.grad(lambda params, images: jnp.sum(unet.apply(params, images, SMALL) ** 2), argnums=(0, 1)))
+gradients = jax.jit(
+    jax.grad(lambda params, images: jnp.sum(unet.apply(params, images, SMALL) ** 2), argnums=(0, 1))
+)
 initialise = jax.jit(unet.init, static_argnums=1)
 
 
@@ -54,7 +59,11 @@ initialise = jax.jit(unet.init, static_argnums=1)
 def convolution(x, layer):
     kernel = np.asarray(layer["kernel"], np.float64)
     channels = [
-        sum(ndimage.correlate(x[..., i], kernel[:, :, i, o], mode="constant") for i in range(kernel.shape[2])) + float(layer["bias"][o])
+        sum(
+            ndimage.correlate(x[..., i], kernel[:, :, i, o], mode="constant")
+            for i in range(kernel.shape[2])
+        )
+        + float(layer["bias"][o])
         for o in range(kernel.shape[3])
     ]
     return np.stack(channels, axis=-1)
@@ -86,7 +95,9 @@ def reference(params, image, config):
     for step in range(config.depth - 1):
         layers, skip = params[f"up_convs_{step}"], skips.pop()
         kernel = np.asarray(layers["upconv_kernel"], np.float64)
-        x = sum(np.kron(x[..., i, None], kernel[:, :, i]) for i in range(x.shape[-1])) + np.asarray(layers["upconv_bias"], np.float64)
+        x = sum(np.kron(x[..., i, None], kernel[:, :, i]) for i in range(x.shape[-1])) + np.asarray(
+            layers["upconv_bias"], np.float64
+        )
         if skip is not None:
             x = x + skip if config.skip == "add" else np.concatenate([x, skip], -1)
         x = pair(x, layers)
@@ -97,7 +108,15 @@ N2V2 = {"top_skip": False, "pooling": "blur"}
 
 
 @pytest.mark.parametrize(
-    ("depth", "skip", "more"), [(1, "add", {}), (2, "add", {}), (3, "add", {}), (3, "concat", {}), (3, "add", N2V2), (2, "concat", N2V2)]
+    ("depth", "skip", "more"),
+    [
+        (1, "add", {}),
+        (2, "add", {}),
+        (3, "add", {}),
+        (3, "concat", {}),
+        (3, "add", N2V2),
+        (2, "concat", N2V2),
+    ],
 )
 def test_the_network_is_the_one_of_scipy(depth, skip, more):
     config = UNetConfig(depth=depth, filters=3, skip=skip, **more)
@@ -114,11 +133,16 @@ def test_the_gradient_is_a_finite_difference_of_the_reference():
     along = jax.tree.map(lambda leaf: RNG.normal(size=leaf.shape), params)
 
     def loss(step):
-        moved = jax.tree.map(lambda leaf, direction: np.asarray(leaf, np.float64) + step * direction, params, along)
+        moved = jax.tree.map(
+            lambda leaf, direction: np.asarray(leaf, np.float64) + step * direction, params, along
+        )
         return np.sum(reference(moved, image, SMALL) ** 2)
 
     gradient, _ = gradients(params, image[None])
-    slope = sum(np.vdot(g, a) for g, a in zip(jax.tree.leaves(gradient), jax.tree.leaves(along), strict=True))
+    slope = sum(
+        np.vdot(g, a)
+        for g, a in zip(jax.tree.leaves(gradient), jax.tree.leaves(along), strict=True)
+    )
     assert slope == pytest.approx((loss(1e-6) - loss(-1e-6)) / 2e-6, rel=1e-3)
 
 
@@ -127,23 +151,34 @@ def test_the_gradient_is_a_finite_difference_of_the_reference():
 
 def test_max_pooling_is_scikit_images():
     x = normal(2, 8, 6, 3)
-    np.testing.assert_array_equal(unet._max_pool(jnp.asarray(x)), block_reduce(x, (1, 2, 2, 1), np.max))
+    np.testing.assert_array_equal(
+        unet._max_pool(jnp.asarray(x)), block_reduce(x, (1, 2, 2, 1), np.max)
+    )
 
 
 def test_the_transposed_convolution_is_jaxs():
     x, kernel = normal(2, 5, 4, 3), normal(2, 2, 3, 6)
     # JAX's "transposed" kernel is that of the convolution whose gradient this is: channels out, in.
     expected = jax.lax.conv_transpose(
-        x, kernel.swapaxes(2, 3), (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), transpose_kernel=True
+        x,
+        kernel.swapaxes(2, 3),
+        (2, 2),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        transpose_kernel=True,
     )
-    np.testing.assert_allclose(unet._transposed_conv(jnp.asarray(x), jnp.asarray(kernel), "float32"), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        unet._transposed_conv(jnp.asarray(x), jnp.asarray(kernel), "float32"), expected, atol=1e-5
+    )
 
 
 def test_the_transposed_convolution_is_pytorchs():
     torch = pytest.importorskip("torch")
     x, kernel = normal(2, 5, 4, 3), normal(2, 2, 3, 6)
     expected = torch.nn.functional.conv_transpose2d(
-        torch.from_numpy(x.transpose(0, 3, 1, 2).copy()), torch.from_numpy(kernel.transpose(2, 3, 0, 1).copy()), stride=2
+        torch.from_numpy(x.transpose(0, 3, 1, 2).copy()),
+        torch.from_numpy(kernel.transpose(2, 3, 0, 1).copy()),
+        stride=2,
     )
     result = unet._transposed_conv(jnp.asarray(x), jnp.asarray(kernel), "float32")
     np.testing.assert_allclose(result, expected.numpy().transpose(0, 2, 3, 1), atol=1e-5)
@@ -156,9 +191,18 @@ def test_the_published_network_has_the_published_number_of_parameters():
     def conv(side, inputs, outputs):
         return side * side * inputs * outputs + outputs
 
-    down = conv(3, 1, 64) + conv(3, 64, 64) + conv(3, 64, 128) + conv(3, 128, 128) + conv(3, 128, 256) + conv(3, 256, 256)
+    down = (
+        conv(3, 1, 64)
+        + conv(3, 64, 64)
+        + conv(3, 64, 128)
+        + conv(3, 128, 128)
+        + conv(3, 128, 256)
+        + conv(3, 256, 256)
+    )
     up = conv(2, 256, 128) + 2 * conv(3, 128, 128) + conv(2, 128, 64) + 2 * conv(3, 64, 64)
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes(UNetConfig()))) == down + up + conv(1, 64, 1)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes(UNetConfig()))) == down + up + conv(
+        1, 64, 1
+    )
 
 
 def test_concatenation_doubles_the_inputs_of_one_convolution_a_level():
@@ -170,9 +214,21 @@ def test_concatenation_doubles_the_inputs_of_one_convolution_a_level():
 
 
 def test_the_parameters_names():
-    expected = {f"down_convs_{level}/{conv}/{part}" for level in range(3) for conv in ("conv1", "conv2") for part in ("kernel", "bias")}
-    expected |= {f"up_convs_{step}/{conv}/{part}" for step in range(2) for conv in ("conv1", "conv2") for part in ("kernel", "bias")}
-    expected |= {f"up_convs_{step}/upconv_{part}" for step in range(2) for part in ("kernel", "bias")}
+    expected = {
+        f"down_convs_{level}/{conv}/{part}"
+        for level in range(3)
+        for conv in ("conv1", "conv2")
+        for part in ("kernel", "bias")
+    }
+    expected |= {
+        f"up_convs_{step}/{conv}/{part}"
+        for step in range(2)
+        for conv in ("conv1", "conv2")
+        for part in ("kernel", "bias")
+    }
+    expected |= {
+        f"up_convs_{step}/upconv_{part}" for step in range(2) for part in ("kernel", "bias")
+    }
     assert flat(shapes(UNetConfig())).keys() == expected | {"conv_final/kernel", "conv_final/bias"}
 
 
@@ -194,7 +250,10 @@ def test_the_first_weights_are_xavier_normal_and_the_biases_zero():
 
 
 def test_init_is_decided_by_its_key():
-    first, again, other = (flat(initialise(jax.random.key(seed), UNetConfig(depth=2, filters=32))) for seed in (0, 0, 1))
+    first, again, other = (
+        flat(initialise(jax.random.key(seed), UNetConfig(depth=2, filters=32)))
+        for seed in (0, 0, 1)
+    )
     for name, leaf in first.items():
         np.testing.assert_array_equal(leaf, again[name])
     assert any((leaf != other[name]).any() for name, leaf in first.items())
@@ -219,7 +278,9 @@ def test_jit_vmap_and_a_loop_agree():
     np.testing.assert_allclose(together, mapped, atol=1e-5)
 
 
-@pytest.mark.parametrize("images", [np.zeros((1, 8, 6), np.float32), normal(1, 8, 6)], ids=["zeros", "noise"])
+@pytest.mark.parametrize(
+    "images", [np.zeros((1, 8, 6), np.float32), normal(1, 8, 6)], ids=["zeros", "noise"]
+)
 def test_gradients_are_finite(images):
     by_params, by_images = gradients(parameters(SMALL), images)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((by_params, by_images)))
@@ -227,21 +288,39 @@ def test_gradients_are_finite(images):
 
 
 @pytest.mark.parametrize(
-    ("depth", "more"), [(1, {}), (2, {}), (3, {"skip": "concat"}), (4, {}), (2, {"stride": 3}), (3, {"pooling": "blur"})], ids=str
+    ("depth", "more"),
+    [
+        (1, {}),
+        (2, {}),
+        (3, {"skip": "concat"}),
+        (4, {}),
+        (2, {"stride": 3}),
+        (3, {"pooling": "blur"}),
+    ],
+    ids=str,
 )
 def test_the_radius_is_as_far_as_a_pixel_reaches(depth, more):
     config = UNetConfig(depth=depth, filters=1, **{"stride": 1, **more})
-    # Positive means in place of all weights: nothing cancels, no ReLU and no maximum hides a bright enough pixel.
-    params = jax.tree.map(lambda leaf: np.full(leaf.shape, leaf.shape[-1] / leaf.size * (leaf.ndim == 4), np.float32), shapes(config))
+    # Positive means in place of all weights: nothing cancels, no ReLU and no maximum hides a bright
+    # enough pixel.
+    params = jax.tree.map(
+        lambda leaf: np.full(leaf.shape, leaf.shape[-1] / leaf.size * (leaf.ndim == 4), np.float32),
+        shapes(config),
+    )
     multiple, reach = config.multiple, config.radius + config.multiple
     side = -(-(2 * reach + multiple) // multiple) * multiple
-    first = reach // multiple * multiple + np.arange(multiple)  # all places of a pixel on the pooling grids
+    first = reach // multiple * multiple + np.arange(
+        multiple
+    )  # all places of a pixel on the pooling grids
     images = np.ones((multiple + 1, side, side), np.float32)
     places = list(zip(first, first[::-1], strict=True))
     for image, place in zip(images, places, strict=False):
         image[place] = 1e25
     *outputs, plain = np.asarray(network(config)(params, images))
-    measured = [np.abs(np.argwhere(output != plain) - place).max() for output, place in zip(outputs, places, strict=True)]
+    measured = [
+        np.abs(np.argwhere(output != plain) - place).max()
+        for output, place in zip(outputs, places, strict=True)
+    ]
     assert max(measured) <= config.radius
     assert config.radius - max(measured) <= multiple
     assert len(outputs) == multiple
@@ -249,8 +328,14 @@ def test_the_radius_is_as_far_as_a_pixel_reaches(depth, more):
 
 def test_an_image_moved_by_a_multiple_gives_a_moved_output():
     config = UNetConfig(depth=3, filters=2)
-    image, move, margin = normal(64, 68), (config.multiple, -config.multiple), config.radius + config.multiple
-    here, there = network(config)(parameters(config), np.stack([image, np.roll(image, move, (0, 1))]))
+    image, move, margin = (
+        normal(64, 68),
+        (config.multiple, -config.multiple),
+        config.radius + config.multiple,
+    )
+    here, there = network(config)(
+        parameters(config), np.stack([image, np.roll(image, move, (0, 1))])
+    )
     inner = np.s_[margin:-margin, margin:-margin]
     assert np.std(here[inner]) > 0
     np.testing.assert_allclose(np.roll(here, move, (0, 1))[inner], there[inner], atol=1e-5)

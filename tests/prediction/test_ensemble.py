@@ -21,7 +21,9 @@ def test_the_mean_and_the_spread_of_the_members(models, scene):
     alone = np.stack([jd.denoise(model, scene.noisy).denoised for model in models])
     together = ensemble.denoise(models, scene.noisy)
     np.testing.assert_allclose(together.denoised, alone.mean(axis=0), rtol=1e-5)
-    np.testing.assert_allclose(together.disagreement, alone.std(axis=0, ddof=1), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        together.disagreement, alone.std(axis=0, ddof=1), rtol=1e-3, atol=1e-3
+    )
     assert together.deconvolved.shape == scene.noisy.shape
 
 
@@ -71,9 +73,17 @@ def test_the_models_that_flags_ask_for():
     assert one[""].seed == 4
     several = wanted(flags("--members", "3", "--init", "pretrained"))
     assert list(several) == ["", "member-2", "member-3", "random-start"]
-    assert [(own.seed, own.init) for own in several.values()] == [(4, "pretrained"), (5, "pretrained"), (6, "pretrained"), (4, "random")]
+    assert [(own.seed, own.init) for own in several.values()] == [
+        (4, "pretrained"),
+        (5, "pretrained"),
+        (6, "pretrained"),
+        (4, "random"),
+    ]
     best = wanted(flags("--preset", "best"))
-    assert [(own.preset, config_of(own).init) for own in best.values()] == [("best", "pretrained"), ("fast", "random")]
+    assert [(own.preset, config_of(own).init) for own in best.values()] == [
+        ("best", "pretrained"),
+        ("fast", "random"),
+    ]
     assert outputs(one) == ("denoised", "deconvolved")
     assert outputs(several) == ("denoised", "deconvolved", "disagreement", "random_start")
 

@@ -12,7 +12,13 @@ from jaxdenoise.network.denoiser import network_output
 from jaxdenoise.prediction import tiles as tiles_
 from jaxdenoise.prediction import tiles as tiles_module
 from jaxdenoise.prediction import tiling
-from jaxdenoise.prediction.tiles import _deconvolve, _denoise_in_turn, _denoise_tiles, denoise, denoise_image
+from jaxdenoise.prediction.tiles import (
+    _deconvolve,
+    _denoise_in_turn,
+    _denoise_tiles,
+    denoise,
+    denoise_image,
+)
 
 ASYMMETRIC = np.array([[0, 1, 2], [0, 5, 1], [0, 0, 1]], np.float32) / 10
 
@@ -26,15 +32,21 @@ def with_changes(denoiser, **changes):
 
 
 def assert_equal_to_rounding(a, b, precision="float32"):
-    # Two compilations add up in different orders; rarely a factor is then rounded to the next bfloat16.
-    np.testing.assert_allclose(a, b, rtol=0, atol={"float32": 2e-6, "bfloat16": 1e-3}[precision] * np.abs(b).max())
+    # Two compilations add up in different orders; rarely a factor is then rounded to the next
+    # bfloat16.
+    np.testing.assert_allclose(
+        a, b, rtol=0, atol={"float32": 2e-6, "bfloat16": 1e-3}[precision] * np.abs(b).max()
+    )
 
 
 def reference(denoiser, image):
     """The definition, without tiles: reflect widely, run the network once, cut, blur with reflected borders."""
     margin, config = tiling.halo(denoiser.config.network, denoiser.psf), denoiser.config
     extra = [-n % config.network.multiple for n in image.shape]
-    wide = np.pad(image, [(margin, margin + e) for e in extra], mode="reflect") - denoiser.scale.background
+    wide = (
+        np.pad(image, [(margin, margin + e) for e in extra], mode="reflect")
+        - denoiser.scale.background
+    )
     network = jax.jit(network_output, static_argnames="config")
     z = network(denoiser.params, jnp.asarray(wide)[None], denoiser.scale, config=config)[0]
     z = np.asarray(z)[margin : margin + image.shape[0], margin : margin + image.shape[1]]
@@ -43,7 +55,9 @@ def reference(denoiser, image):
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (61, 83), (7, 9)])
-@pytest.mark.parametrize("psf", [np.ones((1, 1)), gaussian_psf(0.7), ASYMMETRIC], ids=["none", "gaussian", "asymmetric"])
+@pytest.mark.parametrize(
+    "psf", [np.ones((1, 1)), gaussian_psf(0.7), ASYMMETRIC], ids=["none", "gaussian", "asymmetric"]
+)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_equals_the_definition(make_denoiser, shape, psf, precision):
     denoiser, image = make_denoiser(psf=psf, precision=precision), noisy(shape)
@@ -55,14 +69,18 @@ def test_equals_the_definition(make_denoiser, shape, psf, precision):
 
 
 @pytest.mark.parametrize(("depth", "stride"), [(1, 1), (3, 1), (4, 1), (2, 3)])
-@pytest.mark.parametrize(("symmetries", "precision"), [(1, "float32"), (8, "float32"), (8, "bfloat16")])
+@pytest.mark.parametrize(
+    ("symmetries", "precision"), [(1, "float32"), (8, "float32"), (8, "bfloat16")]
+)
 def test_tiles_leave_no_seams(make_denoiser, depth, stride, symmetries, precision):
     denoiser = make_denoiser(depth=depth, stride=stride, psf=gaussian_psf(1.5), precision=precision)
     denoiser = with_changes(denoiser, symmetries=symmetries)
     image = noisy((57, 93))
     whole = denoise_image(denoiser, image)
     for core in (8, 40):
-        tiled = denoise(denoiser, image, tile_size=2 * tiling.halo(denoiser.config.network, denoiser.psf) + core)
+        tiled = denoise(
+            denoiser, image, tile_size=2 * tiling.halo(denoiser.config.network, denoiser.psf) + core
+        )
         for got, expected in zip(tiled, whole, strict=True):
             assert_equal_to_rounding(got, expected, precision)
 
@@ -73,7 +91,9 @@ def test_a_wide_psf_of_little_weight_needs_no_wide_overlap(make_denoiser):
     with pytest.raises(ValueError, match="PSF of 81x81 pixels is larger"):
         denoise(wide, image[:80])
     tile_size = 2 * tiling.halo(wide.config.network, narrow.psf) + 16
-    for got, expected in zip(denoise(wide, image, tile_size=tile_size), reference(wide, image), strict=True):
+    for got, expected in zip(
+        denoise(wide, image, tile_size=tile_size), reference(wide, image), strict=True
+    ):
         assert_equal_to_rounding(got, expected)
 
 
@@ -101,7 +121,10 @@ def test_pieces_are_the_whole(make_denoiser):
 def test_a_device_without_memory_gets_smaller_tiles(make_denoiser, monkeypatch, memory):
     denoiser, stack = make_denoiser(), noisy((2, 130, 90))
     whole = denoise(denoiser, stack)
-    limit, denoise_tiles = memory + 2 * tiling.halo(denoiser.config.network, denoiser.psf), _denoise_tiles
+    limit, denoise_tiles = (
+        memory + 2 * tiling.halo(denoiser.config.network, denoiser.psf),
+        _denoise_tiles,
+    )
 
     def with_little_memory(denoiser, tiles, *args):
         if tiles.shape[-1] > limit:
@@ -143,7 +166,9 @@ def test_denoised_is_the_deconvolved_image_blurred(make_denoiser):
     denoiser = make_denoiser(psf=ASYMMETRIC)
     result = denoise(denoiser, noisy((40, 50)))
     above = result.deconvolved - float(denoiser.scale.background)
-    expected = scipy.ndimage.convolve(above.astype(np.float64), ASYMMETRIC, mode="mirror") + float(denoiser.scale.background)
+    expected = scipy.ndimage.convolve(above.astype(np.float64), ASYMMETRIC, mode="mirror") + float(
+        denoiser.scale.background
+    )
     assert_equal_to_rounding(result.denoised, expected)
 
 
@@ -165,7 +190,10 @@ def test_a_stack_is_its_frames(make_denoiser):
 
 def test_integer_images_are_accepted(make_denoiser):
     image = noisy((32, 32)).astype(np.uint16)
-    got, expected = denoise(make_denoiser(), image), denoise(make_denoiser(), image.astype(np.float32))
+    got, expected = (
+        denoise(make_denoiser(), image),
+        denoise(make_denoiser(), image.astype(np.float32)),
+    )
     np.testing.assert_array_equal(got.denoised, expected.denoised)
 
 
@@ -177,7 +205,12 @@ def test_the_default_tile_is_bounded(make_denoiser):
 
 def test_progress_counts_every_tile(make_denoiser):
     calls = []
-    denoise(make_denoiser(), noisy((2, 70, 70)), tile_size=100, on_tile=lambda *counts: calls.append(counts))
+    denoise(
+        make_denoiser(),
+        noisy((2, 70, 70)),
+        tile_size=100,
+        on_tile=lambda *counts: calls.append(counts),
+    )
     assert calls[-1][0] == calls[-1][1] == len(calls)
 
 
@@ -216,7 +249,9 @@ def test_jit_vmap_and_grad(make_denoiser):
 def test_weights_are_chosen_by_the_configuration(make_denoiser):
     other = unet.init(jax.random.key(9), make_denoiser().config.network)
     denoiser = dataclasses.replace(make_denoiser(), last=other)
-    last = dataclasses.replace(denoiser, config=dataclasses.replace(denoiser.config, weights="last"))
+    last = dataclasses.replace(
+        denoiser, config=dataclasses.replace(denoiser.config, weights="last")
+    )
     image = noisy((32, 32))
     assert np.abs(denoise(denoiser, image).denoised - denoise(last, image).denoised).max() > 1e-3
 

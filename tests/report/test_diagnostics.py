@@ -29,7 +29,9 @@ def clean():
 @pytest.fixture(scope="module")
 def noisy(clean):
     rng = np.random.default_rng(1)
-    return (100 + 4 * rng.poisson((clean - 100) / 4) + 5 * rng.normal(size=SHAPE)).astype(np.float32)
+    return (100 + 4 * rng.poisson((clean - 100) / 4) + 5 * rng.normal(size=SHAPE)).astype(
+        np.float32
+    )
 
 
 def test_the_residual_of_the_truth_is_noise(clean, noisy):
@@ -39,7 +41,9 @@ def test_the_residual_of_the_truth_is_noise(clean, noisy):
     assert abs(found.mean) < 0.2
     np.testing.assert_allclose(found.spectrum.power, 1, atol=0.3)
     np.testing.assert_allclose(found.levels.mean, 0, atol=1)
-    np.testing.assert_allclose(found.levels.spread, np.sqrt(4 * (found.levels.level - 100) + 25), rtol=0.1)
+    np.testing.assert_allclose(
+        found.levels.spread, np.sqrt(4 * (found.levels.level - 100) + 25), rtol=0.1
+    )
     assert found.contrast == pytest.approx(clean.std(), rel=1e-3)
     assert found.outliers == 0
 
@@ -62,7 +66,9 @@ def test_autocorrelation_by_numpy():
     for y, x in ((0, 0), (0, 1), (3, 0), (5, -8), (8, 8)):
         here = centred[:, y:, max(x, 0) : 24 + min(x, 0)]
         there = centred[:, : 20 - y, max(-x, 0) : 24 - max(x, 0)]
-        assert found[REACH + y, REACH + x] == pytest.approx(np.mean(here * there) / centred.var(), abs=1e-6)
+        assert found[REACH + y, REACH + x] == pytest.approx(
+            np.mean(here * there) / centred.var(), abs=1e-6
+        )
         assert found[REACH - y, REACH - x] == pytest.approx(found[REACH + y, REACH + x])
     assert not autocorrelation(np.ones((1, 20, 20))).any()
 
@@ -92,7 +98,9 @@ def test_noise_that_neighbours_share_is_measured():
 
 def test_pixels_that_pile_up_at_the_ends(noisy):
     whole = np.rint(noisy)
-    assert examine_input(whole, background=100.0).saturated == 0  # one pixel is the brightest, but none is cut off
+    assert (
+        examine_input(whole, background=100.0).saturated == 0
+    )  # one pixel is the brightest, but none is cut off
     cut = np.clip(whole, 95, 200)
     found = examine_input(cut, background=90.0)
     assert found.saturated == pytest.approx(np.mean(cut == 200))
@@ -124,9 +132,15 @@ def test_a_background_above_the_image(noisy):
 
 def test_small_frames():
     frames = np.random.default_rng(5).normal(size=(1, 8, 6)).astype(np.float32)
-    found, residual = examine_input(frames, background=0.0), examine_residual(frames, np.zeros_like(frames))
+    found, residual = (
+        examine_input(frames, background=0.0),
+        examine_residual(frames, np.zeros_like(frames)),
+    )
     assert found.gain is None
-    assert all(np.isfinite(values).all() for values in (residual.autocorrelation, *residual.spectrum, *residual.levels))
+    assert all(
+        np.isfinite(values).all()
+        for values in (residual.autocorrelation, *residual.spectrum, *residual.levels)
+    )
     assert residual.structure < diagnostics.BLOCK
 
 
@@ -137,10 +151,16 @@ def test_nothing_removed(noisy):
 
 def test_modulation_of_a_gaussian_is_its_fourier_transform():
     for frequency in (0.0, 0.1, 0.25):
-        assert modulation(gaussian_psf(1.3), frequency) == pytest.approx(np.exp(-2 * (np.pi * 1.3 * frequency) ** 2), abs=1e-3)
+        assert modulation(gaussian_psf(1.3), frequency) == pytest.approx(
+            np.exp(-2 * (np.pi * 1.3 * frequency) ** 2), abs=1e-3
+        )
     assert modulation(np.ones((1, 1)), 0.5) == 1
 
 
 def test_the_full_width_at_half_maximum():
-    np.testing.assert_allclose(full_widths(gaussian_psf((0.7, 2.0))), [2.3548 * 0.7, 2.3548 * 2.0], rtol=1e-3)
-    assert full_widths(np.ones((3, 5))) == pytest.approx((3, 5), abs=0.8)  # it falls off somewhere beyond the outermost centres
+    np.testing.assert_allclose(
+        full_widths(gaussian_psf((0.7, 2.0))), [2.3548 * 0.7, 2.3548 * 2.0], rtol=1e-3
+    )
+    assert full_widths(np.ones((3, 5))) == pytest.approx(
+        (3, 5), abs=0.8
+    )  # it falls off somewhere beyond the outermost centres

@@ -9,12 +9,17 @@ from jaxdenoise.report.halves import compare_halves, why_not_comparable
 @pytest.fixture(scope="module")
 def scene():
     """One image of blobs, 160x128 pixels, mean 0 and standard deviation 10."""
-    image = np.asarray(gaussian_filter(np.random.default_rng(0).normal(size=(160, 128)), (2.0, 2.0)))
+    image = np.asarray(
+        gaussian_filter(np.random.default_rng(0).normal(size=(160, 128)), (2.0, 2.0))
+    )
     return (10 * (image - image.mean()) / image.std()).astype(np.float32)
 
 
 def frames_of(scenes, noise=3.0):
-    return (np.stack(scenes) + noise * np.random.default_rng(1).normal(size=(len(scenes), *scenes[0].shape))).astype(np.float32)
+    return (
+        np.stack(scenes)
+        + noise * np.random.default_rng(1).normal(size=(len(scenes), *scenes[0].shape))
+    ).astype(np.float32)
 
 
 def test_halves_of_a_static_scene(scene):

@@ -11,12 +11,31 @@ from jaxdenoise.report import pictures
 from jaxdenoise.report.html import write_html
 
 VOID = {"img", "meta", "source", "br"}
-SECTIONS = {"verdict", "limits", "images", "residual", "resolution", "truth", "psf", "sweep", "training", "settings"}
+SECTIONS = {
+    "verdict",
+    "limits",
+    "images",
+    "residual",
+    "resolution",
+    "truth",
+    "psf",
+    "sweep",
+    "training",
+    "settings",
+}
 HOSTILE = """<script>alert("1")</script> & 'name'.tif"""
 SWEEP = {
     "chosen": 1.0,
     "candidates": [
-        {"psf": psf, "seed": seed, "score": 0.2 + 0.01 * abs(psf - 1), "score_se": 0.002, "psnr": 30.0, "seconds": 9.5, "epochs": epochs}
+        {
+            "psf": psf,
+            "seed": seed,
+            "score": 0.2 + 0.01 * abs(psf - 1),
+            "score_se": 0.002,
+            "psnr": 30.0,
+            "seconds": 9.5,
+            "epochs": epochs,
+        }
         for psf, epochs in ((0.0, 2), (1.0, 6), (2.0, 2))
         for seed in (0, 1)
     ],
@@ -53,8 +72,17 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def model(make_denoiser):
     epochs = np.arange(1, 7)
-    history = {"epoch": epochs, "learning_rate": 1e-3 / epochs, "train_loss": 0.3 / epochs, "data_loss": 0.3 / epochs}
-    history |= {"positivity_loss": 1e-3 / epochs, "validation_loss": 0.2 + 0.1 / epochs, "chosen": np.ones(6)}
+    history = {
+        "epoch": epochs,
+        "learning_rate": 1e-3 / epochs,
+        "train_loss": 0.3 / epochs,
+        "data_loss": 0.3 / epochs,
+    }
+    history |= {
+        "positivity_loss": 1e-3 / epochs,
+        "validation_loss": 0.2 + 0.1 / epochs,
+        "chosen": np.ones(6),
+    }
     return dataclasses.replace(make_denoiser(), history=history)
 
 
@@ -72,7 +100,12 @@ def full(tmp_path_factory, model, stack):
         denoised=np.repeat(stack.clean[None], 2, 0),
         deconvolved=np.repeat(stack.phantom[None], 2, 0),
         denoiser=model,
-        settings={"inputs": [HOSTILE], "seed": 0, "tile_size": None, "versions": {"jax": "0.10", "nested": {"deep": 1.5}}},
+        settings={
+            "inputs": [HOSTILE],
+            "seed": 0,
+            "tile_size": None,
+            "versions": {"jax": "0.10", "nested": {"deep": 1.5}},
+        },
         sweep=SWEEP,
         truth=stack.clean,
         commands=["jaxdenoise denoise 'a b.tif' -o out --psf 1.0", "second > line"],
@@ -151,7 +184,15 @@ def test_sections_that_do_not_apply_say_why(bare):
 def test_what_the_full_report_shows(full):
     page = full[0]
     alternatives = " ".join(image["alt"] for image in page.all("img"))
-    for figure in ("Noisy image", "Denoised image", "Deconvolved image", "Truth image", "Residual of", "smoothed", "Histogram"):
+    for figure in (
+        "Noisy image",
+        "Denoised image",
+        "Deconvolved image",
+        "Truth image",
+        "Residual of",
+        "smoothed",
+        "Histogram",
+    ):
         assert figure in alternatives
     for figure in (
         "Autocorrelation",
@@ -165,7 +206,10 @@ def test_what_the_full_report_shows(full):
         "Learning rate",
     ):
         assert figure in alternatives
-    assert "Nothing speaks against it" in page.text["verdict"] or "Use with care" in page.text["verdict"]
+    assert (
+        "Nothing speaks against it" in page.text["verdict"]
+        or "Use with care" in page.text["verdict"]
+    )
     assert "upper bound" in page.text["resolution"]
     assert "µm" in page.text["resolution"]
     assert "2.35" in page.text["psf"]
@@ -196,7 +240,11 @@ def test_the_zoom_shows_pixels_of_the_frame_that_is_marked(full):
 def test_a_large_image_is_cut_not_shrunk(tmp_path, make_denoiser):
     noisy = np.random.default_rng(0).normal(size=(1, 530, 600)).astype(np.float32)
     parts = {"noisy": noisy, "denoised": 0.1 * noisy, "deconvolved": 0.1 * noisy}
-    page = Page(write_html(tmp_path / "r.html", title="large", denoiser=make_denoiser(), settings={}, **parts))
+    page = Page(
+        write_html(
+            tmp_path / "r.html", title="large", denoiser=make_denoiser(), settings={}, **parts
+        )
+    )
     assert "512 x 512 of its 530 x 600 pixels" in page.text["images"]
     assert {image["width"] for image in page.all("img") if "width" in image} == {"512", "64"}
 
@@ -204,9 +252,21 @@ def test_a_large_image_is_cut_not_shrunk(tmp_path, make_denoiser):
 def test_a_sweep_over_measured_psfs(tmp_path, make_denoiser):
     noisy = np.random.default_rng(0).normal(size=(1, 24, 24)).astype(np.float32)
     parts = dict.fromkeys(("noisy", "denoised", "deconvolved"), noisy)
-    rows = [{**SWEEP["candidates"][0], "psf": psf, "psnr": None} for psf in ("none", 0.5, "$<beads>^$.tif")]
+    rows = [
+        {**SWEEP["candidates"][0], "psf": psf, "psnr": None}
+        for psf in ("none", 0.5, "$<beads>^$.tif")
+    ]
     sweep = {"chosen": "$<beads>^$.tif", "candidates": rows}
-    page = Page(write_html(tmp_path / "r.html", title="sweep", denoiser=make_denoiser(), settings={}, sweep=sweep, **parts))
+    page = Page(
+        write_html(
+            tmp_path / "r.html",
+            title="sweep",
+            denoiser=make_denoiser(),
+            settings={},
+            sweep=sweep,
+            **parts,
+        )
+    )
     assert "$<beads>^$.tif was chosen" in page.text["sweep"]
     assert {"class": "chosen"} in page.all("tr")
 
@@ -214,11 +274,21 @@ def test_a_sweep_over_measured_psfs(tmp_path, make_denoiser):
 def test_an_older_report_is_replaced_only_by_a_whole_one(tmp_path, model, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("old")
-    parts = dict.fromkeys(("noisy", "denoised", "deconvolved"), np.random.default_rng(0).normal(size=(1, 24, 24)))
+    parts = dict.fromkeys(
+        ("noisy", "denoised", "deconvolved"), np.random.default_rng(0).normal(size=(1, 24, 24))
+    )
     with pytest.raises(ValueError, match=r"one shape, got \(1, 24, 24\), \(24, 24\)"):
-        write_html(path, title="", denoiser=model, settings={}, **parts | {"denoised": np.ones((24, 24))})
+        write_html(
+            path, title="", denoiser=model, settings={}, **parts | {"denoised": np.ones((24, 24))}
+        )
     with pytest.raises(ValueError, match="finite"):
-        write_html(path, title="", denoiser=model, settings={}, **parts | {"denoised": np.full((1, 24, 24), np.nan)})
+        write_html(
+            path,
+            title="",
+            denoiser=model,
+            settings={},
+            **parts | {"denoised": np.full((1, 24, 24), np.nan)},
+        )
     assert path.read_text() == "old"
     assert write_html(str(path), title="", denoiser=model, settings={}, **parts) == path
     assert path.read_text() != "old"

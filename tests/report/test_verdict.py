@@ -12,13 +12,19 @@ from jaxdenoise.report.halves import Halves, compare_halves
 from jaxdenoise.report.verdict import CARE, FINE, HEADLINES, STOP, judge
 
 SHAPE = (3, 192, 192)
-HISTORY = {"epoch": np.arange(1, 10), "validation_loss": np.array([9, 5, 4, 3, 3, 2, 2, 2, 2]) / 10, "chosen": np.ones(9)}
+HISTORY = {
+    "epoch": np.arange(1, 10),
+    "validation_loss": np.array([9, 5, 4, 3, 3, 2, 2, 2, 2]) / 10,
+    "chosen": np.ones(9),
+}
 
 
 @pytest.fixture(scope="module")
 def clean():
     rng = np.random.default_rng(0)
-    image = np.asarray(gaussian_filter((rng.uniform(size=SHAPE[1:]) < 0.02).astype(np.float32), (1.5, 1.5)))
+    image = np.asarray(
+        gaussian_filter((rng.uniform(size=SHAPE[1:]) < 0.02).astype(np.float32), (1.5, 1.5))
+    )
     return np.broadcast_to(100 + 300 * image / image.max(), SHAPE).astype(np.float32)
 
 
@@ -28,13 +34,23 @@ def noise(seed=1):
 
 def denoiser_of(noisy, *, history=HISTORY, psf_sigma=1.0, **config):
     scale = Scale(100.0, float(noisy.mean()) - 100, float(noisy.std()))
-    return SimpleNamespace(history=history, config=TrainConfig(**config), psf=np.asarray(gaussian_psf(psf_sigma)), scale=scale)
+    return SimpleNamespace(
+        history=history,
+        config=TrainConfig(**config),
+        psf=np.asarray(gaussian_psf(psf_sigma)),
+        scale=scale,
+    )
 
 
 def verdict_of(noisy, denoised, **options):
     denoiser = denoiser_of(noisy, **options)
     found = diagnostics.examine_input(noisy, background=float(denoiser.scale.background))
-    return judge(found, diagnostics.examine_residual(noisy, denoised), compare_halves(noisy, denoised), denoiser)
+    return judge(
+        found,
+        diagnostics.examine_residual(noisy, denoised),
+        compare_halves(noisy, denoised),
+        denoiser,
+    )
 
 
 def titles(judgement, level):
@@ -79,9 +95,13 @@ def test_noise_that_is_left(clean):
 
 
 def test_changed_brightness(clean):
-    assert "The mean brightness changed" in titles(verdict_of(clean + 20 * noise(), clean + 5), CARE)
+    assert "The mean brightness changed" in titles(
+        verdict_of(clean + 20 * noise(), clean + 5), CARE
+    )
     dimmed = clean - 30 * (clean > 200) + 0.9 * np.mean(30 * (clean > 200))
-    assert "The brightest pixels are too dim" in titles(verdict_of(clean + 20 * noise(), dimmed), CARE)
+    assert "The brightest pixels are too dim" in titles(
+        verdict_of(clean + 20 * noise(), dimmed), CARE
+    )
 
 
 def test_a_psf_that_is_wider_than_the_detail(clean):
@@ -102,8 +122,15 @@ def test_a_model_of_other_images(clean):
 def test_every_finding_is_told(clean):
     noisy = clean + 20 * noise()
     found = diagnostics.examine_input(noisy, background=100.0)
-    found = found._replace(saturated=0.1, clipped=0.1, identical_frames=((1, 2),), constant_frames=1)
-    judgement = judge(found, diagnostics.examine_residual(noisy, clean), Halves(None, None, "no"), denoiser_of(noisy))
+    found = found._replace(
+        saturated=0.1, clipped=0.1, identical_frames=((1, 2),), constant_frames=1
+    )
+    judgement = judge(
+        found,
+        diagnostics.examine_residual(noisy, clean),
+        Halves(None, None, "no"),
+        denoiser_of(noisy),
+    )
     assert len(titles(judgement, CARE)) == 4
 
 
@@ -122,7 +149,12 @@ def test_every_finding_is_told(clean):
 def test_properties_of_the_input(clean, changes, title):
     noisy = clean + 20 * noise()
     found = diagnostics.examine_input(noisy, background=100.0)._replace(**changes)
-    judgement = judge(found, diagnostics.examine_residual(noisy, clean), Halves(None, None, "no"), denoiser_of(noisy))
+    judgement = judge(
+        found,
+        diagnostics.examine_residual(noisy, clean),
+        Halves(None, None, "no"),
+        denoiser_of(noisy),
+    )
     assert titles(judgement, CARE) == [title]
     assert judgement.headline == HEADLINES[CARE]
 
@@ -145,10 +177,30 @@ def history_of(losses, chosen=None):
         (history_of([5, 4, 3, 2, 1, 0.5]), {}, CARE, "The training was too short"),
         (history_of([5]), {}, CARE, "The training was too short"),
         (history_of([5, 2, 2, 2, 2, 2]), {}, FINE, "The training has converged"),
-        (history_of([5, 2, 2, 2, 3, 4], [1, 1, 1, 1, 0, 0]), {}, FINE, "The training went on for long enough"),
-        (history_of([5, 2, 2, 2, 3, 4], [1, 1, 1, 1, 0, 0]), {"weights": "last"}, CARE, "The training was too long"),
-        (history_of([5, 4, 2, 2, 2.1, 2, 3, 3.1, 3]), {"validation_redraw": True}, CARE, "The training was too long"),
-        (history_of([5, 4, 2, 2, 2.4, 1.8, 2, 2.5, 1.9]), {"validation_redraw": True}, FINE, "The training has converged"),
+        (
+            history_of([5, 2, 2, 2, 3, 4], [1, 1, 1, 1, 0, 0]),
+            {},
+            FINE,
+            "The training went on for long enough",
+        ),
+        (
+            history_of([5, 2, 2, 2, 3, 4], [1, 1, 1, 1, 0, 0]),
+            {"weights": "last"},
+            CARE,
+            "The training was too long",
+        ),
+        (
+            history_of([5, 4, 2, 2, 2.1, 2, 3, 3.1, 3]),
+            {"validation_redraw": True},
+            CARE,
+            "The training was too long",
+        ),
+        (
+            history_of([5, 4, 2, 2, 2.4, 1.8, 2, 2.5, 1.9]),
+            {"validation_redraw": True},
+            FINE,
+            "The training has converged",
+        ),
         (history_of([5, np.nan]), {}, STOP, "The training failed"),
         ({}, {}, FINE, "The training is not recorded"),
     ],

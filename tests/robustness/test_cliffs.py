@@ -36,7 +36,9 @@ def times_as_fast(slow, fast, runs=5):
     """How many times as fast `fast` is, the two taking turns; printed for the record."""
     times = times_in_turn({"slow": (slow, None), "fast": (fast, None)}, runs)
     slow, fast = (statistics.median(times[name]) for name in ("slow", "fast"))
-    print(f" {1e3 * slow:.1f} ms against {1e3 * fast:.1f} ms: {slow / fast:.1f} times as fast", end="")
+    print(
+        f" {1e3 * slow:.1f} ms against {1e3 * fast:.1f} ms: {slow / fast:.1f} times as fast", end=""
+    )
     return slow / fast
 
 
@@ -78,12 +80,19 @@ def test_a_scan_is_1_2_times_as_fast_as_steps_one_by_one_in_bfloat16(problem):
 
 
 def test_models_one_by_one_are_1_5_times_as_fast_as_vmapped_parameters(problem):
-    together = jax.jit(jax.vmap(lambda params, batch: batch_gradients(params, batch, problem, CONFIG), (0, None)))
+    together = jax.jit(
+        jax.vmap(lambda params, batch: batch_gradients(params, batch, problem, CONFIG), (0, None))
+    )
     alone = jax.jit(lambda params, batch: batch_gradients(params, batch, problem, CONFIG))
     models = [start(jax.random.key(seed), CONFIG).state.params for seed in range(4)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
     batch = draw_batch(KEY, 0, problem, CONFIG)
-    assert times_as_fast(lambda: together(stacked, batch), lambda: [alone(params, batch) for params in models]) > 1.5
+    assert (
+        times_as_fast(
+            lambda: together(stacked, batch), lambda: [alone(params, batch) for params in models]
+        )
+        > 1.5
+    )
 
 
 def test_a_batch_patch_by_patch_is_1_2_times_as_fast_as_at_once(problem):
@@ -93,12 +102,19 @@ def test_a_batch_patch_by_patch_is_1_2_times_as_fast_as_at_once(problem):
         return lambda: step(start(KEY, config).state)
 
     at_once = run(lambda state: take_steps(KEY, state, problem, 1.0, config=config, steps=1))
-    assert times_as_fast(at_once, run(lambda state: _step_by_patches(KEY, state, problem, 1.0, config))) > 1.2
+    assert (
+        times_as_fast(
+            at_once, run(lambda state: _step_by_patches(KEY, state, problem, 1.0, config))
+        )
+        > 1.2
+    )
 
 
 def test_a_large_psf_is_10_times_as_fast_as_directly():
     image, psf = normal(512, 512), gaussian_psf(1.0, size=81)
-    direct = jax.jit(lambda image, psf: convolve2d(jnp.pad(image, 40, mode="reflect"), psf, mode="valid"))
+    direct = jax.jit(
+        lambda image, psf: convolve2d(jnp.pad(image, 40, mode="reflect"), psf, mode="valid")
+    )
     ours = jax.jit(convolve)
     np.testing.assert_allclose(ours(image, psf), direct(image, psf), atol=1e-5)
     assert times_as_fast(lambda: direct(image, psf), lambda: ours(image, psf), runs=3) > 10
@@ -109,10 +125,18 @@ def test_the_transposed_convolution_is_5_times_as_fast_as_jaxs():
 
     def jaxs(x, kernel):
         return jax.lax.conv_transpose(
-            x, kernel.swapaxes(2, 3), (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), transpose_kernel=True
+            x,
+            kernel.swapaxes(2, 3),
+            (2, 2),
+            "VALID",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            transpose_kernel=True,
         )
 
-    theirs, ours = gradient_of(jaxs), gradient_of(lambda x, kernel: unet._transposed_conv(x, kernel, "float32"))
+    theirs, ours = (
+        gradient_of(jaxs),
+        gradient_of(lambda x, kernel: unet._transposed_conv(x, kernel, "float32")),
+    )
     assert times_as_fast(lambda: theirs(x, kernel), lambda: ours(x, kernel)) > 5
 
 
@@ -128,7 +152,11 @@ def test_max_pooling_is_5_times_as_fast_as_a_window():
 def test_bfloat16_convolutions_are_twice_as_fast_as_float32_where_there_are_matrix_units():
     x, kernel = normal(1, 96, 96, 64), normal(3, 3, 64, 64)
     exact, ours = (
-        gradient_of(lambda x, kernel, precision=precision: convolution.conv3x3(x, kernel, precision=precision))
+        gradient_of(
+            lambda x, kernel, precision=precision: convolution.conv3x3(
+                x, kernel, precision=precision
+            )
+        )
         for precision in ("float32", "bfloat16")
     )
     assert times_as_fast(lambda: exact(x, kernel), lambda: ours(x, kernel)) > 2

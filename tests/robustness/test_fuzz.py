@@ -1,7 +1,8 @@
 """Damaged image files. They are read in child processes, so that a hang, a crash or a memory bomb is found, with the number that makes it.
 
-``FUZZ=2000 python -m pytest tests/test_fuzz.py`` makes so many mutations of each format, ``python tests/test_fuzz.py read lzw.tif 17 18
-FOLDER`` the one of number 17 alone, which it leaves in the folder. `commands` in place of `read` sends them through the command line.
+``FUZZ=2000 python -m pytest tests/test_fuzz.py`` makes so many mutations of each format, ``python
+tests/test_fuzz.py read lzw.tif 17 18 FOLDER`` the one of number 17 alone, which it leaves in the
+folder. `commands` in place of `read` sends them through the command line.
 """
 
 import contextlib
@@ -37,7 +38,8 @@ GROWTH = 2**20  # what a file of some kB may add to the memory of a child, in kB
 FINE = ("read", "refused", "not written")
 
 
-# --- whole files -------------------------------------------------------------------------------------------------------------------------
+# --- whole files
+# -------------------------------------------------------------------------------------------------------------------------
 
 
 def pixels(dtype="uint16", shape=(3, 24, 20)):
@@ -52,17 +54,32 @@ def tiff(path, dtype="uint16", shape=(3, 24, 20), **options):
 
 
 def imagej(path):
-    metadata = {"axes": "TZYX", "unit": "um", "spacing": 0.5, "finterval": 2.0, "Labels": list("abcd"), "Ranges": (0.0, 9.0)}
+    metadata = {
+        "axes": "TZYX",
+        "unit": "um",
+        "spacing": 0.5,
+        "finterval": 2.0,
+        "Labels": list("abcd"),
+        "Ranges": (0.0, 9.0),
+    }
     tiff(path, shape=(2, 2, 24, 20), imagej=True, resolution=(5, 4), metadata=metadata)
 
 
 def ome(path):
-    metadata = {"axes": "CZYX", "PhysicalSizeX": 0.2, "PhysicalSizeXUnit": "um", "Channel": {"Name": ["a", "b"]}, "UUID": "urn:uuid:0"}
+    metadata = {
+        "axes": "CZYX",
+        "PhysicalSizeX": 0.2,
+        "PhysicalSizeXUnit": "um",
+        "Channel": {"Name": ["a", "b"]},
+        "UUID": "urn:uuid:0",
+    }
     tiff(path, shape=(2, 2, 24, 20), ome=True, metadata=metadata)
 
 
 def pages(path):
-    with tifffile.TiffWriter(path) as tif:  # each page's directory before its pixels, as most writers do
+    with tifffile.TiffWriter(
+        path
+    ) as tif:  # each page's directory before its pixels, as most writers do
         for page in pixels():
             tif.write(page, metadata=None, contiguous=False)
 
@@ -99,34 +116,88 @@ FORMATS = {
     "zstd.tif": lambda path: tiff(path, rowsperstrip=7, compression="zstd"),
     "packbits.tif": lambda path: tiff(path, "uint8", compression="packbits"),
     "predictor.tif": lambda path: tiff(path, rowsperstrip=7, compression="deflate", predictor=True),
-    "float_predictor.tif": lambda path: tiff(path, "float32", compression="deflate", predictor=True),
+    "float_predictor.tif": lambda path: tiff(
+        path, "float32", compression="deflate", predictor=True
+    ),
     "jpeg.tif": lambda path: tiff(path, "uint8", compression="jpeg"),
     "jpeg2000.tif": lambda path: tiff(path, compression="jpeg2000"),
     "grey.png": picture,
     "deep.png": lambda path: picture(path, "uint16"),
     "grey.jpg": picture,
 }
-CODES = (0, 2, 3, 4, 5, 6, 7, 8, 32767, 32773, 32946, 34712, 34887, 34925, 50000, 50001, 50002)  # compressions, and small numbers
-WORDS = ("", "0", "1", "-1", "2", "65536", "2147483648", "9" * 30, "1e9", "nan", "x", '"', "<", "\\u00e9", "\n", "Z" * 50)
+CODES = (
+    0,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    32767,
+    32773,
+    32946,
+    34712,
+    34887,
+    34925,
+    50000,
+    50001,
+    50002,
+)  # compressions, and small numbers
+WORDS = (
+    "",
+    "0",
+    "1",
+    "-1",
+    "2",
+    "65536",
+    "2147483648",
+    "9" * 30,
+    "1e9",
+    "nan",
+    "x",
+    '"',
+    "<",
+    "\\u00e9",
+    "\n",
+    "Z" * 50,
+)
 
 
-# --- mutations ---------------------------------------------------------------------------------------------------------------------------
+# --- mutations
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
 def numbers_of(path):
     """(place, length) of the numbers in a file that say how it is to be read: header, directories, what these point to."""
-    if path.suffix == ".png":  # width, height, bits, colour, compression, filter, interlace; length of the first chunk after
+    if (
+        path.suffix == ".png"
+        # width, height, bits, colour, compression, filter, interlace; length of the first chunk after
+    ):
         return [(16, 4), (20, 4), *((place, 1) for place in range(24, 29)), (33, 4)]
     if path.suffix == ".jpg":  # length, bits, height, width, components, sampling
         start = path.read_bytes().index(b"\xff\xc0") + 2
-        return [(start + place, length) for place, length in ((0, 2), (2, 1), (3, 2), (5, 2), (7, 1), (9, 1))]
+        return [
+            (start + place, length)
+            for place, length in ((0, 2), (2, 1), (3, 2), (5, 2), (7, 1), (9, 1))
+        ]
     with tifffile.TiffFile(path) as tif:
-        wide, found = (8, [(0, 2), (2, 2), (8, 8)]) if tif.is_bigtiff else (4, [(0, 2), (2, 2), (4, 4)])
+        wide, found = (
+            (8, [(0, 2), (2, 2), (8, 8)]) if tif.is_bigtiff else (4, [(0, 2), (2, 2), (4, 4)])
+        )
         for page in tif.pages:
             found.append((page.offset, tif.tiff.tagnosize))
             for tag in page.tags:
-                found += [(tag.offset, 2), (tag.offset + 2, 2), (tag.offset + 4, wide), (tag.offset + 4 + wide, wide)]
-                if tag.name in ("StripOffsets", "StripByteCounts", "TileOffsets", "TileByteCounts") and tag.count > 1:
+                found += [
+                    (tag.offset, 2),
+                    (tag.offset + 2, 2),
+                    (tag.offset + 4, wide),
+                    (tag.offset + 4 + wide, wide),
+                ]
+                if (
+                    tag.name in ("StripOffsets", "StripByteCounts", "TileOffsets", "TileByteCounts")
+                    and tag.count > 1
+                ):
                     found += [(tag.valueoffset, 2), (tag.valueoffset + 4, 2)]
             found.append((tag.offset + 4 + 2 * wide, wide))  # the next directory
     return found
@@ -145,18 +216,32 @@ class Mutator:
     """Mutations of one file by number: the same number makes the same mutation."""
 
     def __init__(self, path):
-        self.path, self.whole, self.numbers, self.description = path, path.read_bytes(), numbers_of(path), description_of(path)
+        self.path, self.whole, self.numbers, self.description = (
+            path,
+            path.read_bytes(),
+            numbers_of(path),
+            description_of(path),
+        )
         self.order = "little" if self.whole.startswith(b"II") else "big"
 
     def __call__(self, seed):
         self.rng = np.random.default_rng([zlib.crc32(self.path.name.encode()), seed])
-        kinds = [self.flip, self.overwrite, self.cut, self.insert, self.delete, *[self.renumber] * 3]
+        kinds = [
+            self.flip,
+            self.overwrite,
+            self.cut,
+            self.insert,
+            self.delete,
+            *[self.renumber] * 3,
+        ]
         kinds += [self.reword] * 2 if self.description else []
         content = bytearray(self.whole)
         for _ in range(self.choice([1, 1, 1, 2, 4])):
             if content:
                 self.choice(kinds)(content)
-        if self.path.suffix == ".png" and self.choice([True, True, True, False]):  # else little but the header's checksum would be tested
+        if self.path.suffix == ".png" and self.choice(
+            [True, True, True, False]
+        ):  # else little but the header's checksum would be tested
             content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
         return bytes(content)
 
@@ -191,9 +276,23 @@ class Mutator:
     def renumber(self, content):
         """Another number where one stands that matters; also what stands elsewhere, and where (directories in a circle)."""
         (place, length), (other, size) = self.choice(self.numbers), self.choice(self.numbers)
-        now, there = (int.from_bytes(content[start:end], self.order) for start, end in ((place, place + length), (other, other + size)))
+        now, there = (
+            int.from_bytes(content[start:end], self.order)
+            for start, end in ((place, place + length), (other, other + size))
+        )
         most = 256**length
-        values = [0, 1, now + 1, now - 1, 2 * now, now // 2, there, other, self.place(content), self.choice(CODES)]
+        values = [
+            0,
+            1,
+            now + 1,
+            now - 1,
+            2 * now,
+            now // 2,
+            there,
+            other,
+            self.place(content),
+            self.choice(CODES),
+        ]
         values += [most - 1, most // 2, most // 2 - 1, int(self.rng.integers(2**31))]
         self.put(content, place, (self.choice(values) % most).to_bytes(length, self.order))
 
@@ -201,7 +300,10 @@ class Mutator:
         """Other words for numbers in the description, which moves to the end of the file, since it may become longer."""
         entry, text, layout = self.description
         found = list(re.finditer(r"\d+", text))
-        chosen = sorted({int(self.rng.integers(len(found))) for _ in range(self.rng.integers(1, 4))}, reverse=True)
+        chosen = sorted(
+            {int(self.rng.integers(len(found))) for _ in range(self.rng.integers(1, 4))},
+            reverse=True,
+        )
         for number in [found[index] for index in chosen]:
             text = text[: number.start()] + self.choice(WORDS) + text[number.end() :]
         data = text.encode() + b"\0"
@@ -212,7 +314,8 @@ class Mutator:
         content[place : place + len(data)] = data[: max(0, len(content) - place)]
 
 
-# --- what a child does -------------------------------------------------------------------------------------------------------------------
+# --- what a child does
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def attempt(call, *args, **options):
@@ -235,7 +338,11 @@ def read(path, seed):
         return "refused"
     frames, info = result
     sizes = dict(zip(info.axes, info.shape, strict=True))
-    assert frames.shape == (math.prod(info.shape) // (sizes["Y"] * sizes["X"]), sizes["Y"], sizes["X"])
+    assert frames.shape == (
+        math.prod(info.shape) // (sizes["Y"] * sizes["X"]),
+        sizes["Y"],
+        sizes["X"],
+    )
     assert frames.dtype == np.float32
     assert np.isfinite(frames).all()
     json.dumps(info.describe(), allow_nan=False)
@@ -253,7 +360,9 @@ def commands(path, seed):
     """Filter a damaged file by the command line; the outcome in a word."""
     out, err = path.parent / "out", io.StringIO()
     shutil.rmtree(out, ignore_errors=True)
-    chosen = [["median", "--size", "3"], ["gaussian", "--sigma", "1"], ["box", "--size", "3"]][seed % 3]
+    chosen = [["median", "--size", "3"], ["gaussian", "--sigma", "1"], ["box", "--size", "3"]][
+        seed % 3
+    ]
     with contextlib.redirect_stderr(err):
         code = main(["filter", str(path), "-o", str(out), "--quiet", "--filter", *chosen])
     *warned, last = err.getvalue().splitlines() or [""]
@@ -276,7 +385,9 @@ def child(verb, name, first, last, folder):
         FORMATS[whole](folder / whole)
     mutators = [Mutator(folder / whole) for whole in names]
     call = {"read": read, "commands": commands}[verb]
-    for path in (folder / whole for whole in names):  # what is imported and compiled late is not the file's fault
+    for path in (
+        folder / whole for whole in names
+    ):  # what is imported and compiled late is not the file's fault
         assert call(path, 0) == "read", path
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for seed in range(int(first), int(last)):
@@ -302,7 +413,8 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-# --- the tests ---------------------------------------------------------------------------------------------------------------------------
+# --- the tests
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
 def outcomes(verb, name, first, last, folder):
@@ -311,7 +423,15 @@ def outcomes(verb, name, first, last, folder):
     while first < last:
         words = [sys.executable, __file__, verb, name, str(first), str(last), str(folder)]
         with open(folder / "stderr", "w+") as err:
-            done = subprocess.run(words, stdout=subprocess.PIPE, stderr=err, text=True, env=environment, timeout=1800, check=False)
+            done = subprocess.run(
+                words,
+                stdout=subprocess.PIPE,
+                stderr=err,
+                text=True,
+                env=environment,
+                timeout=1800,
+                check=False,
+            )
             err.seek(0)
             said = " ".join(err.read().split())
         for line in done.stdout.splitlines():
@@ -325,7 +445,11 @@ def outcomes(verb, name, first, last, folder):
 def check(verb, name, first, last, folder):
     """Assert that nothing but one of FINE came of the mutations; returns how many of each."""
     found = outcomes(verb, name, first, last, folder)
-    bad = [f"python {__file__} {verb} {name} {seed} {seed + 1} FOLDER: {text}" for seed, text in found.items() if text not in FINE]
+    bad = [
+        f"python {__file__} {verb} {name} {seed} {seed + 1} FOLDER: {text}"
+        for seed, text in found.items()
+        if text not in FINE
+    ]
     assert not bad, "\n".join(bad)
     assert len(found) == last - first
     return Counter(found.values())

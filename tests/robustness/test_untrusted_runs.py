@@ -1,6 +1,7 @@
 """Reading a run folder executes nothing, writes nothing, and looks nowhere else, whatever somebody has put into it.
 
-Each folder is loaded in a child process under an audit hook, which sees what Python does. What libraries do past Python is seen from
+Each folder is loaded in a child process under an audit hook, which sees what Python does. What
+libraries do past Python is seen from
 outside: by inotify, when they open a decoy beside the folder, and by a server that nobody may call.
 """
 
@@ -60,12 +61,18 @@ MEMORY = 16 * 2**30  # address space of the child, in bytes
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
-# --- the child ---------------------------------------------------------------------------------------------------------------------------
+# --- the child
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
 def installed(name):
     """Whether code of this name came with Python, a package or the tests."""
-    roots = [sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), str(Path(__file__).parents[2])]
+    roots = [
+        sys.prefix,
+        sys.base_prefix,
+        *sysconfig.get_paths().values(),
+        str(Path(__file__).parents[2]),
+    ]
     return name.startswith(("<frozen ", *roots))
 
 
@@ -73,17 +80,29 @@ def suspicious(event, args):
     """Whether an event is none of reading's."""
     if event == "open":
         path, _, flags = args
-        return isinstance(path, str | bytes) and bool(flags & WRITES) and os.fsdecode(path) != os.devnull
+        return (
+            isinstance(path, str | bytes)
+            and bool(flags & WRITES)
+            and os.fsdecode(path) != os.devnull
+        )
     if event == "exec":
         return not installed(args[0].co_filename)
     if event == "compile":  # "<unknown>" is only parsed, as tracebacks do
-        return args[1] is not None and os.fsdecode(args[1]) != "<unknown>" and not installed(os.fsdecode(args[1]))
+        return (
+            args[1] is not None
+            and os.fsdecode(args[1]) != "<unknown>"
+            and not installed(os.fsdecode(args[1]))
+        )
     if event == "import":
         return args[1] is not None and not installed(args[1])
     if event == "marshal.loads":
-        return sys._getframe(2).f_code.co_filename != "<frozen importlib._bootstrap_external>"  # compiled modules
+        return (
+            sys._getframe(2).f_code.co_filename != "<frozen importlib._bootstrap_external>"
+        )  # compiled modules
     if event == "ctypes.dlopen":
-        return args[0] is not None and not installed(os.fspath(args[0])) and "/" in os.fspath(args[0])
+        return (
+            args[0] is not None and not installed(os.fspath(args[0])) and "/" in os.fspath(args[0])
+        )
     return event in ALWAYS
 
 
@@ -103,7 +122,9 @@ def child(good, *folders):
         found = []
         try:
             leaves = jax.tree.leaves(load(folder))
-            outcome = "decoy" if any((np.asarray(leaf) == DECOY).any() for leaf in leaves) else "loaded"
+            outcome = (
+                "decoy" if any((np.asarray(leaf) == DECOY).any() for leaf in leaves) else "loaded"
+            )
         except CheckpointError:
             outcome = "refused"
         except BaseException as error:
@@ -112,7 +133,8 @@ def child(good, *folders):
         print(json.dumps([outcome, events]), flush=True)
 
 
-# --- folders -----------------------------------------------------------------------------------------------------------------------------
+# --- folders
+# -----------------------------------------------------------------------------------------------------------------------------
 
 
 class Bomb:
@@ -122,13 +144,34 @@ class Bomb:
         return os.system, ("touch executed ../executed",)
 
 
-NPY = b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }" + b" " * 58 + b"\n"  # an array of objects
+NPY = (
+    b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
+    + b" " * 58
+    + b"\n"
+)  # an array of objects
 SCRIPT = b"import os\nos.system('touch executed ../executed')\n"
 PLANTED = {
-    **dict.fromkeys(("checkpoint.pkl", "model.pickle", "state.pt", "weights.pth", "checkpoint", "data.joblib"), pickle.dumps(Bomb())),
-    **dict.fromkeys(("conftest.py", "sitecustomize.py", "usercustomize.py", "__init__.py", "setup.py", "evil.py"), SCRIPT),
-    **dict.fromkeys(("numpy.py", "json.py", "csv.py", "tensorstore.py", "orbax.py", "evil.pth"), SCRIPT),
-    **dict.fromkeys(("evil.so", "evil.dll", "libtensorstore.so", "_json.so", "evil.pyc"), b"\x7fELF" + SCRIPT),
+    **dict.fromkeys(
+        ("checkpoint.pkl", "model.pickle", "state.pt", "weights.pth", "checkpoint", "data.joblib"),
+        pickle.dumps(Bomb()),
+    ),
+    **dict.fromkeys(
+        (
+            "conftest.py",
+            "sitecustomize.py",
+            "usercustomize.py",
+            "__init__.py",
+            "setup.py",
+            "evil.py",
+        ),
+        SCRIPT,
+    ),
+    **dict.fromkeys(
+        ("numpy.py", "json.py", "csv.py", "tensorstore.py", "orbax.py", "evil.pth"), SCRIPT
+    ),
+    **dict.fromkeys(
+        ("evil.so", "evil.dll", "libtensorstore.so", "_json.so", "evil.pyc"), b"\x7fELF" + SCRIPT
+    ),
     "model.safetensors": struct.pack("<Q", 2**60) + b"{}",
     "arrays.npy": NPY + pickle.dumps(Bomb()),
     "pyproject.toml": b'[build-system]\nbuild-backend = "evil"\nbackend-path = ["."]\n',
@@ -155,13 +198,23 @@ def in_file(name, change):
 
 def each_value(change):
     """A damage: the change of each array's entry in _METADATA."""
-    return in_file("state/_METADATA", lambda content, *where: [change(entry, *where) for entry in content["tree_metadata"].values()][:0])
+    return in_file(
+        "state/_METADATA",
+        lambda content, *where: [
+            change(entry, *where) for entry in content["tree_metadata"].values()
+        ][:0],
+    )
 
 
 def each_array(change):
     """A damage: the change of each array's entry in array_metadatas."""
     name = "state/array_metadatas/process_0"
-    return in_file(name, lambda content, *where: [change(entry["array_metadata"], *where) for entry in content["array_metadatas"]][:0])
+    return in_file(
+        name,
+        lambda content, *where: [
+            change(entry["array_metadata"], *where) for entry in content["array_metadatas"]
+        ][:0],
+    )
 
 
 def in_checkpoint(change):
@@ -170,7 +223,9 @@ def in_checkpoint(change):
 
 def in_sharding(value):
     """A damage: another sharding of every array."""
-    return in_file("state/_sharding", lambda content, *where: dict.fromkeys(content, json.dumps(value)))
+    return in_file(
+        "state/_sharding", lambda content, *where: dict.fromkeys(content, json.dumps(value))
+    )
 
 
 def in_zarr(change):
@@ -179,7 +234,9 @@ def in_zarr(change):
     def damage(run, outside, port):
         import tensorstore
 
-        store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{run}/weights/state/"}).result()
+        store = tensorstore.KvStore.open(
+            {"driver": "ocdbt", "base": f"file://{run}/weights/state/"}
+        ).result()
         keys = [key for key in store.list().result() if key.endswith(b"zarr.json")]
         assert keys
         for key in keys:
@@ -205,51 +262,126 @@ def elsewhere(outside, url):
 
 
 def replaced(name, old, new):
-    return lambda run, outside, port: (run / "weights" / name).write_bytes((run / "weights" / name).read_bytes().replace(old, new))
+    return lambda run, outside, port: (run / "weights" / name).write_bytes(
+        (run / "weights" / name).read_bytes().replace(old, new)
+    )
 
 
 def without(*names):
     return lambda run, outside, port: [(run / "weights" / name).unlink() for name in names]
 
 
-VALUE_TYPES = ("os.system", "builtins.eval", "evil.Evil", "pickle", "np.ndarray", "string", "scalar", "jax.random.key", "None", "")
+VALUE_TYPES = (
+    "os.system",
+    "builtins.eval",
+    "evil.Evil",
+    "pickle",
+    "np.ndarray",
+    "string",
+    "scalar",
+    "jax.random.key",
+    "None",
+    "",
+)
 METADATA = {
     **{
-        f"values of type {kind!r}": each_value(lambda entry, *where, kind=kind: entry["value_metadata"].update(value_type=kind))
+        f"values of type {kind!r}": each_value(
+            lambda entry, *where, kind=kind: entry["value_metadata"].update(value_type=kind)
+        )
         for kind in VALUE_TYPES
     },
-    "values elsewhere": each_value(lambda entry, *where: entry["value_metadata"].update(elsewhere(*where))),
-    "values that are skipped": each_value(lambda entry, *where: entry["value_metadata"].update(skip_deserialize=True)),
-    "keys elsewhere": each_value(lambda entry, outside, url: [key.update(key=f"{outside}/{key['key']}") for key in entry["key_metadata"]]),
-    "keys above": each_value(lambda entry, *where: [key.update(key=f"../../../outside/{key['key']}") for key in entry["key_metadata"]]),
-    "keys of another kind": each_value(lambda entry, *where: [key.update(key_type=99) for key in entry["key_metadata"]]),
-    "tree elsewhere": in_file("state/_METADATA", lambda content, *where: content.update(elsewhere(*where))),
-    "tree in files": in_file("state/_METADATA", lambda content, *where: content.update(use_ocdbt=False)),
-    "tree in zarr 2": in_file("state/_METADATA", lambda content, *where: content.update(use_zarr3=False)),
-    "tree in files of zarr 2": in_file("state/_METADATA", lambda content, *where: content.update(use_ocdbt=False, use_zarr3=False)),
-    "tree with metadata of its own": in_file("state/_METADATA", lambda content, *where: content.update(custom_metadata=elsewhere(*where))),
-    "arrays elsewhere": each_array(lambda entry, *where: entry.update(ext_metadata=elsewhere(*where))),
-    "arrays of names elsewhere": each_array(lambda entry, outside, url: entry.update(param_name=f"{outside}/{entry['param_name']}")),
-    "arrays of names above": each_array(lambda entry, *where: entry.update(param_name=f"../../../outside/{entry['param_name']}")),
-    "arrays of terabytes": each_array(lambda entry, *where: entry.update(write_shape=[2**40], chunk_shape=[2**40])),
+    "values elsewhere": each_value(
+        lambda entry, *where: entry["value_metadata"].update(elsewhere(*where))
+    ),
+    "values that are skipped": each_value(
+        lambda entry, *where: entry["value_metadata"].update(skip_deserialize=True)
+    ),
+    "keys elsewhere": each_value(
+        lambda entry, outside, url: [
+            key.update(key=f"{outside}/{key['key']}") for key in entry["key_metadata"]
+        ]
+    ),
+    "keys above": each_value(
+        lambda entry, *where: [
+            key.update(key=f"../../../outside/{key['key']}") for key in entry["key_metadata"]
+        ]
+    ),
+    "keys of another kind": each_value(
+        lambda entry, *where: [key.update(key_type=99) for key in entry["key_metadata"]]
+    ),
+    "tree elsewhere": in_file(
+        "state/_METADATA", lambda content, *where: content.update(elsewhere(*where))
+    ),
+    "tree in files": in_file(
+        "state/_METADATA", lambda content, *where: content.update(use_ocdbt=False)
+    ),
+    "tree in zarr 2": in_file(
+        "state/_METADATA", lambda content, *where: content.update(use_zarr3=False)
+    ),
+    "tree in files of zarr 2": in_file(
+        "state/_METADATA", lambda content, *where: content.update(use_ocdbt=False, use_zarr3=False)
+    ),
+    "tree with metadata of its own": in_file(
+        "state/_METADATA", lambda content, *where: content.update(custom_metadata=elsewhere(*where))
+    ),
+    "arrays elsewhere": each_array(
+        lambda entry, *where: entry.update(ext_metadata=elsewhere(*where))
+    ),
+    "arrays of names elsewhere": each_array(
+        lambda entry, outside, url: entry.update(param_name=f"{outside}/{entry['param_name']}")
+    ),
+    "arrays of names above": each_array(
+        lambda entry, *where: entry.update(param_name=f"../../../outside/{entry['param_name']}")
+    ),
+    "arrays of terabytes": each_array(
+        lambda entry, *where: entry.update(write_shape=[2**40], chunk_shape=[2**40])
+    ),
     "arrays in chunks of nothing": each_array(lambda entry, *where: entry.update(chunk_shape=[0])),
     **{
-        f"handler {kind!r}": in_checkpoint(lambda content, *where, kind=kind: content.update(item_handlers={"state": kind}))
-        for kind in ("os.system", "evil.Evil", "orbax.checkpoint.PyTreeCheckpointHandler", "../evil", 7)
+        f"handler {kind!r}": in_checkpoint(
+            lambda content, *where, kind=kind: content.update(item_handlers={"state": kind})
+        )
+        for kind in (
+            "os.system",
+            "evil.Evil",
+            "orbax.checkpoint.PyTreeCheckpointHandler",
+            "../evil",
+            7,
+        )
     },
-    "one handler for all": in_checkpoint(lambda content, *where: content.update(item_handlers="evil.Evil")),
-    "checkpoint elsewhere": in_checkpoint(lambda content, *where: content.update(elsewhere(*where))),
-    "sharding unknown": in_sharding({"sharding_type": "os.system"}),
-    "sharding on another device": in_sharding({"sharding_type": "SingleDeviceSharding", "device_str": "evil:0"}),
-    "zarr elsewhere": in_zarr(lambda content, *where: content.update(elsewhere(*where))),
-    "zarr with attributes": in_zarr(lambda content, *where: content.update(attributes=elsewhere(*where))),
-    "zarr with transformers": in_zarr(lambda content, *where: content.update(storage_transformers=[{"name": "evil"}])),
-    "zarr with a codec": in_zarr(lambda content, *where: content.update(codecs=[{"name": "evil", "configuration": elsewhere(*where)}])),
-    "zarr of terabytes": in_zarr(lambda content, *where: content.update(shape=[2**20 for _ in content["shape"]])),
-    "zarr of terabytes in a chunk": in_zarr(
-        lambda content, *where: content["chunk_grid"]["configuration"].update(chunk_shape=[2**20 for _ in content["shape"]])
+    "one handler for all": in_checkpoint(
+        lambda content, *where: content.update(item_handlers="evil.Evil")
     ),
-    "zarr of another dtype": in_zarr(lambda content, *where: content.update(data_type="complex128")),
+    "checkpoint elsewhere": in_checkpoint(
+        lambda content, *where: content.update(elsewhere(*where))
+    ),
+    "sharding unknown": in_sharding({"sharding_type": "os.system"}),
+    "sharding on another device": in_sharding(
+        {"sharding_type": "SingleDeviceSharding", "device_str": "evil:0"}
+    ),
+    "zarr elsewhere": in_zarr(lambda content, *where: content.update(elsewhere(*where))),
+    "zarr with attributes": in_zarr(
+        lambda content, *where: content.update(attributes=elsewhere(*where))
+    ),
+    "zarr with transformers": in_zarr(
+        lambda content, *where: content.update(storage_transformers=[{"name": "evil"}])
+    ),
+    "zarr with a codec": in_zarr(
+        lambda content, *where: content.update(
+            codecs=[{"name": "evil", "configuration": elsewhere(*where)}]
+        )
+    ),
+    "zarr of terabytes": in_zarr(
+        lambda content, *where: content.update(shape=[2**20 for _ in content["shape"]])
+    ),
+    "zarr of terabytes in a chunk": in_zarr(
+        lambda content, *where: content["chunk_grid"]["configuration"].update(
+            chunk_shape=[2**20 for _ in content["shape"]]
+        )
+    ),
+    "zarr of another dtype": in_zarr(
+        lambda content, *where: content.update(data_type="complex128")
+    ),
     "zarr of a group": in_zarr(lambda content, *where: content.update(node_type="group")),
     "database elsewhere": replaced("state/manifest.ocdbt", b"d/", b"//"),
     "layout of version 0": without("orbax.checkpoint"),
@@ -257,7 +389,8 @@ METADATA = {
 }
 
 
-# --- the tests ---------------------------------------------------------------------------------------------------------------------------
+# --- the tests
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
 def model(make_denoiser):
@@ -276,7 +409,10 @@ def good(make_denoiser, tmp_path_factory):
 @pytest.fixture
 def outside(tmp_path, make_denoiser):
     """A model beside the run folder, of which nothing may be read."""
-    save(tmp_path / "outside", jax.tree.map(lambda leaf: jnp.full_like(leaf, DECOY), model(make_denoiser)))
+    save(
+        tmp_path / "outside",
+        jax.tree.map(lambda leaf: jnp.full_like(leaf, DECOY), model(make_denoiser)),
+    )
     return tmp_path / "outside"
 
 
@@ -311,12 +447,21 @@ def outcomes(good, folders):
     """What became of each folder, which must be nothing but a model or a CheckpointError."""
     top = folders[0].parent
     before = tree(top)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+    }
     words = [sys.executable, __file__, *map(str, [good, *folders])]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    done = subprocess.run(
+        words, capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) == len(folders), done.stderr[-3000:]
-    bad = {folder.name: line for folder, line in zip(folders, lines, strict=True) if line[0] not in ("loaded", "refused") or line[1]}
+    bad = {
+        folder.name: line
+        for folder, line in zip(folders, lines, strict=True)
+        if line[0] not in ("loaded", "refused") or line[1]
+    }
     assert not bad
     assert tree(top) == before
     return [line[0] for line in lines]
@@ -332,11 +477,22 @@ def test_the_hook_sees_what_it_should(tmp_path):
     code += "pickle.loads(pickle.dumps(t.Bomb())); exec('1'); open('x', 'w'); os.system('true'); subprocess.run(['true'])\n"
     code += "import evil"
     (tmp_path / "evil.py").write_bytes(SCRIPT)
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2]), str(tmp_path)])
+    path = os.pathsep.join(
+        [str(Path(__file__).parent), str(Path(__file__).parents[2]), str(tmp_path)]
+    )
     (tmp_path / "here").mkdir()
     words = [sys.executable, "-c", code]
-    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path / "here", check=True)
-    assert {"pickle.find_class", "exec", "compile", "open", "os.system", "subprocess.Popen"} <= set(done.stdout.split())
+    done = subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+        cwd=tmp_path / "here",
+        check=True,
+    )
+    assert {"pickle.find_class", "exec", "compile", "open", "os.system", "subprocess.Popen"} <= set(
+        done.stdout.split()
+    )
     assert (tmp_path / "executed").exists()
 
 
@@ -352,7 +508,9 @@ def test_planted_files(good, tmp_path):
     """Code and pickles of many names beside the files of a run, and in the place of each."""
     folders = [Path(shutil.copytree(good, tmp_path / "planted"))]
     planted(folders[0])
-    for number, file in enumerate(sorted(file.relative_to(good) for file in good.rglob("*") if file.is_file())):
+    for number, file in enumerate(
+        sorted(file.relative_to(good) for file in good.rglob("*") if file.is_file())
+    ):
         for kind, content in (("pickle", pickle.dumps(Bomb())), ("script", SCRIPT)):
             folders.append(Path(shutil.copytree(good, tmp_path / f"{kind}-{number}")))
             (folders[-1] / file).write_bytes(content)

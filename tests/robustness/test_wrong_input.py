@@ -1,7 +1,8 @@
 """Wrong input of every kind to every verb: exit code 2, one line that says what is wrong, and nothing is written or changed.
 
-The command lines run one after another in a child process with a limit of time and memory, whose standard output and error are files: what
-libraries print past Python is seen, too, and a hang or a crash fails one test.
+The command lines run one after another in a child process with a limit of time and memory, whose
+standard output and error are files: what libraries print past Python is seen, too, and a hang or a
+crash fails one test.
 """
 
 import faulthandler
@@ -40,10 +41,19 @@ from jaxdenoise.workflows.run import notes_of
 SECONDS = 60  # for one command line: a hang, not a slow machine
 MEMORY = 16 * 2**30  # address space of the child, in bytes
 SMALL = "--epochs 3 --filters 2 --patch-size 16 --batch-size 1 --symmetries 1 --no-report"
-COLUMNS = ("epoch", "learning_rate", "train_loss", "data_loss", "positivity_loss", "validation_loss", "chosen")
+COLUMNS = (
+    "epoch",
+    "learning_rate",
+    "train_loss",
+    "data_loss",
+    "positivity_loss",
+    "validation_loss",
+    "chosen",
+)
 
 
-# --- the child ---------------------------------------------------------------------------------------------------------------------------
+# --- the child
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
 class Shell:
@@ -61,7 +71,9 @@ class Shell:
         answer = self.process.stdout.readline()
         if not answer:
             said = (self.folder / "stderr").read_text(errors="replace")
-            pytest.fail(f"jaxdenoise {' '.join(words)}: died with {self.process.wait()}: {said[-3000:]}")
+            pytest.fail(
+                f"jaxdenoise {' '.join(words)}: died with {self.process.wait()}: {said[-3000:]}"
+            )
         return json.loads(answer)
 
     def close(self):
@@ -72,7 +84,9 @@ class Shell:
     def _start(self):
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         words = [sys.executable, __file__, str(self.folder)]
-        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+        )
 
 
 def child(folder):
@@ -96,7 +110,9 @@ def child(folder):
             code = stop.code
         except BaseException as error:
             code = repr(error)[:1000]
-        if "--model" in line or "--resume" in line:  # orbax's complaints come when what they are about is collected
+        if (
+            "--model" in line or "--resume" in line
+        ):  # orbax's complaints come when what they are about is collected
             gc.collect()
         faulthandler.cancel_dump_traceback_later()
         sys.stdout.flush()
@@ -105,13 +121,16 @@ def child(folder):
         print(json.dumps([code, *texts, time.monotonic() - began]), file=answers, flush=True)
 
 
-# --- files -------------------------------------------------------------------------------------------------------------------------------
+# --- files
+# -------------------------------------------------------------------------------------------------------------------------------
 
 
 def write(name, data, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of zero-size arrays
-        tifffile.imwrite(name, data, **({"photometric": "minisblack"} if data.ndim > 1 else {}), **options)
+        tifffile.imwrite(
+            name, data, **({"photometric": "minisblack"} if data.ndim > 1 else {}), **options
+        )
 
 
 def make_files():
@@ -119,11 +138,20 @@ def make_files():
     rng = np.random.default_rng(0)
     noise = rng.normal(100, 9, (64, 64)).astype(np.float32)
     y, x = np.mgrid[:64, :64]
-    noisy = np.clip(1000 + 300 * np.sin(y[:48, :56] / 5) + rng.normal(0, 30, (3, 48, 56)), 0, 65535).astype(np.uint16)
-    write("noisy.tif", noisy, imagej=True, resolution=(10, 10), metadata={"axes": "TYX", "unit": "um"})
+    noisy = np.clip(
+        1000 + 300 * np.sin(y[:48, :56] / 5) + rng.normal(0, 30, (3, 48, 56)), 0, 65535
+    ).astype(np.uint16)
+    write(
+        "noisy.tif", noisy, imagej=True, resolution=(10, 10), metadata={"axes": "TYX", "unit": "um"}
+    )
     write("second.tif", noisy[0, ::-1].copy())
     write("truth.tif", noisy.mean(axis=0).astype(np.float32))
-    write("beads.tif", 100 + sum(1000 * np.exp(-((y - a) ** 2 + (x - b) ** 2) / 8) for a in (16, 48) for b in (16, 48)) + noise / 9)
+    write(
+        "beads.tif",
+        100
+        + sum(1000 * np.exp(-((y - a) ** 2 + (x - b) ** 2) / 8) for a in (16, 48) for b in (16, 48))
+        + noise / 9,
+    )
     # wrong as files
     whole = Path("noisy.tif").read_bytes()
     Path("empty.tif").write_bytes(b"")
@@ -150,7 +178,9 @@ def make_files():
     for suffix in ("png", "jpg"):
         content = cv2.imencode(f".{suffix}", noise.astype(np.uint8))[1].tobytes()
         Path(f"cut.{suffix}").write_bytes(content[: len(content) // 2])
-    Path("damaged.png").write_bytes(cv2.imencode(".png", noise.astype(np.uint8))[1].tobytes().replace(b"IDAT", b"IDBT"))
+    Path("damaged.png").write_bytes(
+        cv2.imencode(".png", noise.astype(np.uint8))[1].tobytes().replace(b"IDAT", b"IDBT")
+    )
     Path("folder.tif").mkdir()
     Path("unreadable.tif").write_bytes(whole)
     Path("unreadable.tif").chmod(0)
@@ -181,7 +211,9 @@ def make_files():
     write("saturated.tif", np.full((64, 64), 65535, np.uint16))
     write("even_psf.tif", np.ones((4, 4), np.float32))
     write("large_psf.tif", np.ones((101, 101), np.float32))
-    write("checks.tif", (50 * ((x + y) % 2)).astype(np.uint8))  # the estimate of its noise's variance is below 0
+    write(
+        "checks.tif", (50 * ((x + y) % 2)).astype(np.uint8)
+    )  # the estimate of its noise's variance is below 0
     write("smooth.tif", sum(np.roll(noise, shift, axis=1) for shift in range(3)))
     with tifffile.TiffWriter("series.tif") as tif:
         for data in (noisy[0], noisy[0, ::2]):
@@ -193,7 +225,14 @@ def make_files():
     Path("file").write_text("")
     Path("dangling").symlink_to("nowhere/out")
     Path("full").mkdir()
-    for name in ("noisy_denoised.tif", "noisy_gaussian.tif", "noisy_report.html", "sweep.json", "report.html", "comparison.png"):
+    for name in (
+        "noisy_denoised.tif",
+        "noisy_gaussian.tif",
+        "noisy_report.html",
+        "sweep.json",
+        "report.html",
+        "comparison.png",
+    ):
         Path("full", name).write_bytes(b"precious")
     Path("full/.hidden").write_bytes(b"precious")
     Path("locked").mkdir()
@@ -250,7 +289,14 @@ READERS = {
     "evaluate reference": "evaluate noisy.tif --reference {}",
     "info": "info {}",
 }
-PIXELS = ("damaged deflate", "damaged LZW", "damaged zstd", "NaN", "infinite", "beyond float32")  # which `info` does not read
+PIXELS = (
+    "damaged deflate",
+    "damaged LZW",
+    "damaged zstd",
+    "NaN",
+    "infinite",
+    "beyond float32",
+)  # which `info` does not read
 FILES = {
     f"{reader}: {what}": words.format(name)
     for what, name in NOT_READABLE.items()
@@ -311,7 +357,12 @@ WRONG = {
             "evaluate": "--reference truth.tif",
             "info": "",
         }.items()
-        for what, axes in {"of another length": "YX", "without Y": "TZX", "twice": "YYX", "unknown": "QYX"}.items()
+        for what, axes in {
+            "of another length": "YX",
+            "without Y": "TZX",
+            "twice": "YYX",
+            "unknown": "QYX",
+        }.items()
     },
     # PSFs
     **{
@@ -510,7 +561,8 @@ WRONG = {
 }
 
 
-# --- run folders -------------------------------------------------------------------------------------------------------------------------
+# --- run folders
+# -------------------------------------------------------------------------------------------------------------------------
 
 
 def a_denoiser(make_denoiser, **changes):
@@ -534,7 +586,9 @@ def make_runs(make_denoiser):
     write_config("unfinished", config, psf_shape=psf.shape, notes=notes_of(args, stack))
     snapshot = fit.start(jax.random.key(0), config)
     row = dict.fromkeys(COLUMNS, 1.0)
-    save_snapshot("unfinished", snapshot._replace(lowest=jnp.ones_like(snapshot.lowest), history=(row,)))
+    save_snapshot(
+        "unfinished", snapshot._replace(lowest=jnp.ones_like(snapshot.lowest), history=(row,))
+    )
 
 
 def in_config(change):
@@ -549,19 +603,28 @@ def in_config(change):
 
 
 def text(name, content):
-    return lambda run: (run / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return lambda run: (run / name).write_bytes(
+        content if isinstance(content, bytes) else content.encode()
+    )
 
 
 def rows(change):
     """A damage: the change of the lines of history.csv."""
-    return lambda run: (run / "history.csv").write_text("\n".join(change((run / "history.csv").read_text().splitlines())))
+    return lambda run: (run / "history.csv").write_text(
+        "\n".join(change((run / "history.csv").read_text().splitlines()))
+    )
 
 
 def each(pattern, change):
     """A damage: the change of the bytes of each file of the arrays that matches."""
 
     def damage(run):
-        files = [file for folder in (*run.glob("weights"), *run.glob("epoch-*")) for file in folder.rglob(pattern) if file.is_file()]
+        files = [
+            file
+            for folder in (*run.glob("weights"), *run.glob("epoch-*"))
+            for file in folder.rglob(pattern)
+            if file.is_file()
+        ]
         assert files
         for file in files:
             content = change(bytearray(file.read_bytes()))
@@ -581,7 +644,9 @@ def half(content):
 
 
 def without(name):
-    return lambda run: [shutil.rmtree(path) if path.is_dir() else path.unlink() for path in run.glob(name)]
+    return lambda run: [
+        shutil.rmtree(path) if path.is_dir() else path.unlink() for path in run.glob(name)
+    ]
 
 
 NETWORK = lambda **sizes: in_config(lambda header: header["config"]["network"].update(sizes))  # noqa: E731
@@ -639,15 +704,24 @@ RUNS = {
     "network of depth 1e9": NETWORK(depth=10**9),
     "network of no filters": NETWORK(filters=0),
     "network of 1e9 filters": NETWORK(filters=10**9),
-    "network of 1e9 filters, depth 8": lambda run: (CONFIG(patch_size=128)(run), NETWORK(depth=8, filters=10**9)(run)),
+    "network of 1e9 filters, depth 8": lambda run: (
+        CONFIG(patch_size=128)(run),
+        NETWORK(depth=8, filters=10**9)(run),
+    ),
     "network of 1e30 filters": NETWORK(filters=10**30),
     "history missing": without("history.csv"),
     "history a folder": lambda run: (without("history.csv")(run), (run / "history.csv").mkdir()),
     "history empty": text("history.csv", ""),
     "history cut in a line": text("history.csv", ",".join(COLUMNS) + "\n1.0,1.0,1."),
-    "history with text": rows(lambda lines: [lines[0], *(line.replace("1.0", "one") for line in lines[1:])]),
-    "history with numbers beyond float32": rows(lambda lines: [lines[0], *(line.replace("1.0", "1e308") for line in lines[1:])]),
-    "history with another count of columns": rows(lambda lines: [lines[0], *(line + ",1.0" for line in lines[1:])]),
+    "history with text": rows(
+        lambda lines: [lines[0], *(line.replace("1.0", "one") for line in lines[1:])]
+    ),
+    "history with numbers beyond float32": rows(
+        lambda lines: [lines[0], *(line.replace("1.0", "1e308") for line in lines[1:])]
+    ),
+    "history with another count of columns": rows(
+        lambda lines: [lines[0], *(line + ",1.0" for line in lines[1:])]
+    ),
     "history with other columns": rows(lambda lines: ["a,b,c,d,e,f,g", *lines[1:]]),
     "history with a column missing": rows(lambda lines: [line.rsplit(",", 1)[0] for line in lines]),
     "history not UTF-8": text("history.csv", b"\xff\xfe\x00"),
@@ -668,7 +742,9 @@ RUNS = {
     "metadata missing": each("_METADATA", lambda content: None),
     "metadata empty": each("_METADATA", lambda content: b"{}"),
     "metadata a list": each("_METADATA", lambda content: b"[]"),
-    "shapes missing": each("process_0", lambda content: content.replace(b"write_shape", b"write_shapf")),
+    "shapes missing": each(
+        "process_0", lambda content: content.replace(b"write_shape", b"write_shapf")
+    ),
 }
 MODELS = RUNS | {
     "PSF huge": HEADER(psf_shape=[32767, 32767]),
@@ -676,29 +752,51 @@ MODELS = RUNS | {
     "weights missing": without("weights"),
     "weights empty": lambda run: (without("weights")(run), (run / "weights").mkdir()),
     "weights a file": lambda run: (without("weights")(run), (run / "weights").write_text("")),
-    "weights of the state": lambda run: (without("weights")(run), shutil.copytree("unfinished/epoch-00001", run / "weights")),
+    "weights of the state": lambda run: (
+        without("weights")(run),
+        shutil.copytree("unfinished/epoch-00001", run / "weights"),
+    ),
 }
-BEGUN_ANEW = ("arrays", "data", "manifest", "metadata", "shapes", "config missing", "state empty", "state of the model")
+BEGUN_ANEW = (
+    "arrays",
+    "data",
+    "manifest",
+    "metadata",
+    "shapes",
+    "config missing",
+    "state empty",
+    "state of the model",
+)
 STATES = RUNS | {
     "notes missing": in_config(lambda header: header.pop("notes")),
     "notes of null": HEADER(notes=None),
     "notes of a list": HEADER(notes=[]),
     "state empty": lambda run: (without("epoch-*")(run), (run / "epoch-00001").mkdir()),
     "state of a later epoch": lambda run: (run / "epoch-00001").rename(run / "epoch-00002"),
-    "state of the model": lambda run: (without("epoch-*")(run), shutil.copytree("good/weights", run / "epoch-00001")),
+    "state of the model": lambda run: (
+        without("epoch-*")(run),
+        shutil.copytree("good/weights", run / "epoch-00001"),
+    ),
 }
 ARRAYS = {
-    "best of NaN": lambda denoiser: {"best": jax.tree.map(lambda leaf: leaf * jnp.nan, denoiser.best)},
-    "best infinite": lambda denoiser: {"best": jax.tree.map(lambda leaf: leaf + jnp.inf, denoiser.best)},
+    "best of NaN": lambda denoiser: {
+        "best": jax.tree.map(lambda leaf: leaf * jnp.nan, denoiser.best)
+    },
+    "best infinite": lambda denoiser: {
+        "best": jax.tree.map(lambda leaf: leaf + jnp.inf, denoiser.best)
+    },
     "PSF of NaN": lambda denoiser: {"psf": denoiser.psf * np.float32(np.nan)},
     "scale of NaN": lambda denoiser: {"scale": denoiser.scale._replace(mean=jnp.float32(np.nan))},
-    "scale infinite": lambda denoiser: {"scale": denoiser.scale._replace(background=jnp.float32(np.inf))},
+    "scale infinite": lambda denoiser: {
+        "scale": denoiser.scale._replace(background=jnp.float32(np.inf))
+    },
     "scale of 0": lambda denoiser: {"scale": denoiser.scale._replace(std=jnp.float32(0))},
     "scale below 0": lambda denoiser: {"scale": denoiser.scale._replace(std=jnp.float32(-1))},
 }
 
 
-# --- the tests ---------------------------------------------------------------------------------------------------------------------------
+# --- the tests
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -720,9 +818,15 @@ def tree():
     """All there is in the current directory, and when each file was last changed, which no program can set."""
     found = {}
     for folder, folders, files in os.walk("."):
-        found |= {os.path.join(folder, name): os.lstat(os.path.join(folder, name)).st_mode for name in folders}
+        found |= {
+            os.path.join(folder, name): os.lstat(os.path.join(folder, name)).st_mode
+            for name in folders
+        }
         stats = {os.path.join(folder, name): os.lstat(os.path.join(folder, name)) for name in files}
-        found |= {path: (stat.st_mode, stat.st_size, stat.st_ino, stat.st_ctime_ns) for path, stat in stats.items()}
+        found |= {
+            path: (stat.st_mode, stat.st_size, stat.st_ino, stat.st_ctime_ns)
+            for path, stat in stats.items()
+        }
     return found
 
 
@@ -733,7 +837,9 @@ def refused(shell, words):
         code, out, err, seconds = shell(words)
     finally:
         after = tree()
-        for path in sorted(map(Path, after.keys() - before.keys()), reverse=True):  # for the tests that follow
+        for path in sorted(
+            map(Path, after.keys() - before.keys()), reverse=True
+        ):  # for the tests that follow
             path.rmdir() if path.is_dir() else path.unlink()
     assert (code, out) == (2, ""), err
     assert re.fullmatch(r"jaxdenoise( \w+)?: error: .+\n", err), err
@@ -800,7 +906,10 @@ def test_models_of_wrong_numbers(shell, copy, make_denoiser, change):
 
 
 ACCEPTED = {  # code 0: with a warning that says so, or with none
-    "several series": ("filter series.tif -o out --filter median --size 3", "1 of 2 image series were left out"),
+    "several series": (
+        "filter series.tif -o out --filter median --size 3",
+        "1 of 2 image series were left out",
+    ),
     "correlated noise": ("filter smooth.tif -o out", "the noise is correlated"),
     "structure without noise": ("filter checks.tif -o out", None),
     "a constant": ("filter constant.tif -o out", None),
@@ -808,8 +917,14 @@ ACCEPTED = {  # code 0: with a warning that says so, or with none
     "a window wider than the image": ("filter noisy.tif -o out --filter median --size 3,99", None),
     "grey levels that are large": ("filter large.tif -o out --filter median --size 3", None),
     "a constant to evaluate": ("evaluate constant.tif --reference other_size.tif --json", None),
-    "a run with other files in it": ("denoise noisy.tif -o out --model crowded --no-report --dtype float32", None),
-    "a run without checksums": ("denoise noisy.tif -o out --model older --no-report --dtype float32", None),
+    "a run with other files in it": (
+        "denoise noisy.tif -o out --model crowded --no-report --dtype float32",
+        None,
+    ),
+    "a run without checksums": (
+        "denoise noisy.tif -o out --model older --no-report --dtype float32",
+        None,
+    ),
     "a training that is complete": ("train noisy.tif -o good --resume", None),
 }
 
@@ -823,7 +938,9 @@ def test_what_is_not_wrong(shell, words, warning):
     shutil.rmtree("out", ignore_errors=True)
     assert code == 0, err
     assert re.fullmatch(rf"jaxdenoise: warning: .*{warning}.*\n" if warning else "", err), err
-    assert {path: content for path, content in after.items() if path.split("/")[1] != "out"} == before
+    assert {
+        path: content for path, content in after.items() if path.split("/")[1] != "out"
+    } == before
     assert seconds < SECONDS
 
 

@@ -19,7 +19,9 @@ def begun(scene, tiny_config, tmp_path):
     saved = []
 
     def keep(snapshot):
-        saved.append(jax.tree.map(np.array, snapshot._replace(history=()))._replace(history=snapshot.history))
+        saved.append(
+            jax.tree.map(np.array, snapshot._replace(history=()))._replace(history=snapshot.history)
+        )
 
     fit(jax.random.key(0), scene.noisy, psf=PSFS[0], config=tiny_config, on_epoch=keep)
     progress = Progress(saved[0], {1: np.array([0.1, 1 / 3])}, 2.5)
@@ -46,7 +48,18 @@ def scored(errors, seconds="1"):
 
 
 DAMAGED = [
-    *("", "[]", "{", "\xff", "[" * 100_000, '{"0": 1}', '{"0": {}}', '{"0": {"seconds": 1}}', scored("{}", '"long"'), scored("[]")),
+    *(
+        "",
+        "[]",
+        "{",
+        "\xff",
+        "[" * 100_000,
+        '{"0": 1}',
+        '{"0": {}}',
+        '{"0": {"seconds": 1}}',
+        scored("{}", '"long"'),
+        scored("[]"),
+    ),
     *(scored(f'{{"1": {values}}}') for values in ("[[1]]", "[NaN]", "[]", '"none"', "null")),
     scored('{"first": [1]}'),
 ]

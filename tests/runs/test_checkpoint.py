@@ -132,7 +132,9 @@ def test_states_are_saved_in_the_background(trained, tiny_config, tmp_path, monk
         save(path, snapshot)
 
     monkeypatch.setattr(states_module, "save_snapshot", slow)
-    snapshot = jax.tree.map(np.array, trained[1][0]._replace(history=()))._replace(history=trained[1][0].history)
+    snapshot = jax.tree.map(np.array, trained[1][0]._replace(history=()))._replace(
+        history=trained[1][0].history
+    )
     with Saver() as saver:
         saver.save({tmp_path: snapshot})
         assert started.wait(30)
@@ -168,7 +170,9 @@ def test_a_full_disk_leaves_the_earlier_state(trained, tiny_config, tmp_path):
     snapshots = trained[1]
     save_snapshot(tmp_path, snapshots[0])
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # no file may be longer: writing fails as on a full disk
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (4096, limits[1])
+    )  # no file may be longer: writing fails as on a full disk
     try:
         with pytest.raises(CheckpointError, match="cannot be written"):
             save_snapshot(tmp_path, snapshots[1])
@@ -208,14 +212,26 @@ def edit(run, change):
         (lambda run: (run / "config.json").write_bytes(b"\xff\xfe\x00"), "UnicodeDecodeError"),
         (lambda run: edit(run, lambda header: header.update(format=99)), "format 99"),
         (lambda run: edit(run, lambda header: header.pop("psf_shape")), "KeyError"),
-        (lambda run: edit(run, lambda header: header.update(psf_shape=[4, 4])), "psf_shape cannot be"),
+        (
+            lambda run: edit(run, lambda header: header.update(psf_shape=[4, 4])),
+            "psf_shape cannot be",
+        ),
         (lambda run: edit(run, lambda header: header["config"].update(speed=1)), "unknown fields"),
         (lambda run: edit(run, lambda header: header["config"].pop("epochs")), "missing fields"),
-        (lambda run: edit(run, lambda header: header["config"].update(epochs="many")), "epochs must be of type int"),
-        (lambda run: edit(run, lambda header: header["config"]["network"].update(filters=8)), "cannot be read"),
+        (
+            lambda run: edit(run, lambda header: header["config"].update(epochs="many")),
+            "epochs must be of type int",
+        ),
+        (
+            lambda run: edit(run, lambda header: header["config"]["network"].update(filters=8)),
+            "cannot be read",
+        ),
         (lambda run: (run / "history.csv").unlink(), "history.csv: cannot be read"),
         (lambda run: (run / "history.csv").write_text("a,b\n1,x\n"), "history.csv: cannot be read"),
-        (lambda run: [path.unlink() for path in (run / "weights").rglob("*") if path.is_file()], "weights: cannot be read"),
+        (
+            lambda run: [path.unlink() for path in (run / "weights").rglob("*") if path.is_file()],
+            "weights: cannot be read",
+        ),
     ],
 )
 def test_damaged_runs(run, damage, message):

@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from jaxdenoise.targets.blindspot import box_size, replace_from_neighbourhood, spacing, stratified_mask
+from jaxdenoise.targets.blindspot import (
+    box_size,
+    replace_from_neighbourhood,
+    spacing,
+    stratified_mask,
+)
 
 few = settings(deadline=None, max_examples=15)
 seeds = st.integers(0, 2**32 - 1)
@@ -64,7 +69,10 @@ def test_a_density_that_cannot_be(density):
 
 
 @few
-@given(case=st.sampled_from([((12, 8), 4), ((13, 9), 4), ((7, 20), 6), ((2, 3), 4), ((1, 9), 2)]), seed=seeds)
+@given(
+    case=st.sampled_from([((12, 8), 4), ((13, 9), 4), ((7, 20), 6), ((2, 3), 4), ((1, 9), 2)]),
+    seed=seeds,
+)
 def test_one_pixel_in_each_cell(case, seed):
     (height, width), box = case
     mask = np.asarray(mask_of(jax.random.key(seed), (height, width), box=box))
@@ -105,7 +113,10 @@ def test_box_1_masks_everything():
 
 
 @few
-@given(case=st.sampled_from([((9, 8), 2), ((3, 4), 4), ((1, 9), 2), ((9, 1), 1), ((1, 2), 2)]), seed=seeds)
+@given(
+    case=st.sampled_from([((9, 8), 2), ((3, 4), 4), ((1, 9), 2), ((9, 1), 1), ((1, 2), 2)]),
+    seed=seeds,
+)
 def test_a_pixel_is_replaced_by_another_of_its_neighbourhood(case, seed):
     (height, width), radius = case
     image = distinct(height, width)
@@ -123,10 +134,16 @@ def test_a_pixel_is_replaced_by_another_of_its_neighbourhood(case, seed):
 @pytest.mark.parametrize("radius", [1, 2])
 def test_every_other_pixel_of_the_neighbourhood_is_as_likely(radius):
     image, mask = jnp.asarray(distinct(6, 7)), jnp.ones((6, 7), bool)
-    draw = jax.jit(jax.vmap(lambda key: replace_from_neighbourhood(key, image, mask, radius=radius)))
+    draw = jax.jit(
+        jax.vmap(lambda key: replace_from_neighbourhood(key, image, mask, radius=radius))
+    )
     results = np.asarray(draw(keys(12000, seed=1))).astype(int)
     for y, x in [(3, 3), (0, 0), (5, 6), (0, 6), (0, 3), (3, 0), (5, 3), (3, 6), (1, 1), (4, 5)]:
-        allowed = image[max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1].ravel().astype(int)
+        allowed = (
+            image[max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1]
+            .ravel()
+            .astype(int)
+        )
         allowed = np.setdiff1d(allowed, [int(image[y, x])])
         counts = np.bincount(results[:, y, x], minlength=image.size)
         assert counts.sum() == counts[allowed].sum()
@@ -135,11 +152,19 @@ def test_every_other_pixel_of_the_neighbourhood_is_as_likely(radius):
 
 def test_replaced_pixels_are_drawn_independently():
     image, mask = jnp.asarray(distinct(1, 4)), jnp.ones((1, 4), bool)
-    results = np.asarray(jax.jit(jax.vmap(lambda key: replace_from_neighbourhood(key, image, mask, radius=1)))(keys(4000))).astype(int)
-    assert looks_uniform(np.bincount(results[:, 0, 1] + results[:, 0, 2] // 2, minlength=4))  # {0, 2} and {1, 3}
+    results = np.asarray(
+        jax.jit(jax.vmap(lambda key: replace_from_neighbourhood(key, image, mask, radius=1)))(
+            keys(4000)
+        )
+    ).astype(int)
+    assert looks_uniform(
+        np.bincount(results[:, 0, 1] + results[:, 0, 2] // 2, minlength=4)
+    )  # {0, 2} and {1, 3}
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float16", "bfloat16", "float32", "bool"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "uint16", "int32", "float16", "bfloat16", "float32", "bool"]
+)
 def test_any_dtype_is_kept(dtype):
     image, mask = jax.ShapeDtypeStruct((5, 6), dtype), jax.ShapeDtypeStruct((5, 6), bool)
     result = jax.eval_shape(replace_from_neighbourhood, jax.random.key(0), image, mask)
@@ -161,7 +186,9 @@ def test_a_numpy_image_under_vmap_over_keys():
 
 def test_the_gradient_goes_to_the_pixels_that_are_seen():
     image, mask = jnp.asarray(distinct(4, 4)), jnp.zeros((4, 4), bool).at[1, 1].set(True)
-    gradient = jax.jit(jax.grad(lambda x: replace_from_neighbourhood(jax.random.key(0), x, mask).sum()))(image)
+    gradient = jax.jit(
+        jax.grad(lambda x: replace_from_neighbourhood(jax.random.key(0), x, mask).sum())
+    )(image)
     assert gradient[1, 1] == 0
     assert gradient.sum() == 16
 
@@ -181,14 +208,18 @@ def test_the_gradient_goes_to_the_pixels_that_are_seen():
 )
 def test_what_cannot_be_replaced(image, mask, radius, message):
     with pytest.raises(ValueError, match=message):
-        replace_from_neighbourhood(jax.random.key(0), jnp.zeros(image), jnp.ones(mask, bool), radius=radius)
+        replace_from_neighbourhood(
+            jax.random.key(0), jnp.zeros(image), jnp.ones(mask, bool), radius=radius
+        )
 
 
 def test_hidden_neighbourhoods_are_far_enough_apart():
     assert spacing(1 / 32) == box_size(1 / 32) == 6
     for blind in ((1, 0), (0, 1), (3, 3), (2, 5)):
         assert spacing(1 / 32, blind) > 2 * max(blind)
-        places = np.argwhere(stratified_mask(keys(1)[0], (70, 70), box=spacing(1 / 32, blind), regular=True))
+        places = np.argwhere(
+            stratified_mask(keys(1)[0], (70, 70), box=spacing(1 / 32, blind), regular=True)
+        )
         for axis in (0, 1):
             assert set(np.diff(np.unique(places[:, axis]))) == {spacing(1 / 32, blind)}
 
@@ -200,7 +231,10 @@ def test_every_pixel_is_as_likely_in_a_regular_mask():
 
 @few
 @given(
-    blind=st.tuples(st.integers(0, 3), st.integers(0, 3)), radius=st.integers(1, 2), shape=st.tuples(*[st.integers(8, 30)] * 2), seed=seeds
+    blind=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    radius=st.integers(1, 2),
+    shape=st.tuples(*[st.integers(8, 30)] * 2),
+    seed=seeds,
 )
 def test_what_a_blind_spot_hides_comes_from_beyond(blind, radius, shape, seed):
     key, image = jax.random.key(seed), distinct(*shape)
@@ -222,7 +256,9 @@ def test_what_a_blind_spot_hides_comes_from_beyond(blind, radius, shape, seed):
 def test_every_pixel_around_what_is_hidden_is_as_likely(centre):
     mask = np.zeros((9, 9), bool)
     mask[centre] = True
-    results = jax.vmap(lambda key: replaced(key, distinct(9, 9), mask, radius=1, blind=(1, 2)))(keys(1000))
+    results = jax.vmap(lambda key: replaced(key, distinct(9, 9), mask, radius=1, blind=(1, 2)))(
+        keys(1000)
+    )
     rows, columns = np.indices((9, 9))
     own = (abs(rows - centre[0]) <= 1) & (abs(columns - centre[1]) <= 2)
     values, counts = np.unique(np.asarray(results)[:, own], return_counts=True)
@@ -233,20 +269,34 @@ def test_every_pixel_around_what_is_hidden_is_as_likely(centre):
 
 def test_an_image_that_could_be_hidden_whole():
     with pytest.raises(ValueError, match="7x3 image has no neighbour"):
-        replace_from_neighbourhood(keys(1)[0], jnp.zeros((7, 3)), jnp.zeros((7, 3), bool), blind=(3, 1))
+        replace_from_neighbourhood(
+            keys(1)[0], jnp.zeros((7, 3)), jnp.zeros((7, 3), bool), blind=(3, 1)
+        )
 
 
 @few
-@given(blind=st.sampled_from([(0, 0), (2, 1)]), radius=st.integers(1, 2), shape=st.sampled_from([(8, 13), (20, 9)]), seed=seeds)
+@given(
+    blind=st.sampled_from([(0, 0), (2, 1)]),
+    radius=st.integers(1, 2),
+    shape=st.sampled_from([(8, 13), (20, 9)]),
+    seed=seeds,
+)
 def test_the_median_or_mean_of_the_neighbourhood(blind, radius, shape, seed):
-    key, image = jax.random.key(seed), np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    key, image = (
+        jax.random.key(seed),
+        np.random.default_rng(seed).normal(size=shape).astype(np.float32),
+    )
     mask = np.asarray(stratified_mask(key, shape, box=2 * max(blind) + 2, regular=True))
     rows, columns = np.indices(shape)
     for by, statistic in (("median", np.median), ("mean", np.mean)):
         expected = image.copy()
         for y, x in np.argwhere(mask):
             own = (abs(rows - y) <= blind[0]) & (abs(columns - x) <= blind[1])
-            around = (abs(rows - y) <= blind[0] + radius) & (abs(columns - x) <= blind[1] + radius) & ~own
+            around = (
+                (abs(rows - y) <= blind[0] + radius)
+                & (abs(columns - x) <= blind[1] + radius)
+                & ~own
+            )
             expected[own] = statistic(image[around])
         result = replace_from_neighbourhood(key, image, mask, radius=radius, blind=blind, by=by)
         np.testing.assert_allclose(result, expected, atol=1e-6)

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdenoise.targets.losses import LossTerms, masked_mean, negativity, squared_error, total_loss, total_variation
+from jaxdenoise.targets.losses import (
+    LossTerms,
+    masked_mean,
+    negativity,
+    squared_error,
+    total_loss,
+    total_variation,
+)
 
 few = settings(deadline=None, max_examples=20)
 seeds = st.integers(0, 2**32 - 1)
@@ -25,7 +32,10 @@ def case(seed=0, shape=(6, 7)):
 
 def by_hand(noisy, mask, deconvolved, denoised, std, positivity=1.0, variation=0.0):
     x, z, s = (np.asarray(a, np.float64) for a in (noisy, deconvolved, denoised))
-    data = np.mean([(x[i] - s[i]) ** 2 for i in np.argwhere(mask).tolist() for i in [tuple(i)]]) / std**2
+    data = (
+        np.mean([(x[i] - s[i]) ** 2 for i in np.argwhere(mask).tolist() for i in [tuple(i)]])
+        / std**2
+    )
     negative = np.where(z < 0, -z, 0).mean() / std
     rough = (np.abs(z[1:] - z[:-1]).mean() + np.abs(z[:, 1:] - z[:, :-1]).mean()) / std
     return data + positivity * negative + variation * rough, data, negative, rough
@@ -36,11 +46,15 @@ def call(noisy, mask, deconvolved, denoised, std, **weights):
     return total_loss(noisy, mask, deconvolved, denoised, std=std, **weights)
 
 
-gradients = jax.jit(jax.grad(lambda *parts: call(*parts, positivity=2.0, variation=0.7).total, argnums=(2, 3)))
+gradients = jax.jit(
+    jax.grad(lambda *parts: call(*parts, positivity=2.0, variation=0.7).total, argnums=(2, 3))
+)
 
 
 def test_squared_error():
-    np.testing.assert_array_equal(squared_error(jnp.array([1.0, -2.0]), jnp.array([4.0, -2.5])), [9, 0.25])
+    np.testing.assert_array_equal(
+        squared_error(jnp.array([1.0, -2.0]), jnp.array([4.0, -2.5])), [9, 0.25]
+    )
 
 
 def test_negativity():
@@ -49,7 +63,9 @@ def test_negativity():
 
 def test_total_variation_by_hand():
     # down: 2, 6, 3 (mean 11/3); right: 1, 4, 3, 0 (mean 2)
-    assert total_variation(jnp.array([[1.0, 2.0, 6.0], [3.0, 0.0, 0.0]])) == pytest.approx((2 + 2 + 6) / 3 + (1 + 4 + 3 + 0) / 4)
+    assert total_variation(jnp.array([[1.0, 2.0, 6.0], [3.0, 0.0, 0.0]])) == pytest.approx(
+        (2 + 2 + 6) / 3 + (1 + 4 + 3 + 0) / 4
+    )
 
 
 def test_total_variation_of_a_constant_is_0_and_of_a_slope_its_steepness():
@@ -74,9 +90,13 @@ def test_masked_mean():
 @given(seed=seeds)
 def test_masked_mean_does_not_see_what_is_not_masked(seed):
     noisy, mask, *_ = case(seed)
-    other = np.where(mask, noisy, np.random.default_rng(seed + 1).normal(0, 1e3, noisy.shape).astype(np.float32))
+    other = np.where(
+        mask, noisy, np.random.default_rng(seed + 1).normal(0, 1e3, noisy.shape).astype(np.float32)
+    )
     mean = jax.jit(masked_mean)
-    assert float(mean(noisy, mask)) == pytest.approx(noisy[mask].astype(np.float64).mean(), rel=1e-4, abs=1e-4)
+    assert float(mean(noisy, mask)) == pytest.approx(
+        noisy[mask].astype(np.float64).mean(), rel=1e-4, abs=1e-4
+    )
     assert mean(noisy, mask) == mean(other, mask)
 
 
@@ -90,7 +110,9 @@ def test_an_empty_mask_gives_0_and_a_gradient_of_0():
     assert value == 0
     np.testing.assert_array_equal(gradient, np.zeros(4))
     noisy, mask, deconvolved, denoised, std = case()
-    value, gradient = jax.value_and_grad(lambda s: call(noisy, np.zeros_like(mask), deconvolved, s, std, positivity=0.0).total)(denoised)
+    value, gradient = jax.value_and_grad(
+        lambda s: call(noisy, np.zeros_like(mask), deconvolved, s, std, positivity=0.0).total
+    )(denoised)
     assert value == 0
     np.testing.assert_array_equal(gradient, np.zeros_like(denoised))
 
@@ -111,7 +133,9 @@ def test_the_weights_change_the_total_alone(seed, positivity, variation):
     bare = jax.tree.map(float, call(*case(seed), positivity=0.0, variation=0.0))
     np.testing.assert_allclose(terms[1:], bare[1:], rtol=1e-6)
     assert bare.total == bare.data
-    assert terms.total == pytest.approx(terms.data + positivity * terms.positivity + variation * terms.variation, rel=1e-5)
+    assert terms.total == pytest.approx(
+        terms.data + positivity * terms.positivity + variation * terms.variation, rel=1e-5
+    )
 
 
 def test_the_defaults_are_the_published_ours_plus():
@@ -122,8 +146,12 @@ def test_the_defaults_are_the_published_ours_plus():
 @given(seed=seeds, unit=st.floats(1e-3, 1e3))
 def test_the_loss_has_no_unit(seed, unit):
     noisy, mask, deconvolved, denoised, std = case(seed)
-    scaled = call(noisy * unit, mask, deconvolved * unit, denoised * unit, std * unit, variation=0.5)
-    np.testing.assert_allclose(scaled, call(noisy, mask, deconvolved, denoised, std, variation=0.5), rtol=1e-4)
+    scaled = call(
+        noisy * unit, mask, deconvolved * unit, denoised * unit, std * unit, variation=0.5
+    )
+    np.testing.assert_allclose(
+        scaled, call(noisy, mask, deconvolved, denoised, std, variation=0.5), rtol=1e-4
+    )
 
 
 @few
@@ -131,7 +159,9 @@ def test_the_loss_has_no_unit(seed, unit):
 def test_only_blind_spots_count_in_the_data_term(seed):
     noisy, mask, deconvolved, denoised, std = case(seed)
     other = np.where(mask, noisy, -noisy + 3)
-    assert call(other, mask, deconvolved, denoised, std) == call(noisy, mask, deconvolved, denoised, std)
+    assert call(other, mask, deconvolved, denoised, std) == call(
+        noisy, mask, deconvolved, denoised, std
+    )
     _, gradient = gradients(noisy, mask, deconvolved, denoised, std)
     assert (np.asarray(gradient)[~mask] == 0).all()
 
@@ -147,7 +177,15 @@ def test_gradients_are_finite_differences(seed):
     along_z, along_s = np.random.default_rng(seed + 9).normal(size=(2, *noisy.shape))
 
     def loss(step):
-        return by_hand(noisy, mask, deconvolved + step * along_z, denoised + step * along_s, float(std), 2.0, 0.7)[0]
+        return by_hand(
+            noisy,
+            mask,
+            deconvolved + step * along_z,
+            denoised + step * along_s,
+            float(std),
+            2.0,
+            0.7,
+        )[0]
 
     by_z, by_s = gradients(noisy, mask, deconvolved, denoised, std)
     slope = np.vdot(by_z, along_z) + np.vdot(by_s, along_s)

@@ -14,7 +14,9 @@ from jaxdenoise.targets.patches import held_out_masks, training_batch, validatio
 
 FRAMES = np.arange(3 * 17 * 14, dtype=np.float32).reshape(3, 17, 14)  # each value says where it is
 SIZES = {"patch_size": 12, "batch_size": 24, "box": 4, "radius": 2}
-HELD_OUT = np.asarray(jax.jit(lambda key: held_out_masks(key, FRAMES.shape, box=3))(jax.random.key(5)))
+HELD_OUT = np.asarray(
+    jax.jit(lambda key: held_out_masks(key, FRAMES.shape, box=3))(jax.random.key(5))
+)
 
 
 def turned(square):
@@ -61,7 +63,13 @@ def test_the_eight_are_those_of_the_square():
 
 def test_symmetry_0_does_nothing_and_the_bits_mean_what_they_say():
     image = FRAMES[0, :5, :5]
-    for symmetry, expected in [(0, image), (1, image[::-1]), (2, image[:, ::-1]), (3, image[::-1, ::-1]), (4, image.T)]:
+    for symmetry, expected in [
+        (0, image),
+        (1, image[::-1]),
+        (2, image[:, ::-1]),
+        (3, image[::-1, ::-1]),
+        (4, image.T),
+    ]:
         np.testing.assert_array_equal(apply_symmetry(image, symmetry), expected)
 
 
@@ -76,7 +84,10 @@ def test_a_traced_symmetry():
 @pytest.mark.parametrize("symmetry", range(SYMMETRIES))
 def test_a_turned_image_has_a_turned_psf(symmetry):
     rng = np.random.default_rng(0)
-    image, psf = rng.normal(size=(11, 11)).astype(np.float32), rng.uniform(0, 0.1, (5, 5)).astype(np.float32)
+    image, psf = (
+        rng.normal(size=(11, 11)).astype(np.float32),
+        rng.uniform(0, 0.1, (5, 5)).astype(np.float32),
+    )
     expected = convolve(apply_symmetry(image, symmetry), apply_symmetry(psf, symmetry))
     np.testing.assert_allclose(apply_symmetry(convolve(image, psf), symmetry), expected, atol=1e-5)
 
@@ -92,7 +103,9 @@ def test_held_out_pixels_are_one_in_each_box_of_each_frame():
 
 
 def test_held_out_density_with_cut_boxes():
-    mask = np.asarray(jax.jit(lambda key: held_out_masks(key, (400, 10, 13), box=4))(jax.random.key(0)))
+    mask = np.asarray(
+        jax.jit(lambda key: held_out_masks(key, (400, 10, 13), box=4))(jax.random.key(0))
+    )
     assert mask.mean() == pytest.approx(1 / 16, rel=0.05)
 
 
@@ -114,7 +127,9 @@ def test_training_patches_are_turned_cuts(held_out):
         places = [place for place in map(cut, turned(noisy)) if place]
         assert len(places) == 1
         frame, row, column = places[0]
-        np.testing.assert_array_equal(apply_symmetry(FRAMES[frame, row : row + 12, column : column + 12], symmetry), noisy)
+        np.testing.assert_array_equal(
+            apply_symmetry(FRAMES[frame, row : row + 12, column : column + 12], symmetry), noisy
+        )
 
 
 @pytest.mark.parametrize("make", [training_batch, validation_batch])
@@ -150,7 +165,9 @@ def test_nothing_is_scored_when_all_is_held_out():
 
 def test_every_place_and_symmetry_is_as_likely():
     many = [batch(training_batch, seed) for seed in range(300)]
-    corners = np.concatenate([part.noisy.min((1, 2)) for part in many]).astype(int)  # the lowest value is the cut's first pixel
+    corners = np.concatenate([part.noisy.min((1, 2)) for part in many]).astype(
+        int
+    )  # the lowest value is the cut's first pixel
     turns = np.concatenate([part.symmetry for part in many])
     counts = np.unique(corners * 8 + turns, return_counts=True)[1]
     assert len(counts) == 3 * 6 * 3 * 8  # frames, rows, columns, symmetries
@@ -160,7 +177,9 @@ def test_every_place_and_symmetry_is_as_likely():
 def test_a_patch_may_be_as_large_as_the_frame():
     frames = jnp.asarray(FRAMES[:1, :12, :12])
     result = compiled(training_batch)(jax.random.key(0), frames, None)
-    np.testing.assert_array_equal(jax.jit(jax.vmap(undo_symmetry))(result.noisy, result.symmetry), np.repeat(frames, 24, 0))
+    np.testing.assert_array_equal(
+        jax.jit(jax.vmap(undo_symmetry))(result.noisy, result.symmetry), np.repeat(frames, 24, 0)
+    )
 
 
 # validation_batch

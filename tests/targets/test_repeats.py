@@ -9,8 +9,9 @@ import pytest
 from scipy import ndimage
 
 import jaxdenoise as jd
-from jaxdenoise.config import ConfigError, TrainConfig, UNetConfig
+from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.microscope import synthetic
+from jaxdenoise.system.errors import ConfigError
 from jaxdenoise.targets import patches
 from jaxdenoise.targets.repeats import MOST, find_repeats, first_targets
 from jaxdenoise.training import scores
@@ -18,14 +19,27 @@ from jaxdenoise.training.problem import prepare
 
 KEY, PSF = jax.random.key(0), jd.gaussian_psf(1.0)
 GAIN = 8.0  # grey levels a photon
-CLEAN = 60 * np.asarray(synthetic.static_scene(KEY, frames=1, shape=(128, 128), psf_sigma=1.2).clean) / 1000
-TINY = TrainConfig(network=UNetConfig(depth=2, filters=8), patch_size=32, batch_size=8, steps_per_epoch=25, epochs=8, learning_rate=3e-3)
+CLEAN = (
+    60
+    * np.asarray(synthetic.static_scene(KEY, frames=1, shape=(128, 128), psf_sigma=1.2).clean)
+    / 1000
+)
+TINY = TrainConfig(
+    network=UNetConfig(depth=2, filters=8),
+    patch_size=32,
+    batch_size=8,
+    steps_per_epoch=25,
+    epochs=8,
+    learning_rate=3e-3,
+)
 
 
 def photons(seed, *scenes):
     """Each scene with shot noise of its own, (N, H, W) float32."""
     rng = np.random.default_rng(seed)
-    return np.stack([GAIN * rng.poisson(np.maximum(scene, 0) / GAIN) for scene in scenes]).astype(np.float32)
+    return np.stack([GAIN * rng.poisson(np.maximum(scene, 0) / GAIN) for scene in scenes]).astype(
+        np.float32
+    )
 
 
 def pairs(frames):
@@ -33,10 +47,16 @@ def pairs(frames):
     found = find_repeats(jnp.asarray(frames))
     if found is None:
         return set()
-    return {(n, int(found.frame[n, k])) for n in range(len(frames)) for k in range(int(found.count[n])) if n < found.frame[n, k]}
+    return {
+        (n, int(found.frame[n, k]))
+        for n in range(len(frames))
+        for k in range(int(found.count[n]))
+        if n < found.frame[n, k]
+    }
 
 
-# --- which frames show the same scene ----------------------------------------------------------------------------------------------------
+# --- which frames show the same scene
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 1000.0])
@@ -52,7 +72,11 @@ def test_of_many_the_nearest_are_found():
 
 
 def test_noise_that_neighbours_share_is_no_obstacle():
-    shared = [CLEAN + 4 * ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=CLEAN.shape), 0.7) * 3 for seed in (0, 1)]
+    shared = [
+        CLEAN
+        + 4 * ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=CLEAN.shape), 0.7) * 3
+        for seed in (0, 1)
+    ]
     assert pairs(np.float32(shared)) == {(0, 1)}
 
 
@@ -69,7 +93,12 @@ def test_bleaching_and_background_are_allowed_for():
 
 
 def test_another_scene_is_another_scene():
-    others = [60 * np.asarray(synthetic.static_scene(jax.random.key(k), frames=1, shape=(128, 128)).clean) / 1000 for k in (1, 2)]
+    others = [
+        60
+        * np.asarray(synthetic.static_scene(jax.random.key(k), frames=1, shape=(128, 128)).clean)
+        / 1000
+        for k in (1, 2)
+    ]
     assert pairs(photons(0, CLEAN, *others)) == set()
 
 
@@ -86,16 +115,29 @@ def test_what_moves_by_itself_is_left_out():
     differs = np.asarray(found.differs[0])
     assert differs[60:64, 60:64].all()
     assert differs.mean() < 0.01
-    assert pairs(photons(0, CLEAN, CLEAN + np.roll(CLEAN, 40, axis=0) * (np.arange(128) > 80))) == set()  # a third of the image
+    assert (
+        pairs(photons(0, CLEAN, CLEAN + np.roll(CLEAN, 40, axis=0) * (np.arange(128) > 80)))
+        == set()
+    )  # a third of the image
 
 
 def test_copies_and_fixed_patterns_are_no_repeats():
-    frames, pattern = photons(0, CLEAN, CLEAN), np.random.default_rng(1).normal(size=CLEAN.shape).astype(np.float32)
+    frames, pattern = (
+        photons(0, CLEAN, CLEAN),
+        np.random.default_rng(1).normal(size=CLEAN.shape).astype(np.float32),
+    )
     assert pairs(frames[[0, 0]]) == set()
     assert pairs(frames + 0.6 * np.sqrt(GAIN * CLEAN.mean()) * pattern) == set()
 
 
-@pytest.mark.parametrize("frames", [np.zeros((3, 64, 64)), np.ones((1, 64, 64)), np.random.default_rng(0).normal(size=(3, 16, 64))])
+@pytest.mark.parametrize(
+    "frames",
+    [
+        np.zeros((3, 64, 64)),
+        np.ones((1, 64, 64)),
+        np.random.default_rng(0).normal(size=(3, 16, 64)),
+    ],
+)
 def test_nothing_is_found_where_nothing_can_be(frames):
     assert find_repeats(jnp.asarray(frames, jnp.float32)) is None
 
@@ -104,7 +146,8 @@ def test_noise_alone_shows_no_scene():
     assert pairs(np.random.default_rng(0).normal(size=(4, 64, 64)).astype(np.float32)) == set()
 
 
-# --- what a training makes of them -------------------------------------------------------------------------------------------------------
+# --- what a training makes of them
+# -------------------------------------------------------------------------------------------------------
 
 
 def problem_of(frames, **changes):
@@ -116,10 +159,14 @@ def test_targets_are_another_frames_pixels_and_never_held_out_ones(make):
     frames = photons(0, CLEAN, CLEAN, CLEAN)
     problem, config = problem_of(frames, background=0.0)
     assert config.targets == "repeats"
-    place = np.arange(frames.size, dtype=np.float32).reshape(frames.shape)  # each value says where it is
+    place = np.arange(frames.size, dtype=np.float32).reshape(
+        frames.shape
+    )  # each value says where it is
     plain = problem.repeats._replace(gain=jnp.ones((3, MOST)), offset=jnp.zeros((3, MOST)))
     sizes = {"patch_size": 32, "batch_size": 64, "box": 6, "radius": 2}
-    batch = jax.tree.map(np.asarray, make(KEY, jnp.asarray(place), problem.held_out, None, plain, **sizes))
+    batch = jax.tree.map(
+        np.asarray, make(KEY, jnp.asarray(place), problem.held_out, None, plain, **sizes)
+    )
     held_out = np.asarray(problem.held_out).ravel()[batch.noisy[batch.scored].astype(int)]
     assert set(held_out) == ({0} if make is patches.training_batch else {1})
     from_frame, seen = batch.noisy // CLEAN.size, batch.visible // CLEAN.size
@@ -130,11 +177,17 @@ def test_targets_are_another_frames_pixels_and_never_held_out_ones(make):
 
 
 def test_a_frame_without_repeats_keeps_its_blind_spots():
-    other = 60 * np.asarray(synthetic.static_scene(jax.random.key(5), frames=1, shape=(128, 128)).clean) / 1000
+    other = (
+        60
+        * np.asarray(synthetic.static_scene(jax.random.key(5), frames=1, shape=(128, 128)).clean)
+        / 1000
+    )
     problem, _ = problem_of(photons(0, CLEAN, CLEAN, other))
     assert problem.repeats.count.tolist() == [1, 1, 0]
     sizes = {"patch_size": 32, "batch_size": 64, "box": 6, "radius": 2}
-    batch = patches.training_batch(KEY, problem.frames, problem.held_out, None, problem.repeats, **sizes)
+    batch = patches.training_batch(
+        KEY, problem.frames, problem.held_out, None, problem.repeats, **sizes
+    )
     shares = np.asarray(batch.scored).mean(axis=(1, 2))
     blind = shares < 1 / 20
     assert 0.15 < blind.mean() < 0.55
@@ -151,7 +204,9 @@ def test_other_frames_teach_more_than_blind_spots():
         denoiser = jd.fit(KEY, frames, psf=PSF, config=dataclasses.replace(TINY, targets=targets))
         assert denoiser.config.targets == targets
         denoised = jd.denoise(denoiser, frames).denoised
-        psnr[targets] = np.mean([jd.psnr(CLEAN, image, data_range=CLEAN.max()) for image in denoised])
+        psnr[targets] = np.mean(
+            [jd.psnr(CLEAN, image, data_range=CLEAN.max()) for image in denoised]
+        )
     assert psnr["repeats"] > psnr["own"] + 0.2
 
 
@@ -168,7 +223,10 @@ def test_the_score_is_the_error_against_another_frame(count):
 def test_settings_that_cannot_be():
     with pytest.raises(ConfigError, match="targets must be 'auto', 'own' or 'repeats'"):
         TrainConfig(targets="others")
-    with pytest.raises(ConfigError, match="targets must be 'auto' or 'own' for a network that sees neighbouring frames"):
+    with pytest.raises(
+        ConfigError,
+        match="targets must be 'auto' or 'own' for a network that sees neighbouring frames",
+    ):
         TrainConfig(targets="repeats", network=UNetConfig(filters=32, neighbours=1))
     with pytest.raises(ValueError, match="no two of the frames show the same scene"):
         problem_of(photons(0, CLEAN), targets="repeats")

@@ -37,7 +37,8 @@ def together(scene, tiny_config):
     return sweep(KEY, scene.noisy, psfs=PSFS, seeds=2, config=tiny_config, together=True)
 
 
-# --- training ----------------------------------------------------------------------------------------------------------------------------
+# --- training
+# ----------------------------------------------------------------------------------------------------------------------------
 
 
 def test_looped_and_vmapped_training_agree_after_twenty_steps(looped, together, scene, tiny_config):
@@ -45,34 +46,59 @@ def test_looped_and_vmapped_training_agree_after_twenty_steps(looped, together, 
     for a, b in zip(looped.models, together.models, strict=True):
         assert (a.psf, a.seed, a.epochs) == (b.psf, b.seed, 4)
         np.testing.assert_allclose(a.score, b.score, rtol=1e-4)
-        # As a whole: Adam moves a single weight whose gradient is nothing but rounding as far as any other.
-        x, y = (network_output(m.denoiser.last, scene.noisy, m.denoiser.scale, tiny_config) for m in (a, b))
+        # As a whole: Adam moves a single weight whose gradient is nothing but rounding as far as
+        # any other.
+        x, y = (
+            network_output(m.denoiser.last, scene.noisy, m.denoiser.scale, tiny_config)
+            for m in (a, b)
+        )
         assert np.linalg.norm(x - y) < 1e-4 * np.linalg.norm(x)
         x, y = (ravel_pytree(m.denoiser.last)[0] for m in (a, b))
-        assert np.linalg.norm(x - y) < 3e-4 * np.linalg.norm(x)  # measured 8e-5 at worst, the rest below 1e-6: room for other processors
+        assert np.linalg.norm(x - y) < 3e-4 * np.linalg.norm(
+            x
+        )  # measured 8e-5 at worst, the rest below 1e-6: room for other processors
         for name, values in a.denoiser.history.items():
             np.testing.assert_allclose(values, b.denoiser.history[name], rtol=1e-3, err_msg=name)
     assert looped.chosen == together.chosen
 
 
 def test_one_compilation_serves_all_psfs(scene, tiny_config):
-    config = dataclasses.replace(tiny_config, steps_per_epoch=2, batch_size=3)  # of its own, so that nothing is compiled yet
+    config = dataclasses.replace(
+        tiny_config, steps_per_epoch=2, batch_size=3
+    )  # of its own, so that nothing is compiled yet
     programs = (_add_gradients, _apply_gradients, _validation_losses, scores._errors)
     before = [program._cache_size() for program in programs]
-    sweep(KEY, scene.noisy, psfs=[gaussian_psf(sigma) for sigma in sweep.SIGMAS], config=config, together=False)
-    assert [program._cache_size() - count for program, count in zip(programs, before, strict=True)] == [1, 1, 1, 1]
+    sweep(
+        KEY,
+        scene.noisy,
+        psfs=[gaussian_psf(sigma) for sigma in sweep.SIGMAS],
+        config=config,
+        together=False,
+    )
+    assert [
+        program._cache_size() - count for program, count in zip(programs, before, strict=True)
+    ] == [1, 1, 1, 1]
     programs = (_steps_together, _validation_together, scores._errors_together)
     before = [program._cache_size() for program in programs]
     sweep(KEY, scene.noisy, psfs=PSFS, config=config, together=True)
-    sweep(KEY, scene.noisy, psfs=[gaussian_psf(sigma, size=17) for sigma in (0.3, 0.6, 0.9)], config=config, together=True)
-    assert [program._cache_size() - count for program, count in zip(programs, before, strict=True)] == [1, 1, 1]
+    sweep(
+        KEY,
+        scene.noisy,
+        psfs=[gaussian_psf(sigma, size=17) for sigma in (0.3, 0.6, 0.9)],
+        config=config,
+        together=True,
+    )
+    assert [
+        program._cache_size() - count for program, count in zip(programs, before, strict=True)
+    ] == [1, 1, 1]
 
 
 def test_models_of_a_seed_share_everything_but_the_psf(looped):
     firsts = [model.denoiser.history for model in looped.models if model.seed == 0]
     others = [model.denoiser.history for model in looped.models if model.seed == 1]
     assert len({history["train_loss"][0] for history in firsts + others}) == 6
-    # The same weights see the same blind spots at the start, so the losses of a seed are alike and those of two seeds are not.
+    # The same weights see the same blind spots at the start, so the losses of a seed are alike and
+    # those of two seeds are not.
     spread = np.ptp([history["validation_loss"][0] for history in firsts[1:]])
     assert spread < abs(firsts[1]["validation_loss"][0] - others[1]["validation_loss"][0])
 
@@ -97,18 +123,29 @@ def test_halving_drops_the_worst_and_trains_the_rest_to_the_end(scene, tiny_conf
         psfs=PSFS,
         config=tiny_config,
         halving=((0.25, 2), (0.5, 1)),
-        on_epoch=lambda snapshots: calls.extend((psf, len(snapshot.history)) for psf, _, snapshot in snapshots),
+        on_epoch=lambda snapshots: calls.extend(
+            (psf, len(snapshot.history)) for psf, _, snapshot in snapshots
+        ),
         on_stage=lambda models, kept: stages.append(([model.epochs for model in models], kept)),
     )
     assert sorted(model.epochs for model in found.models) == [1, 2, 4]
     assert found.models[found.chosen].epochs == 4
     kept = [psfs for _, psfs in stages]
-    assert calls == [(0, 1), (1, 1), (2, 1), *((psf, 2) for psf in kept[0]), *((kept[1][0], epoch) for epoch in (3, 4))]
+    assert calls == [
+        (0, 1),
+        (1, 1),
+        (2, 1),
+        *((psf, 2) for psf in kept[0]),
+        *((kept[1][0], epoch) for epoch in (3, 4)),
+    ]
     assert [len(kept) for _, kept in stages] == [2, 1, 1]
     # What is dropped is the beginning of what is not.
     whole = [model for model in looped.models if model.seed == 0]
     for model, other in zip(found.models, whole, strict=True):
-        np.testing.assert_array_equal(model.denoiser.history["train_loss"], other.denoiser.history["train_loss"][: model.epochs])
+        np.testing.assert_array_equal(
+            model.denoiser.history["train_loss"],
+            other.denoiser.history["train_loss"][: model.epochs],
+        )
     first = [model.errors[1].mean() for model in found.models]
     assert found.models[int(np.argmax(first))].epochs == 1
 
@@ -122,7 +159,10 @@ def watched(scene, tiny_config):
     snapshots, errors, saved, reported = {}, {}, [], []
 
     def save():
-        progress = {(psf, 0): Progress(snapshot, dict(errors.get(psf, {})), 1.0) for psf, snapshot in snapshots.items()}
+        progress = {
+            (psf, 0): Progress(snapshot, dict(errors.get(psf, {})), 1.0)
+            for psf, snapshot in snapshots.items()
+        }
         saved.append(progress)
 
     def on_epoch(found):
@@ -134,12 +174,19 @@ def watched(scene, tiny_config):
         reported.append(kept)
         save()
 
-    return sweep(KEY, scene.noisy, config=tiny_config, on_epoch=on_epoch, on_stage=on_stage, **HALVED), saved, reported
+    return (
+        sweep(KEY, scene.noisy, config=tiny_config, on_epoch=on_epoch, on_stage=on_stage, **HALVED),
+        saved,
+        reported,
+    )
 
 
 def copied(progress):
     """Since a training uses up its states."""
-    return {name: one._replace(snapshot=jax.tree.map(jnp.copy, one.snapshot)) for name, one in progress.items()}
+    return {
+        name: one._replace(snapshot=jax.tree.map(jnp.copy, one.snapshot))
+        for name, one in progress.items()
+    }
 
 
 @pytest.mark.parametrize("index", range(10))
@@ -147,7 +194,14 @@ def test_a_sweep_resumed_anywhere_is_bit_identical(scene, tiny_config, watched, 
     whole, saved, reported = watched
     assert len(saved) == 10
     progress, again = copied(saved[index]), []
-    resumed = sweep(KEY, scene.noisy, config=tiny_config, resume=progress, on_stage=lambda _, kept: again.append(kept), **HALVED)
+    resumed = sweep(
+        KEY,
+        scene.noisy,
+        config=tiny_config,
+        resume=progress,
+        on_stage=lambda _, kept: again.append(kept),
+        **HALVED,
+    )
     assert resumed.chosen == whole.chosen
     for ours, theirs in zip(resumed.models, whole.models, strict=True):
         jax.tree.map(np.testing.assert_array_equal, ours.denoiser, theirs.denoiser)
@@ -169,15 +223,23 @@ def test_a_resume_without_its_scores_is_refused(scene, tiny_config, watched):
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_a_device_without_memory_trains_fewer_models_at_once(scene, tiny_config, looped, monkeypatch, at_once):
+def test_a_device_without_memory_trains_fewer_models_at_once(
+    scene, tiny_config, looped, monkeypatch, at_once
+):
     run_together = run_epoch_together
 
     def refuse(count):
         if count > at_once:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
 
-    monkeypatch.setattr(together_module, "run_epoch_together", lambda group, *args: (refuse(len(group)), run_together(group, *args))[1])
-    monkeypatch.setattr(scores, "_errors_together", lambda params, psfs, *args, **options: refuse(len(psfs)))
+    monkeypatch.setattr(
+        together_module,
+        "run_epoch_together",
+        lambda group, *args: (refuse(len(group)), run_together(group, *args))[1],
+    )
+    monkeypatch.setattr(
+        scores, "_errors_together", lambda params, psfs, *args, **options: refuse(len(psfs))
+    )
     with pytest.warns(UserWarning, match="no memory for 6 models at once"):
         found = sweep(KEY, scene.noisy, psfs=PSFS, seeds=2, config=tiny_config, together=True)
     for ours, theirs in zip(found.models, looped.models, strict=True):

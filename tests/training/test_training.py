@@ -40,18 +40,29 @@ def trained(scene, tiny_config):
 
 
 def test_learns_to_denoise(scene, tiny_config):
-    config = change(tiny_config, epochs=6, steps_per_epoch=25, network=UNetConfig(depth=2, filters=8), learning_rate=3e-3)
+    config = change(
+        tiny_config,
+        epochs=6,
+        steps_per_epoch=25,
+        network=UNetConfig(depth=2, filters=8),
+        learning_rate=3e-3,
+    )
     denoiser = fit(KEY, scene.noisy, psf=PSF, config=config)
     assert denoiser.history["validation_loss"].min() < denoiser.history["validation_loss"][0]
     denoised = denoise(denoiser, scene.noisy).denoised
-    assert psnr(np.asarray(scene.clean), denoised) > psnr(np.asarray(scene.clean), np.asarray(scene.noisy)) + 4
+    assert (
+        psnr(np.asarray(scene.clean), denoised)
+        > psnr(np.asarray(scene.clean), np.asarray(scene.noisy)) + 4
+    )
 
 
 def test_same_key_same_model(trained, scene, tiny_config):
     again = fit(KEY, scene.noisy, psf=PSF, config=tiny_config)
     assert_same(trained[0], again)
     other = fit(jax.random.key(1), scene.noisy, psf=PSF, config=tiny_config)
-    assert np.abs(other.last["conv_final"]["kernel"] - again.last["conv_final"]["kernel"]).max() > 1e-3
+    assert (
+        np.abs(other.last["conv_final"]["kernel"] - again.last["conv_final"]["kernel"]).max() > 1e-3
+    )
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "plateau"])
@@ -70,19 +81,28 @@ def test_best_averaged_and_last_are_told_apart(trained, scene, tiny_config):
     assert_same(denoiser.best, snapshots[chosen].state.averaged)
     assert_same(denoiser.averaged, snapshots[-1].state.averaged)
     assert_same(denoiser.last, snapshots[-1].state.params)
-    assert np.abs(denoiser.averaged["conv_final"]["kernel"] - denoiser.last["conv_final"]["kernel"]).max() > 0
+    assert (
+        np.abs(
+            denoiser.averaged["conv_final"]["kernel"] - denoiser.last["conv_final"]["kernel"]
+        ).max()
+        > 0
+    )
     # The validation loss is that of the averaged weights, on patches that never change.
     problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     key = jax.random.fold_in(KEY, 2**31 + 2)
     losses = validation_losses(key, denoiser.best, problem, config=config)
-    np.testing.assert_allclose(losses.mean(), denoiser.history["validation_loss"][chosen], rtol=1e-5)
+    np.testing.assert_allclose(
+        losses.mean(), denoiser.history["validation_loss"][chosen], rtol=1e-5
+    )
 
 
 def test_the_latest_is_chosen_that_validation_does_not_speak_against():
     lowest = np.random.default_rng(0).normal(1, 0.1, 16).astype(np.float32)
     noise = np.random.default_rng(1).normal(0, 0.01, 16).astype(np.float32)
     noise -= noise.mean()
-    error = noise.std(ddof=1) / 4  # of the mean of the paired differences; unpaired it would be ten times as much
+    error = (
+        noise.std(ddof=1) / 4
+    )  # of the mean of the paired differences; unpaired it would be ten times as much
     assert is_chosen(lowest, np.full(16, np.inf, np.float32), paired=True)
     assert is_chosen(lowest + noise + 0.9 * error, lowest, paired=True)
     assert not is_chosen(lowest + noise + 1.1 * error, lowest, paired=True)
@@ -99,27 +119,43 @@ def test_without_averaging_the_average_is_the_last(scene, tiny_config):
 def test_scanned_steps_equal_single_steps(scene, tiny_config):
     problem, config = prepare(KEY, scene.noisy, psf=PSF, config=tiny_config)
     state = start(KEY, config).state
-    scanned, terms = fit.take_steps(KEY, jax.tree.map(jnp.copy, state), problem, 1.0, config=config, steps=3)
+    scanned, terms = fit.take_steps(
+        KEY, jax.tree.map(jnp.copy, state), problem, 1.0, config=config, steps=3
+    )
     losses = []
     for _ in range(3):
         state, term = fit.take_steps(KEY, state, problem, 1.0, config=config, steps=1)
         losses.append(float(term.total))
     np.testing.assert_allclose(terms.total, losses, rtol=1e-4)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), scanned.params, state.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+        scanned.params,
+        state.params,
+    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("batch_size", [3, 5, 8])
 def test_a_step_patch_by_patch_is_the_step(scene, tiny_config, precision, batch_size):
-    problem, config = prepare(KEY, scene.noisy, psf=PSF, config=change(tiny_config, batch_size=batch_size, precision=precision))
+    problem, config = prepare(
+        KEY,
+        scene.noisy,
+        psf=PSF,
+        config=change(tiny_config, batch_size=batch_size, precision=precision),
+    )
     state = start(KEY, config).state
     whole, terms = train_step(KEY, state, problem, 0.5, config=config)
     by_patches, summed = _step_by_patches(KEY, jax.tree.map(jnp.copy, state), problem, 0.5, config)
     np.testing.assert_allclose(summed, terms, rtol=1e-5)
     assert int(by_patches.step) == 1
-    # Adam's first moments are the gradients; its first step is their sign, which rounding turns where they are 0.
-    for ours, theirs in zip(*map(jax.tree.leaves, (by_patches.opt_state.mu, whole.opt_state.mu)), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol={"float32": 1e-4, "bfloat16": 3e-3}[precision] * np.abs(theirs).max())
+    # Adam's first moments are the gradients; its first step is their sign, which rounding turns
+    # where they are 0.
+    for ours, theirs in zip(
+        *map(jax.tree.leaves, (by_patches.opt_state.mu, whole.opt_state.mu)), strict=True
+    ):
+        np.testing.assert_allclose(
+            ours, theirs, atol={"float32": 1e-4, "bfloat16": 3e-3}[precision] * np.abs(theirs).max()
+        )
 
 
 def test_a_step_is_a_descent_direction_of_its_batch(scene, tiny_config):
@@ -172,7 +208,10 @@ def test_the_scale_is_that_of_all_frames(scene, tiny_config):
 def test_the_background_is_the_darkest_window():
     stack = np.random.default_rng(0).normal(500, 20, (2, 40, 50)).astype(np.float32)
     stack[1, 10:20, 10:20] = 120
-    expected = min(scipy.ndimage.uniform_filter(frame.astype(np.float64), 5)[2:-2, 2:-2].min() for frame in stack)
+    expected = min(
+        scipy.ndimage.uniform_filter(frame.astype(np.float64), 5)[2:-2, 2:-2].min()
+        for frame in stack
+    )
     np.testing.assert_allclose(estimate_background(stack), expected, rtol=1e-6)
     assert estimate_background(np.full((1, 3, 4), 7, np.float32)) == pytest.approx(7)
 
@@ -200,9 +239,14 @@ def test_a_batch_in_parts_is_the_batch(scene, tiny_config, parts):
     config = change(tiny_config, precision="float32")
     problem, config = prepare(KEY, scene.noisy, psf=PSF, config=config)
     step = jax.jit(train_step, static_argnames=("config", "parts"))
-    whole, in_parts = (step(KEY, start(KEY, config).state, problem, 1.0, config=config, parts=n) for n in (1, parts))
+    whole, in_parts = (
+        step(KEY, start(KEY, config).state, problem, 1.0, config=config, parts=n)
+        for n in (1, parts)
+    )
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6), in_parts, whole)
-    losses = [validation_losses(KEY, whole[0].params, problem, config=config, parts=n) for n in (1, parts)]
+    losses = [
+        validation_losses(KEY, whole[0].params, problem, config=config, parts=n) for n in (1, parts)
+    ]
     assert losses[1].shape == (config.validation_patches,)
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
@@ -225,12 +269,19 @@ def test_a_device_without_memory_gets_smaller_batches(scene, tiny_config, monkey
         found = fit(KEY, scene.noisy, psf=PSF, config=config)
     assert len(told) == 2
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-2, atol=1e-3), found.last, whole.last)
-    np.testing.assert_allclose(found.history["validation_loss"], whole.history["validation_loss"], rtol=1e-3)
+    np.testing.assert_allclose(
+        found.history["validation_loss"], whole.history["validation_loss"], rtol=1e-3
+    )
 
 
 def test_every_published_row_reaches_the_step(scene):
     config = TrainConfig.paper()
-    problem, fitted = prepare(KEY, np.tile(np.asarray(scene.noisy), (1, 3, 3)), psf=gaussian_psf(1.0, size=81), config=config)
+    problem, fitted = prepare(
+        KEY,
+        np.tile(np.asarray(scene.noisy), (1, 3, 3)),
+        psf=gaussian_psf(1.0, size=81),
+        config=config,
+    )
     assert fitted == config
     assert problem.psf.shape == (81, 81)
     assert (len(problem.frames), len(problem.validation)) == (2, 1)
@@ -251,10 +302,22 @@ def test_patches_fit_small_frames_and_large_psfs(scene, tiny_config):
         (np.full((2, 32, 32), 7), PSF, "constant"),
         (np.zeros((0, 32, 32)), PSF, "at least one pixel"),
         (np.ones((32,)), PSF, "expected a stack"),
-        (np.random.default_rng(0).normal(size=(3, 7, 60)), np.ones((1, 1)), "too small to train on"),
-        (np.random.default_rng(0).normal(size=(1, 16, 16)), np.ones((17, 17)), "larger than the image"),
+        (
+            np.random.default_rng(0).normal(size=(3, 7, 60)),
+            np.ones((1, 1)),
+            "too small to train on",
+        ),
+        (
+            np.random.default_rng(0).normal(size=(1, 16, 16)),
+            np.ones((17, 17)),
+            "larger than the image",
+        ),
         (np.random.default_rng(0).normal(size=(1, 16, 16)), np.ones((4, 4)), "must be odd"),
-        (np.random.default_rng(0).normal(size=(1, 16, 16)), np.zeros((3, 3)), "sum must be positive"),
+        (
+            np.random.default_rng(0).normal(size=(1, 16, 16)),
+            np.zeros((3, 3)),
+            "sum must be positive",
+        ),
         (np.random.default_rng(0).normal(size=(1, 16, 16)), np.ones((3, 3, 3)), "one 2-D image"),
     ],
 )

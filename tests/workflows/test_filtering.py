@@ -6,7 +6,7 @@ import jaxdenoise as jd
 from jaxdenoise.cli.parser import BORDERS, FILTERS
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.io.info import ImageInfo
-from jaxdenoise.workflows.filter import FUNCTIONS, FilterError, _sample, apply
+from jaxdenoise.workflows.filter import FUNCTIONS, RequestError, _sample, apply
 
 
 @pytest.fixture
@@ -29,19 +29,30 @@ def test_frames_are_filtered_one_by_one(hyperstack, name):
     result = apply(name, image, size=3)
     reference = {"median": scipy.ndimage.median_filter, "box": scipy.ndimage.uniform_filter}[name]
     expected = [[reference(frame.astype(float), 3) for frame in plane] for plane in data]
-    np.testing.assert_array_equal(result.frames.reshape(data.shape), np.rint(expected).astype(np.uint8))
+    np.testing.assert_array_equal(
+        result.frames.reshape(data.shape), np.rint(expected).astype(np.uint8)
+    )
     assert result.frames.dtype == np.uint8
     assert (result.parameter, result.calibration) == ({"size": 3}, None)
 
 
 def test_volumes_are_found_among_other_axes(hyperstack):
     data, image = hyperstack
-    expected = np.stack([scipy.ndimage.uniform_filter(data[:, t].astype(float), 3) for t in range(2)], axis=1)
+    expected = np.stack(
+        [scipy.ndimage.uniform_filter(data[:, t].astype(float), 3) for t in range(2)], axis=1
+    )
     result = apply("box3d", image, size=3, dtype="float32")
     np.testing.assert_allclose(result.frames.reshape(data.shape), expected, rtol=1e-5)
-    expected = np.stack([scipy.ndimage.median_filter(data[:, t], (3, 1, 5)) for t in range(2)], axis=1)
-    np.testing.assert_array_equal(apply("median", image, size=(3, 1, 5)).frames.reshape(data.shape), expected)
-    expected = np.stack([scipy.ndimage.gaussian_filter(data[:, t].astype(float), (0.5, 1, 2)) for t in range(2)], axis=1)
+    expected = np.stack(
+        [scipy.ndimage.median_filter(data[:, t], (3, 1, 5)) for t in range(2)], axis=1
+    )
+    np.testing.assert_array_equal(
+        apply("median", image, size=(3, 1, 5)).frames.reshape(data.shape), expected
+    )
+    expected = np.stack(
+        [scipy.ndimage.gaussian_filter(data[:, t].astype(float), (0.5, 1, 2)) for t in range(2)],
+        axis=1,
+    )
     result = apply("gaussian", image, sigma=(0.5, 1.0, 2.0), dtype="float32")
     np.testing.assert_allclose(result.frames.reshape(data.shape), expected, atol=1e-3)
 
@@ -60,7 +71,9 @@ def test_without_a_width_it_is_found(scene):
     for name, parameter in (("gaussian", "sigma"), ("median", "size"), ("wiener", "size")):
         result = apply(name, image)
         assert list(result.parameter) == [parameter]
-        assert result.parameter[parameter] == pytest.approx(float(result.calibration.best), abs=1e-3)
+        assert result.parameter[parameter] == pytest.approx(
+            float(result.calibration.best), abs=1e-3
+        )
         clean = np.asarray(scene.clean)
         assert np.mean((result.frames - clean) ** 2) < 0.5 * np.mean((image.frames - clean) ** 2)
 
@@ -90,12 +103,14 @@ def test_only_a_sample_is_calibrated_on():
     ],
 )
 def test_widths_that_do_not_fit(hyperstack, name, options, message):
-    with pytest.raises(FilterError, match=message):
+    with pytest.raises(RequestError, match=message):
         apply(name, hyperstack[1], **options)
 
 
 def test_three_dimensions_need_a_z_axis(scene):
-    image = ImageFile(np.asarray(scene.noisy), ImageInfo("TYX", scene.noisy.shape, np.dtype(np.float32)))
+    image = ImageFile(
+        np.asarray(scene.noisy), ImageInfo("TYX", scene.noisy.shape, np.dtype(np.float32))
+    )
     for name, size in (("box3d", 3), ("median", (3, 3, 3))):
-        with pytest.raises(FilterError, match="needs a Z axis, the file's axes are TYX"):
+        with pytest.raises(RequestError, match="needs a Z axis, the file's axes are TYX"):
             apply(name, image, size=size)

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 import jaxdenoise as jd
 from jaxdenoise.cli.main import main
-from jaxdenoise.config import ConfigError, TrainConfig, UNetConfig
+from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.io import images
 from jaxdenoise.microscope import synthetic
 from jaxdenoise.network import pretrained, stacks
 from jaxdenoise.network.stacks import table
+from jaxdenoise.system.errors import ConfigError
 from jaxdenoise.targets import patches
 from jaxdenoise.training.problem import prepare
 from jaxdenoise.workflows.stacks import in_rows, sequence_axis, training_stack
@@ -25,16 +26,24 @@ KEY = jax.random.key(0)
 
 
 def seeing(config, reach):
-    return dataclasses.replace(config, network=dataclasses.replace(config.network, neighbours=reach))
+    return dataclasses.replace(
+        config, network=dataclasses.replace(config.network, neighbours=reach)
+    )
 
 
 @pytest.fixture(scope="module")
 def sequences():
     """Two sequences of five frames each: all of their own noise, and of each sequence the same scene."""
-    return np.stack([np.asarray(synthetic.static_scene(jax.random.key(seed), frames=5, shape=(40, 48)).noisy) for seed in (1, 2)])
+    return np.stack(
+        [
+            np.asarray(synthetic.static_scene(jax.random.key(seed), frames=5, shape=(40, 48)).noisy)
+            for seed in (1, 2)
+        ]
+    )
 
 
-# --- which frames ------------------------------------------------------------------------------------------------------------------------
+# --- which frames
+# ------------------------------------------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 3))
@@ -67,7 +76,13 @@ def test_patches_beside_are_of_the_same_place_and_turned_alike(make):
         frames[0] + 10 * np.arange(4, dtype=np.float32)[:, None, None]
     )  # the neighbours differ by a constant: the patch tells its place
     options = {"patch_size": 12, "batch_size": 16, "box": 4, "radius": 1}
-    batch = make(KEY, frames, patches.held_out_masks(KEY, frames.shape, box=4), jnp.asarray(table(4, 4, 1)), **options)
+    batch = make(
+        KEY,
+        frames,
+        patches.held_out_masks(KEY, frames.shape, box=4),
+        jnp.asarray(table(4, 4, 1)),
+        **options,
+    )
     assert batch.beside.shape == (16, 2, 12, 12)
     for noisy, beside in zip(batch.noisy, batch.beside, strict=True):
         number = int(noisy[0, 0] // 10)
@@ -76,7 +91,8 @@ def test_patches_beside_are_of_the_same_place_and_turned_alike(make):
             np.testing.assert_allclose(patch - noisy, 10 * (other - number), atol=1e-4)
 
 
-# --- the network -------------------------------------------------------------------------------------------------------------------------
+# --- the network
+# -------------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_network_that_ignores_its_neighbours_is_one_without(make_denoiser, sequences):
@@ -88,7 +104,9 @@ def test_a_network_that_ignores_its_neighbours_is_one_without(make_denoiser, seq
         first = ignoring.best["down_convs_0"]["conv1"] | {"kernel": kernel}
         return ignoring.best | {"down_convs_0": ignoring.best["down_convs_0"] | {"conv1": first}}
 
-    alone = dataclasses.replace(make_denoiser(stride=1, depth=2), best=with_kernel(kernel[:, :, :1]))
+    alone = dataclasses.replace(
+        make_denoiser(stride=1, depth=2), best=with_kernel(kernel[:, :, :1])
+    )
     ignoring = dataclasses.replace(ignoring, best=with_kernel(kernel))
     for a, b in zip(jd.denoise(ignoring, sequences), jd.denoise(alone, sequences), strict=True):
         assert a.shape == sequences.shape
@@ -98,10 +116,14 @@ def test_a_network_that_ignores_its_neighbours_is_one_without(make_denoiser, seq
 @pytest.mark.parametrize("network", [{"stride": 1}, {"stride": 2}])
 def test_sequences_and_tiles_change_nothing(make_denoiser, sequences, network):
     denoiser = dataclasses.replace(make_denoiser(neighbours=1, **network))
-    denoiser = dataclasses.replace(denoiser, config=dataclasses.replace(denoiser.config, symmetries=8))
+    denoiser = dataclasses.replace(
+        denoiser, config=dataclasses.replace(denoiser.config, symmetries=8)
+    )
     together = jd.denoise(denoiser, sequences).denoised
     tile = 2 * 120 if network["stride"] == 2 else 120
-    np.testing.assert_allclose(jd.denoise(denoiser, sequences, tile_size=tile).denoised, together, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(
+        jd.denoise(denoiser, sequences, tile_size=tile).denoised, together, rtol=1e-5, atol=1e-3
+    )
     for own, result in zip(sequences, together, strict=True):
         np.testing.assert_allclose(jd.denoise(denoiser, own).denoised, result, rtol=1e-5, atol=1e-3)
     other = sequences.copy()
@@ -136,40 +158,62 @@ def pretrained_result(stack, reach):
     config = seeing(TrainConfig.best(network=UNetConfig(filters=32, stride=1), symmetries=1), reach)
     problem, config = prepare(KEY, stack, psf=jd.gaussian_psf(pretrained.PSF_SIGMA), config=config)
     params = pretrained.fitted(problem, config)
-    return jd.denoise(jd.Denoiser(params, params, params, problem.psf, problem.scale, {}, config), stack).denoised
+    return jd.denoise(
+        jd.Denoiser(params, params, params, problem.psf, problem.scale, {}, config), stack
+    ).denoised
 
 
 def test_still_frames_start_as_the_shipped_network(sequences):
     """Of equal frames the mean is each: the pretrained network with neighbours gives what it gives without."""
     still = np.repeat(sequences[:, :1], 3, axis=1)
-    np.testing.assert_allclose(pretrained_result(still, 1), pretrained_result(still, 0), rtol=1e-3, atol=0.02 * still.std())
+    np.testing.assert_allclose(
+        pretrained_result(still, 1), pretrained_result(still, 0), rtol=1e-3, atol=0.02 * still.std()
+    )
 
 
 def test_neighbours_lower_the_error():
     """Of a still scene the network sees three frames, each with its own noise."""
     scene = synthetic.static_scene(jax.random.key(7), frames=5, shape=(64, 64))
-    errors = [np.mean((pretrained_result(scene.noisy, reach) - scene.clean) ** 2) for reach in (0, 1)]
+    errors = [
+        np.mean((pretrained_result(scene.noisy, reach) - scene.clean) ** 2) for reach in (0, 1)
+    ]
     assert errors[1] < 0.7 * errors[0]
 
 
 def test_a_psf_is_chosen_with_neighbours(tiny_config, sequences):
     config = seeing(dataclasses.replace(tiny_config, epochs=1, batch_size=1), 1)
-    swept = jd.sweep(KEY, sequences, psfs=[jd.gaussian_psf(sigma) for sigma in (0.7, 1.5)], config=config)
+    swept = jd.sweep(
+        KEY, sequences, psfs=[jd.gaussian_psf(sigma) for sigma in (0.7, 1.5)], config=config
+    )
     assert all(np.isfinite(model.score) for model in swept.models)
     assert jd.denoise(swept.denoiser, sequences).denoised.shape == sequences.shape
 
 
-# --- files -------------------------------------------------------------------------------------------------------------------------------
+# --- files
+# -------------------------------------------------------------------------------------------------------------------------------
 
 
-SMALL = ["--epochs", "1", "--filters", "2", "--patch-size", "16", "--batch-size", "1", "--symmetries", "1"]
+SMALL = [
+    "--epochs",
+    "1",
+    "--filters",
+    "2",
+    "--patch-size",
+    "16",
+    "--batch-size",
+    "1",
+    "--symmetries",
+    "1",
+]
 
 
 @pytest.fixture
 def volume(tmp_path, monkeypatch, sequences):
     """A file v.tif (T 4, Z 3, Y, X), and its pixels."""
     monkeypatch.chdir(tmp_path)
-    data = np.clip(np.random.default_rng(0).poisson(sequences[0, 0] / 8, (4, 3, 40, 48)) * 8, 0, 65535).astype(np.uint16)
+    data = np.clip(
+        np.random.default_rng(0).poisson(sequences[0, 0] / 8, (4, 3, 40, 48)) * 8, 0, 65535
+    ).astype(np.uint16)
     data += (1000 * np.arange(12)).astype(np.uint16).reshape(4, 3, 1, 1)
     tifffile.imwrite("v.tif", data, imagej=True, metadata={"axes": "TZYX"})
     return data
@@ -192,7 +236,12 @@ def test_rows_follow_the_axis(volume):
 
 def test_the_command_line_gives_what_python_gives(volume, capsys):
     words = ["v.tif", "--neighbours", 1, "--along", "T", *SMALL]
-    assert run(capsys, "denoise", *words, "-o", "out", "--save-model", "model", "--dtype", "float32")[0] == 0
+    assert (
+        run(capsys, "denoise", *words, "-o", "out", "--save-model", "model", "--dtype", "float32")[
+            0
+        ]
+        == 0
+    )
     page = Path("out/v_report.html").read_text()
     assert "may be smoothed" in page
     assert "each denoised half holds the other" in page
@@ -200,27 +249,77 @@ def test_the_command_line_gives_what_python_gives(volume, capsys):
     assert denoiser.config.network.neighbours == 1
     expected = np.moveaxis(jd.denoise(denoiser, np.moveaxis(volume, 0, 1)).denoised, 0, 1)
     np.testing.assert_allclose(tifffile.imread("out/v_denoised.tif"), expected, rtol=1e-5)
-    again = ["denoise", "v.tif", "-o", "again", "--model", "model", "--dtype", "float32", "--no-report"]
+    again = [
+        "denoise",
+        "v.tif",
+        "-o",
+        "again",
+        "--model",
+        "model",
+        "--dtype",
+        "float32",
+        "--no-report",
+    ]
     assert run(capsys, *again, "--along", "T")[0] == 0
-    np.testing.assert_array_equal(tifffile.imread("again/v_denoised.tif"), tifffile.imread("out/v_denoised.tif"))
+    np.testing.assert_array_equal(
+        tifffile.imread("again/v_denoised.tif"), tifffile.imread("out/v_denoised.tif")
+    )
     code, _, err = run(capsys, *again, "--overwrite")
     assert (code, "say which with --along" in err) == (2, True)
 
 
 def test_a_sweep_is_judged_in_the_order_of_the_file(volume, capsys):
     """Along T the frames are trained on in another order than the reference has them, each 1000 grey levels brighter than the last."""
-    words = ["sweep", "v.tif", "-o", "out", "--psf", "1", "--neighbours", 1, "--along", "T", *SMALL, "--reference", "v.tif", "--json"]
+    words = [
+        "sweep",
+        "v.tif",
+        "-o",
+        "out",
+        "--psf",
+        "1",
+        "--neighbours",
+        1,
+        "--along",
+        "T",
+        *SMALL,
+        "--reference",
+        "v.tif",
+        "--json",
+    ]
     code, out, _ = run(capsys, *words)
     assert code == 0
     (row,) = json.loads(out)["candidates"]
     denoised = jd.denoise(jd.load(row["run"]), np.moveaxis(volume, 0, 1)).denoised
-    expected = np.mean([jd.psnr(volume[t, z], denoised[z, t], data_range=np.ptp(volume.astype(float))) for t in range(4) for z in range(3)])
+    expected = np.mean(
+        [
+            jd.psnr(volume[t, z], denoised[z, t], data_range=np.ptp(volume.astype(float)))
+            for t in range(4)
+            for z in range(3)
+        ]
+    )
     assert row["psnr"] == pytest.approx(expected, abs=0.3)
 
 
 def test_separate_channels_in_rows(tmp_path, monkeypatch, capsys, volume):
-    tifffile.imwrite("c.tif", volume.swapaxes(0, 1)[:, :2].copy(), imagej=True, metadata={"axes": "ZCYX"})
-    assert run(capsys, "denoise", "c.tif", "-o", "out", "--neighbours", 1, "--channels", "separate", *SMALL, "--no-report")[0] == 0
+    tifffile.imwrite(
+        "c.tif", volume.swapaxes(0, 1)[:, :2].copy(), imagej=True, metadata={"axes": "ZCYX"}
+    )
+    assert (
+        run(
+            capsys,
+            "denoise",
+            "c.tif",
+            "-o",
+            "out",
+            "--neighbours",
+            1,
+            "--channels",
+            "separate",
+            *SMALL,
+            "--no-report",
+        )[0]
+        == 0
+    )
     assert jd.read("out/c_denoised.tif").info.shape == (3, 2, 40, 48)
 
 
@@ -229,7 +328,10 @@ def test_a_report_of_frames_that_were_not_kept(volume, capsys, monkeypatch):
     from jaxdenoise.workflows import denoise as denoise_module
 
     monkeypatch.setattr(denoise_module, "_KEPT", 0)
-    assert run(capsys, "denoise", "v.tif", "-o", "out", "--neighbours", 1, "--along", "T", *SMALL)[0] == 0
+    assert (
+        run(capsys, "denoise", "v.tif", "-o", "out", "--neighbours", 1, "--along", "T", *SMALL)[0]
+        == 0
+    )
     assert Path("out/v_report.html").exists()
 
 

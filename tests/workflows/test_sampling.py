@@ -7,12 +7,16 @@ from jaxdenoise.workflows.stacks import training_stack
 
 def numbered(count, height, width, start=0):
     """Frames of which each pixel says where it is."""
-    return np.arange(start, start + count * height * width, dtype=np.float32).reshape(count, height, width)
+    return np.arange(start, start + count * height * width, dtype=np.float32).reshape(
+        count, height, width
+    )
 
 
 def test_what_fits_is_kept_whole():
     first, second = numbered(2, 5, 7), numbered(1, 5, 7, 1000)
-    np.testing.assert_array_equal(training_stack([first, second], seed=0), np.concatenate([first, second]))
+    np.testing.assert_array_equal(
+        training_stack([first, second], seed=0), np.concatenate([first, second])
+    )
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(20, 700), st.integers(20, 700))
@@ -33,5 +37,7 @@ def test_squares_are_parts_of_the_frames(seed, count, height, width):
 
 def test_every_place_is_as_likely_as_any_other():
     sources = [np.full((3, 520, 520), 1, np.float32), np.full((1, 520, 520), 2, np.float32)]
-    drawn = np.concatenate([training_stack(sources, seed=seed, pixels=3 * 512**2)[:, 0, 0] for seed in range(200)])
+    drawn = np.concatenate(
+        [training_stack(sources, seed=seed, pixels=3 * 512**2)[:, 0, 0] for seed in range(200)]
+    )
     assert abs(np.mean(drawn == 1) - 0.75) < 0.06
