@@ -16,8 +16,8 @@ from jaxtyping import Array, ArrayLike, Integer, Real
 from jaxdenoise.imaging.levels import Scalar
 from jaxdenoise.imaging.windows import BORDER_MODES
 
-# One value for all axes, or one an axis.
-Sigma = (
+# One number for all axes, or one an axis. A size is a whole number of pixels.
+PerAxis = (
     Scalar | list[Scalar] | tuple[Scalar, ...] | Real[Array, "_axes"] | Real[np.ndarray, "_axes"]
 )
 Size = (
@@ -77,7 +77,9 @@ def checked_image(
 
 def per_axis(name: str, what: str, value: Any, ndim: int, neutral: int | float) -> list[Any]:
     """Return one value an axis; leading axes that a shorter sequence leaves out get `neutral`."""
-    several = isinstance(value, list | tuple | jax.Array | np.ndarray) and np.ndim(value) > 0
+    several = isinstance(value, list | tuple) or (
+        isinstance(value, jax.Array | np.ndarray) and value.ndim > 0
+    )
     values = list(value) if several else [value] * ndim
     if len(values) > ndim or not values:
         raise ValueError(

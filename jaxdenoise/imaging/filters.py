@@ -36,7 +36,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Real
 
 from jaxdenoise.imaging.arguments import (
-    Sigma,
+    PerAxis,
     Size,
     checked_image,
     is_traced_or_at_least_0,
@@ -59,7 +59,7 @@ __all__ = ["box3d_filter", "box_filter", "gaussian_filter", "median_filter", "wi
 
 def gaussian_filter(
     image: Real[ArrayLike, "*shape"],
-    sigma: Sigma | None = None,
+    sigma: PerAxis | None = None,
     *,
     size: Size | None = None,
     radius: Size | None = None,
