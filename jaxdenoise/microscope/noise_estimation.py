@@ -276,8 +276,9 @@ def _autocovariance(residual, down, right):
 def _autocovariance_solution():
     """Weights that turn the residual's autocovariances at `_LAGS` into the noise's.
 
-    The three rows give the variance, lag 1 along y, and lag 1 along x. They are those of plain least squares: the weights that are best for white noise lean on the shifts at which sharp
-    structure shows most.
+    The three rows give the variance, lag 1 along y, and lag 1 along x. They are plain least
+    squares: the weights that are best for white noise lean on the shifts at which sharp structure
+    shows most.
     """
     once = np.convolve([1, -2, 1], [1, -2, 1])  # a second difference's autocorrelation
 
