@@ -1,44 +1,47 @@
-"""Hot pixels: single pixels of a camera that are stuck, or that a cosmic ray hit, far beyond all that the image holds.
+"""Hot pixels: single pixels far outside the image's range, stuck or hit by a cosmic ray.
 
-One at 65,535 in an image of 150 +- 20 grey levels would set the scale of all the others, be the
-target that the loss sees most of, and make the network's output a blot. So they are taken for the
-median of their neighbourhood, in training and in prediction alike. Images without such pixels stay
-as they are, to the bit.
+One at 65,535 in an image of 150 +- 20 grey levels would set the scale of all the others, dominate
+the loss, and blot the network's output around it. So hot pixels are replaced by the median of
+their neighbourhood, in training and in prediction alike. Images without such pixels stay as they
+are, to the bit.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from jaxdenoise.imaging.filters import median_filter
+from jaxdenoise.imaging.levels import Scalar
 
-# a point source is 7.4 times the median of its 3x3 pixels through a PSF of sigma 0.5 pixels, less
-# through wider ones
+# A point source is 7.4 times the median of its 3x3 pixels through a PSF of sigma 0.5 pixels, less
+# through wider ones.
 FACTOR = 20.0
-_SHARE = 5e-4  # of the pixels at either end that do not count for the scale
-_SAMPLE = 2**22  # pixels that the scale is taken from
+_SHARE = 5e-4  # of the pixels, at either end, that do not count for the scale
+_SAMPLE = 2**22  # pixels from which the scale is measured
 
 
-def replace_hot_pixels(image, *, std, background):
-    """An image with the hot pixels taken for the median of their 3x3 pixels. Pure JAX.
+def replace_hot_pixels(
+    image: Float[Array, "H W"] | Float[np.ndarray, "H W"], *, std: Scalar, background: Scalar
+) -> Float[Array, "H W"]:
+    """Replace hot pixels by the median of their 3x3 pixels.
 
-    Hot is the highest or lowest of 3x3 pixels if its distance from their median is more than
-    `FACTOR` times the standard deviation of the images, and more than `FACTOR` times the median's
-    own distance from the background.
+    A pixel is hot if it is the highest or lowest of its 3x3 pixels and its distance from their
+    median is more than `FACTOR` times the standard deviation of the images, and more than `FACTOR`
+    times the median's own distance from the background.
 
     Args:
         image: (H, W) float array in grey levels.
-        std: scalar, the images' standard deviation in grey levels, without those pixels.
-        background: scalar, the grey level of no light.
+        std: Standard deviation of the images in grey levels, without the hot pixels.
+        background: Grey level of no light.
 
     Returns:
         (H, W), the dtype of the image.
     """
     middle = median_filter(image, (3, 3))
     far = jnp.abs(image - middle) > FACTOR * jnp.maximum(std, jnp.abs(middle - background))
-    extreme = (image == _highest(image)) | (
-        image == -_highest(-image)
-    )  # the skirts of a bright source are not
+    # The flanks of a bright source are not extreme.
+    extreme = (image == _highest(image)) | (image == -_highest(-image))
     return jnp.where(far & extreme, middle, image)
 
 
@@ -50,11 +53,14 @@ def _highest(image):
     return jnp.maximum(jnp.maximum(rows[:, :width], rows[:, 1:-1]), rows[:, 2:])
 
 
-def replaced(stack):
-    """A stack (N, H, W) float32 with its hot pixels replaced, the stack itself if it has none. Host side.
+def replaced(stack: Float[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:
+    """Replace the hot pixels of a stack; return the stack itself if it has none. Host side.
 
-    Its scale is the standard deviation without the most extreme 0.05 % of the pixels at either end,
-    its background their median.
+    The scale is the standard deviation with the most extreme 0.05 % of the pixels at either end
+    clipped, the background the median.
+
+    Args:
+        stack: (N, H, W) float32, in grey levels.
     """
     sample = stack.ravel()[:: max(1, stack.size // _SAMPLE)]
     lowest, background, highest = np.quantile(sample, (_SHARE, 0.5, 1 - _SHARE))

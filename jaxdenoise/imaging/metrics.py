@@ -1,32 +1,41 @@
-"""Image quality figures: one value an image, on the device.
+"""Image quality metrics: one value an image, on the device.
 
-Every function but `fourier_ring_correlation`, which gives a curve, reduces the whole array it is
-given to one scalar. Images are (H, W), but any number of dimensions works. For a stack, map over
-the frames and reduce as you like::
+Every metric reduces its whole array to one scalar. Images are (H, W), but any number of dimensions
+works. For a stack, map over the frames::
 
-    jax.vmap(lambda frame: psnr(reference, frame, data_range=255))(stack).mean()
+    jax.vmap(lambda frame: psnr(reference, frame, data_range=255))(stack)
 
-Inputs may be NumPy or JAX arrays of any real dtype. They are computed in float32, or in float64
-where they are float64 and x64 is enabled.
+or take `mean_over_frames`. Inputs may be NumPy or JAX arrays of any real dtype. They are computed
+in float32, or in float64 where they are float64 and x64 is enabled.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Real
 
-__all__ = ["mean_over_std", "psnr", "si_psnr", "snr_db", "ssim"]
+from jaxdenoise.imaging.levels import Scalar, as_float
+
+__all__ = ["mean_over_frames", "mean_over_std", "psnr", "si_psnr", "snr_db", "ssim"]
 
 
-def psnr(reference, image, *, data_range):
-    """Peak signal-to-noise ratio, ``10 log10(data_range^2 / MSE)``.
+def psnr(
+    reference: Real[ArrayLike, "*shape"],
+    image: Real[ArrayLike, "*shape"],
+    *,
+    data_range: Scalar,
+) -> Float[Array, ""]:
+    """Return the peak signal-to-noise ratio, ``10 log10(data_range^2 / MSE)``.
 
     Args:
         reference: The clean image, (H, W) or any shape, any real dtype, in grey levels.
         image: The image to judge, same shape and unit.
-        data_range: Scalar > 0 in grey levels: what counts as the peak, for example 255 or
-            ``reference.max() - reference.min()``. It may be traced.
+        data_range: The peak in grey levels, a scalar > 0, for example 255 or ``reference.max() -
+            reference.min()``. It may be traced.
 
     Returns:
         A scalar in dB, ``inf`` for identical images (the gradient is undefined there).
@@ -39,16 +48,21 @@ def psnr(reference, image, *, data_range):
     return _psnr_of_error(reference - image, _checked_range(data_range))
 
 
-def si_psnr(reference, image, *, data_range):
-    """Scale-invariant PSNR: the PSNR of ``a * image + b`` with the a and b of least squares to the reference.
+def si_psnr(
+    reference: Real[ArrayLike, "*shape"],
+    image: Real[ArrayLike, "*shape"],
+    *,
+    data_range: Scalar,
+) -> Float[Array, ""]:
+    """Return the scale-invariant PSNR, that of ``a * image + b`` fitted to the reference.
 
-    It is unchanged by any affine map of `image`, so it compares methods that return other units or
-    another offset. It is never below the PSNR itself. An image that carries nothing (a constant
-    one) is fitted by the reference's mean (a = 0).
+    The a and b are those of least squares. The value is unchanged by any affine map of `image`, so
+    it compares methods that return other units or another offset. It is never below the PSNR
+    itself. A constant image is fitted by the reference's mean (a = 0).
 
     Source: Weigert et al., "Content-aware image restoration", Nature Methods 15 (2018),
-        supplementary note on normalisation; the published
-    ``SI_PSNR`` code centres both images and fits one factor, which is the same map.
+        supplementary note on normalisation; the published ``SI_PSNR`` code centres both images and
+        fits one factor, which is the same map.
 
     Args:
         reference: The clean image, (H, W) or any shape, any real dtype, in grey levels.
@@ -75,11 +89,13 @@ def si_psnr(reference, image, *, data_range):
     return _psnr_of_error(reference - slope * image, _checked_range(data_range))
 
 
-def snr_db(reference, image):
-    """Signal-to-noise ratio against a clean image, ``10 log10(sum(reference^2) / sum((reference - image)^2))``.
+def snr_db(
+    reference: Real[ArrayLike, "*shape"], image: Real[ArrayLike, "*shape"]
+) -> Float[Array, ""]:
+    """Return the signal-to-noise ratio against a clean image, in dB.
 
-    The signal's power includes its mean, so an offset in both images raises the figure. Subtract a
-    known background first.
+    It is ``10 log10(sum(reference^2) / sum((reference - image)^2))``. The signal's power includes
+    its mean, so an offset in both images raises the value: subtract a known background first.
 
     Args:
         reference: The clean image, (H, W) or any shape, any real dtype, in grey levels.
@@ -95,12 +111,13 @@ def snr_db(reference, image):
     return 10 * jnp.log10(jnp.mean(reference**2) / jnp.mean((reference - image) ** 2))
 
 
-def mean_over_std(image):
-    """Mean over (population) standard deviation of the image itself: the "SNR" of the report that this library reproduces.
+def mean_over_std(image: Real[ArrayLike, "*shape"]) -> Float[Array, ""]:
+    """Return the mean over the (population) standard deviation of the image itself.
 
-    It needs no reference, it is a plain ratio and **not in dB**, and **it rewards blur**: structure
-    counts as noise, so a flat image scores best and a clean image can score below a blurred one.
-    Use it to reproduce published tables, not to choose a denoiser.
+    This is the "SNR" of the report that this library reproduces. It needs no reference, it is a
+    plain ratio and **not in dB**, and **it rewards blur**: structure counts as noise, so a flat
+    image scores best and a clean image can score below a blurred one. Use it to reproduce published
+    tables, not to choose a denoiser.
 
     Args:
         image: (H, W) or any shape, any real dtype, in grey levels.
@@ -111,21 +128,26 @@ def mean_over_std(image):
     Raises:
         ValueError: The image is empty.
     """
-    image = _as_float(image)
+    image = as_float(image)
     _check_not_empty(image)
     return jnp.mean(image) / jnp.sqrt(jnp.mean(centred(image) ** 2))
 
 
-def ssim(reference, image, *, data_range, window="uniform"):
-    """Mean structural similarity with K1 = 0.01 and K2 = 0.03.
+def ssim(
+    reference: Real[ArrayLike, "*shape"],
+    image: Real[ArrayLike, "*shape"],
+    *,
+    data_range: Scalar,
+    window: str = "uniform",
+) -> Float[Array, ""]:
+    """Return the mean structural similarity with K1 = 0.01 and K2 = 0.03.
 
     Only windows that lie wholly inside the image count, so no border rule is involved. The values
     are those of ``skimage.metrics.structural_similarity`` (which crops its borders to the same
     windows).
 
     Source: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to
-        structural similarity", IEEE Trans. Image
-    Processing 13 (2004), equation 13.
+        structural similarity", IEEE Trans. Image Processing 13 (2004), equation 13.
 
     Args:
         reference: The clean image, (H, W) or any number of dimensions (the window spans all of
@@ -148,10 +170,53 @@ def ssim(reference, image, *, data_range, window="uniform"):
     weights, normalisation = _ssim_window(window, reference.ndim)
     if min(reference.shape, default=0) < len(weights):
         raise ValueError(
-            f"ssim with the {window!r} window needs at least {len(weights)} pixels along every axis, got shape {reference.shape}: "
-            "give larger images, or vmap over axes that are not spatial"
+            f"ssim with the {window!r} window needs at least {len(weights)} pixels along every "
+            f"axis, got shape {reference.shape}: give larger images, or vmap over axes that are "
+            "not spatial"
         )
     return _mean_ssim(reference, image, data_range, tuple(weights), normalisation)
+
+
+def mean_over_frames(
+    metric: Callable[..., Float[Array, ""]],
+    reference: Real[Array, "_ H W"] | Real[np.ndarray, "_ H W"] | None,
+    frames: Real[Array, "N H W"] | Real[np.ndarray, "N H W"],
+    **options: object,
+) -> float:
+    """Return the mean of a metric over the frames of a stack. Host side.
+
+    Each value is computed for its frame alone, and the mean is taken in double precision.
+
+    Args:
+        metric: Called as ``metric(reference, frame, **options)`` with images (H, W), or as
+            ``metric(frame, **options)`` without a reference.
+        reference: (N, H, W), or (1, H, W) for every frame; None for a metric of the frame alone,
+            such as `mean_over_std`.
+        frames: (N, H, W), N >= 1.
+        **options: Of the metric, such as `data_range`.
+
+    Returns:
+        The mean, infinite where a frame's value is.
+
+    Raises:
+        ValueError: The reference has another number of frames than 1 and N, there are no frames, or
+            the metric refuses its images.
+    """
+    count = len(frames)
+    if count == 0 or (reference is not None and len(reference) not in (1, count)):
+        found = "no reference" if reference is None else f"{len(reference)} reference frames"
+        raise ValueError(
+            f"the mean over frames needs 1 or as many reference frames as frames, at least one, "
+            f"got {found} for {count} frames"
+        )
+    if reference is None:
+        values = [metric(frame, **options) for frame in frames]
+    else:
+        last = len(reference) - 1
+        values = [
+            metric(reference[min(i, last)], frame, **options) for i, frame in enumerate(frames)
+        ]
+    return sum(map(float, values)) / count
 
 
 # Compiled here because a hundred small operations would be slow one by one.
@@ -184,7 +249,8 @@ def _ssim_window(name, ndim):
         weights = [math.exp(-0.5 * (x / 1.5) ** 2) for x in range(-5, 6)]
         return [weight / sum(weights) for weight in weights], 1.0
     raise ValueError(
-        f"ssim knows the windows 'uniform' and 'gaussian', got window={name!r}: choose one of the two"
+        f"ssim knows the windows 'uniform' and 'gaussian', got window={name!r}: "
+        "choose one of the two"
     )
 
 
@@ -203,23 +269,27 @@ def _psnr_of_error(error, data_range):
     return 10 * jnp.log10(data_range**2 / jnp.mean(error**2))
 
 
-def centred(image):
+def centred(image: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Subtract the mean, without the rounding error of a large offset."""
     # One pixel is subtracted before the mean: the mean is then taken of small numbers, and a
     # constant image becomes exactly zero.
     shifted = image - image.ravel()[0]
     return shifted - jnp.mean(shifted)
 
 
-def _as_float(image):
-    return jnp.asarray(image, dtype=jnp.promote_types(jnp.result_type(image), jnp.float32))
+def float_pair(
+    reference: Real[ArrayLike, "*shape"], image: Real[ArrayLike, "*shape"]
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """Return two images as floats to compute with.
 
-
-def float_pair(reference, image):
-    reference, image = _as_float(reference), _as_float(image)
+    Raises:
+        ValueError: The shapes differ or the images are empty.
+    """
+    reference, image = as_float(reference), as_float(image)
     if reference.shape != image.shape:
         raise ValueError(
-            f"reference and image must have the same shape, got {reference.shape} and {image.shape}: "
-            "crop one of them, or vmap over the axis that only one has"
+            f"reference and image must have the same shape, got {reference.shape} and "
+            f"{image.shape}: crop one of them, or vmap over the axis that only one has"
         )
     _check_not_empty(image)
     return reference, image
@@ -228,18 +298,21 @@ def float_pair(reference, image):
 def _check_not_empty(image):
     if image.size == 0:
         raise ValueError(
-            f"an image needs at least one pixel, got shape {image.shape}: check the crop that made it"
+            f"an image needs at least one pixel, got shape {image.shape}: "
+            "check the crop that made it"
         )
 
 
 def _checked_range(data_range):
-    data_range = _as_float(data_range)  # as float first: a uint8 255 would overflow when squared
+    data_range = as_float(data_range)  # first, because a uint8 255 would overflow when squared
     if data_range.ndim != 0:
         raise ValueError(
-            f"data_range must be a scalar, got shape {data_range.shape}: vmap to give each image its own"
+            f"data_range must be a scalar, got shape {data_range.shape}: "
+            "vmap to give each image its own"
         )
     if not isinstance(data_range, jax.core.Tracer) and not data_range > 0:
         raise ValueError(
-            f"data_range must be greater than 0, got {data_range}: give 255 for 8-bit images, or reference.max() - reference.min()"
+            f"data_range must be greater than 0, got {data_range}: "
+            "give 255 for 8-bit images, or reference.max() - reference.min()"
         )
     return data_range

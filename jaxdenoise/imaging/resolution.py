@@ -5,20 +5,22 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Real
 
+from jaxdenoise.imaging.levels import Scalar
 from jaxdenoise.imaging.metrics import centred, float_pair
 
 ONE_SEVENTH = 1 / 7  # Nieuwenhuizen et al. (2013): the fixed threshold of `ring_resolution`
-# the window falls to 0 over one part in so many of each side, as in the published code of
-# Nieuwenhuizen et al.
+# The window falls to 0 over 1 / _TAPER of each side, as in the published code of Nieuwenhuizen et
+# al.
 _TAPER = 8
-_RINGS_AVERAGED = (
-    3  # before a threshold is looked for: single rings of few pixels dip below it by chance
-)
+# Rings averaged before the curve is compared with a threshold: single rings of few pixels dip below
+# it by chance.
+_RINGS_AVERAGED = 3
 
 
 class RingCorrelation(NamedTuple):
-    """What `fourier_ring_correlation` measures: one value a ring, from the coarsest to the finest detail.
+    """Result of `fourier_ring_correlation`: one value a ring, from coarse to fine detail.
 
     Attributes:
         frequency: (R,) float32, the rings' spatial frequencies in cycles per pixel, up to 0.5.
@@ -27,29 +29,32 @@ class RingCorrelation(NamedTuple):
             half a bit of information.
     """
 
-    frequency: jax.Array
-    correlation: jax.Array
-    half_bit: jax.Array
+    frequency: Float[Array, " R"]
+    correlation: Float[Array, " R"]
+    half_bit: Float[Array, " R"]
 
 
-def fourier_ring_correlation(first, second):
-    """Fourier ring correlation (FRC): down to which detail two images of the same scene agree.
+def fourier_ring_correlation(
+    first: Real[ArrayLike, "H W"], second: Real[ArrayLike, "H W"]
+) -> RingCorrelation:
+    """Measure by Fourier ring correlation (FRC) down to which detail two images agree.
 
     The images' Fourier coefficients are correlated ring by ring of equal spatial frequency.
     Identical images give 1 everywhere, independent ones about 0, with a standard deviation of
-    sqrt(2 / pixels of the ring). It is symmetric in its arguments, and no change of an image's
-    brightness or contrast (``a * image + b``, a > 0) changes it. What the two images share besides
-    the scene (a fixed pattern of the camera, or the prior of one denoiser) counts as agreement.
+    sqrt(2 / pixels of the ring). The result is symmetric in the arguments, and no change of an
+    image's brightness or contrast (``a * image + b``, a > 0) changes it. Whatever the two images
+    share besides the scene (a fixed pattern of the camera, or the prior of one denoiser) counts as
+    agreement.
 
     The mean is subtracted, and a window falls to 0 as a cosine over an eighth of each side (a Tukey
     window): the image's opposite borders differ, and that step would show as a cross through all
     rings.
 
     Source: van Heel and Schatz, "Fourier shell correlation threshold criteria", J. Structural
-        Biology 151 (2005), for the half-bit curve
-    (with the ring's independent coefficients, half of its pixels, because an image's spectrum is
-    symmetric); Nieuwenhuizen et al., "Measuring image resolution in optical nanoscopy", Nature
-    Methods 10 (2013), for images, the window, and the threshold of 1/7.
+        Biology 151 (2005), for the half-bit curve (with the ring's independent coefficients, half
+        of its pixels, because an image's spectrum is symmetric); Nieuwenhuizen et al., "Measuring
+        image resolution in optical nanoscopy", Nature Methods 10 (2013), for images, the window,
+        and the threshold of 1/7.
 
     Args:
         first: (H, W), at least 16 x 16 pixels, any real dtype, any unit.
@@ -57,7 +62,7 @@ def fourier_ring_correlation(first, second):
 
     Returns:
         `RingCorrelation` of R = min(H, W) // 2 rings, each ``1 / min(H, W)`` cycles per pixel wide.
-        A ring in which an image holds nothing has a correlation of 0.
+        A ring without power in one of the images has a correlation of 0.
 
     Raises:
         ValueError: The shapes differ, are not 2-D, or are too small.
@@ -65,7 +70,8 @@ def fourier_ring_correlation(first, second):
     first, second = float_pair(first, second)
     if first.ndim != 2 or min(first.shape) < 2 * _TAPER:
         raise ValueError(
-            f"fourier_ring_correlation needs images (H, W) of at least {2 * _TAPER} x {2 * _TAPER} pixels, got {first.shape}"
+            f"fourier_ring_correlation needs images (H, W) of at least {2 * _TAPER} x "
+            f"{2 * _TAPER} pixels, got {first.shape}"
         )
     ring, weight, frequency, half_bit = _rings(first.shape)
     spectra = [
@@ -86,8 +92,12 @@ def fourier_ring_correlation(first, second):
     return RingCorrelation(jnp.asarray(frequency), shared / scale, jnp.asarray(half_bit))
 
 
-def ring_resolution(rings, *, threshold=ONE_SEVENTH):
-    """The finest detail on which two images agree: the period at which their FRC first falls below a threshold.
+def ring_resolution(
+    rings: RingCorrelation,
+    *,
+    threshold: Scalar | Float[Array, " R"] | Float[np.ndarray, " R"] = ONE_SEVENTH,
+) -> Float[Array, ""]:
+    """Return the resolution: the period at which an FRC first falls below a threshold.
 
     The curve is averaged over three rings first and interpolated linearly between rings.
 
@@ -113,12 +123,11 @@ def ring_resolution(rings, *, threshold=ONE_SEVENTH):
 
 
 def _rings(shape):
-    """Of an ``rfft2`` the ring of each coefficient and how often it counts; of the rings their frequencies and half-bit thresholds."""
+    """Ring and weight of each coefficient of an ``rfft2``; frequency and half-bit of each ring."""
     side = min(shape)
     radius = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1]))
-    ring = np.minimum(
-        np.rint(radius * side).astype(int), side // 2 + 1
-    )  # ring 0 is the mean, the last one the corners: both are left out
+    # Ring 0 is the mean, the last one the corners: both are left out.
+    ring = np.minimum(np.rint(radius * side).astype(int), side // 2 + 1)
     weight = np.full(ring.shape, 2.0, np.float32)  # the half of the spectrum that rfft2 leaves out
     weight[:, 0] = 1
     if shape[1] % 2 == 0:

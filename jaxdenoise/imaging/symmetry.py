@@ -1,19 +1,29 @@
 """The eight rotations and mirror images of an image."""
 
 import jax.numpy as jnp
+from jaxtyping import Array, Int, Shaped
 
 SYMMETRIES = 8  # rotations by 90 degrees and their mirror images
 
 
-def apply_symmetry(image, symmetry):
-    """Turn or mirror a square image (P, P): bit 0 flips the rows, bit 1 the columns, bit 2 transposes. ``symmetry`` may be traced."""
+def apply_symmetry(
+    image: Shaped[Array, "P P"], symmetry: int | Int[Array, ""]
+) -> Shaped[Array, "P P"]:
+    """Turn or mirror a square image.
+
+    Args:
+        image: (P, P), any dtype.
+        symmetry: 0 to 7, may be traced: bit 0 flips the rows, bit 1 the columns, bit 2 transposes.
+    """
     image = jnp.where(symmetry & 1, image[::-1], image)
     image = jnp.where(symmetry & 2, image[:, ::-1], image)
     return jnp.where(symmetry & 4, image.T, image)
 
 
-def undo_symmetry(image, symmetry):
-    """The inverse of `apply_symmetry`."""
+def undo_symmetry(
+    image: Shaped[Array, "P P"], symmetry: int | Int[Array, ""]
+) -> Shaped[Array, "P P"]:
+    """Undo `apply_symmetry`."""
     image = jnp.where(symmetry & 4, image.T, image)
     image = jnp.where(symmetry & 2, image[:, ::-1], image)
     return jnp.where(symmetry & 1, image[::-1], image)

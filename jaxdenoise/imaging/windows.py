@@ -1,27 +1,39 @@
-"""Sliding windows: borders, weighted sums and sums along an axis, Gaussian weights. On the device, for arrays of any shape.
+"""Sliding windows of the filters, on the device: borders, weighted sums, Gaussian weights.
 
-What the filters share; `filters` is their public face, and says what the border modes mean.
+Arrays have any number of dimensions. `filters` is the public face and explains the border modes.
 """
+
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Integer, Num, Real
 
-BORDER_MODES = {
+from jaxdenoise.imaging.levels import Scalar
+
+# scipy's names: NumPy's
+BORDER_MODES: dict[str, Literal["symmetric", "reflect", "edge", "wrap", "constant"]] = {
     "reflect": "symmetric",
     "mirror": "reflect",
     "nearest": "edge",
     "wrap": "wrap",
     "constant": "constant",
-}  # scipy's: NumPy's
+}
 TRUNCATE = 4.0  # a Gaussian is cut at this many sigmas, as scipy.ndimage does
 _LONGEST_DIRECT = 65  # weights of a kernel; longer ones go through the Fourier transform
-_NARROW = 16  # times the radius: a narrower image gets its border at once
-_LONGEST_SUM = 16  # pixels that are added one by one; longer windows are made of these
+_NARROW = 16  # times the radius: a narrower image gets its whole border at once
+_LONGEST_SUM = 16  # pixels; sums of more are stored before they are added up to longer ones
 
 
-def gaussian_radius(sigma):
-    """Pixels on each side at which scipy cuts a Gaussian of standard deviation `sigma` (pixels, not traced)."""
+def gaussian_radius(sigma: Scalar) -> int:
+    """Return the pixels on each side at which scipy cuts a Gaussian of `sigma` pixels, not traced.
+
+    Raises:
+        ValueError: `sigma` is traced.
+    """
     if isinstance(sigma, jax.core.Tracer):
         raise ValueError(
             "a traced sigma needs a static size, for example size=9 (that is radius=4)"
@@ -29,8 +41,16 @@ def gaussian_radius(sigma):
     return int(TRUNCATE * float(sigma) + 0.5)
 
 
-def gaussian_weights(sigma, radius, dtype=jnp.float32):
-    """Gaussian kernel: weights at the pixel centres from -radius to radius, sum 1. `sigma` in pixels may be traced."""
+def gaussian_weights(
+    sigma: Scalar, radius: int, dtype: DTypeLike = jnp.float32
+) -> Float[Array, " size"]:
+    """Return a Gaussian kernel of sum 1, sampled at the pixel centres from -radius to radius.
+
+    Args:
+        sigma: Standard deviation in pixels, >= 0; it may be traced.
+        radius: In pixels, static.
+        dtype: Of the weights.
+    """
     x = jnp.arange(-radius, radius + 1, dtype=dtype)
     # Dividing by a tiny sigma instead of zero leaves exp(-0) = 1 at the centre and 0 elsewhere: no
     # blur.
@@ -38,8 +58,14 @@ def gaussian_weights(sigma, radius, dtype=jnp.float32):
     return weights / weights.sum()
 
 
-def with_border(valid, x, radii, mode, cval):
-    """A function of the windows that lie wholly inside, applied to the array as if it were extended by `radii` pixels of border.
+def with_border(
+    valid: Callable[[Array], Array],
+    x: Real[Array, "*shape"],
+    radii: Sequence[int],
+    mode: str,
+    cval: Scalar,
+) -> Real[Array, "*shape"]:
+    """Apply a function of the windows wholly inside as if the array had `radii` pixels of border.
 
     The interior is computed from the array itself and each edge from a strip, because a copy of the
     whole array with its border costs more than a small window's arithmetic. `valid` is traced once
@@ -68,8 +94,10 @@ def with_border(valid, x, radii, mode, cval):
     return result
 
 
-def extend(x, radii, mode, cval):
-    """The array with `radii` pixels of border before and behind each axis."""
+def extend(
+    x: Real[Array, "..."], radii: Sequence[int], mode: str, cval: Scalar
+) -> Real[Array, "..."]:
+    """Add `radii` pixels of border before and behind each axis."""
     result = jax.lax.pad(x, jnp.asarray(cval, x.dtype), [(radius, radius, 0) for radius in radii])
     for axis, radius in enumerate(radii):
         if radius and mode != "constant":
@@ -100,12 +128,11 @@ def _join_borders(x, radii, mode, cval):
 
 
 def _places(length, radius, mode):
-    """Where the pixels of an axis with its border come from: indices of the axis, or -1 for cval."""
+    """Indices of the pixels that fill an axis with its border; -1 stands for cval."""
     if mode == "constant":
         return np.pad(np.arange(length), radius, constant_values=-1)
-    return np.pad(
-        np.arange(length), radius, mode=BORDER_MODES[mode]
-    )  # NumPy knows borders wider than the image, too
+    # NumPy handles borders wider than the image, too.
+    return np.pad(np.arange(length), radius, mode=BORDER_MODES[mode])
 
 
 def _take(x, places, axis, cval):
@@ -116,14 +143,25 @@ def _take(x, places, axis, cval):
     return jnp.where(inside, taken, jnp.asarray(cval, x.dtype))
 
 
-def correlate(x, weights, axis, dtype=None):
-    """Weighted sums of the windows that lie wholly inside, for a symmetric kernel along one axis, in `dtype` (by default the array's)."""
+def correlate(
+    x: Real[Array, "..."],
+    weights: Sequence[int | float] | Float[Array, " size"],
+    axis: int,
+    dtype: DTypeLike | None = None,
+) -> Real[Array, "..."]:
+    """Correlate the windows wholly inside with a symmetric kernel of odd size along one axis.
+
+    Args:
+        x: Any shape.
+        weights: The kernel.
+        axis: From 0.
+        dtype: To compute in, and of the result; the array's by default.
+    """
     dtype = x.dtype if dtype is None else dtype
     radius, count = len(weights) // 2, x.shape[axis] - len(weights) + 1
     if len(weights) > _LONGEST_DIRECT:
-        length = x.shape[
-            axis
-        ]  # a cyclic convolution is wrong in the first len(weights) - 1 pixels only
+        # A cyclic convolution is wrong in the first len(weights) - 1 pixels only.
+        length = x.shape[axis]
         spectrum = jnp.expand_dims(
             jnp.fft.rfft(jnp.asarray(weights, dtype), length),
             [other for other in range(x.ndim) if other != axis],
@@ -132,7 +170,7 @@ def correlate(x, weights, axis, dtype=None):
         return jax.lax.slice_in_dim(cyclic, len(weights) - 1, None, axis=axis).astype(dtype)
 
     def shifted(start):
-        # Converted after it is cut, since XLA would convert the whole array in a pass of its own.
+        # Cut before the conversion: XLA would convert the whole array in a pass of its own.
         return jax.lax.slice_in_dim(x, start, start + count, axis=axis).astype(dtype)
 
     pairs = (
@@ -142,10 +180,23 @@ def correlate(x, weights, axis, dtype=None):
     return sum(pairs, weights[radius] * shifted(radius))
 
 
-def window_sums(x, size, axis, dtype=None):
-    """Sums of the windows that lie wholly inside, from sums of 1, 2, 4, ... pixels: additions grow as the logarithm of the size."""
+def window_sums(
+    x: Real[Array, "..."], size: int, axis: int, dtype: DTypeLike | None = None
+) -> Real[Array, "..."]:
+    """Sum the windows that lie wholly inside along one axis.
+
+    The sums are made of sums of 1, 2, 4, ... pixels, so the number of additions grows as the
+    logarithm of the size.
+
+    Args:
+        x: Any shape.
+        size: Of the window in pixels, >= 1.
+        axis: From 0.
+        dtype: To compute in, and of the result; the array's by default.
+    """
     dtype = x.dtype if dtype is None else dtype
-    count, total, start, length = x.shape[axis] - size + 1, 0, 0, 1
+    total = jnp.zeros((), dtype)
+    count, start, length = x.shape[axis] - size + 1, 0, 1
     while True:
         if size & length:
             total = total + jax.lax.slice_in_dim(x, start, start + count, axis=axis).astype(dtype)
@@ -161,10 +212,11 @@ def window_sums(x, size, axis, dtype=None):
             x = stored(x, axis)
 
 
-def stored(x, axis):
-    """The array as it is, but computed once: XLA would fuse it with its uses and compute it anew for every pixel of every window.
+def stored(x: Num[Array, "*shape"], axis: int) -> Num[Array, "*shape"]:
+    """Return the array unchanged, but computed once.
 
-    It ignores a barrier there; a pixel more along an axis is what it cannot fuse through.
+    XLA would fuse it with its uses and compute it anew for every pixel of every window. It ignores
+    a barrier there, but it cannot fuse through a padding by one pixel along `axis`.
     """
     longer = jax.lax.pad(
         x, jnp.zeros((), x.dtype), [(0, int(other == axis), 0) for other in range(x.ndim)]
@@ -172,8 +224,8 @@ def stored(x, axis):
     return jax.lax.slice_in_dim(jax.lax.optimization_barrier(longer), 0, x.shape[axis], axis=axis)
 
 
-def divide_half_even(x, divisor):
-    """Whole numbers divided and rounded to the nearest, ties to even, without leaving the dtype."""
+def divide_half_even(x: Integer[Array, "*shape"], divisor: int) -> Integer[Array, "*shape"]:
+    """Divide integers and round to the nearest, ties to even, without leaving the dtype."""
     below = (x + (divisor - 1) // 2) // divisor  # ties are rounded down
     if divisor % 2:  # no ties
         return below

@@ -1,47 +1,58 @@
-"""How far neighbouring pixels share their noise, from the noisy images alone. Pure JAX but for what says so."""
+"""Correlation of the noise between neighbouring pixels, from the noisy images alone.
+
+On the device, except for the functions that say "Host side".
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Real
 
-_BLOCK = 16  # pixels: side of the blocks, of which the flattest are taken
-_SHARE = 0.15  # of the blocks that are taken
-# blocks a side: of fewer the flattest hold structure, and any structure looks like correlated noise
+from jaxdenoise.imaging.levels import as_float
+
+_BLOCK = 16  # pixels: side of the blocks among which the flattest are chosen
+_SHARE = 0.15  # of the blocks that are chosen
+# Blocks a side: among fewer the flattest hold structure, and structure looks like correlated noise.
 _FEWEST = 6
-_CORRELATED = (
-    0.3  # of neighbours: noise that cameras leave white has less than 0.25 where images are crowded
-)
-_SHARED = 0.1  # of pixels further away: with less they are not hidden
+# Autocorrelation of direct neighbours from which noise counts as correlated: white noise of cameras
+# measures less than 0.25 where images are crowded.
+_CORRELATED = 0.3
+_SHARED = 0.1  # autocorrelation below which pixels further away are not hidden
 _LAGS = 5
-_LEFT = 0.03  # of the pixels of a residual, the same
+_SHARED_RESIDUAL = 0.03  # the same in a residual
 _FURTHEST = 8  # pixels
 
 
-def noise_autocorrelation(image, *, lags=_LAGS):
-    """Autocorrelation of the noise at shifts of 1 to ``lags`` pixels along y and along x, (2, lags).
+def noise_autocorrelation(
+    image: Real[ArrayLike, "*batch H W"], *, lags: int = _LAGS
+) -> Float[Array, "2 {lags}"]:
+    """Measure the autocorrelation of the noise at shifts of 1 to `lags` pixels along y and x.
 
-    Measured where the image is flattest: in the 15 % of its 16 x 16 blocks that vary least, after a
-    quadratic surface was taken out of each. What that takes out of white noise is allowed for.
-    Structure that fills the whole image looks like correlated noise.
+    It is measured where the image is flattest: in the 15 % of its 16 x 16 blocks that vary least,
+    after a quadratic surface is subtracted from each. The result is corrected for what that removes
+    from white noise. Structure that fills the whole image looks like correlated noise.
 
     Args:
         image: (..., H, W), any real dtype, H and W at least 16 pixels.
-        lags: less than 16, static.
+        lags: Less than 16, static.
+
+    Returns:
+        (2, lags): along y, and along x.
 
     Raises:
-        ValueError: the image is too small.
+        ValueError: The image is too small.
     """
     image = jnp.asarray(image)
     if image.ndim < 2 or min(image.shape[-2:]) < _BLOCK or image.size == 0:
         raise ValueError(
-            f"noise_autocorrelation: expected images (..., H, W) of at least {_BLOCK} x {_BLOCK} pixels, got {image.shape}"
+            f"noise_autocorrelation: expected images (..., H, W) of at least {_BLOCK} x {_BLOCK} "
+            f"pixels, got {image.shape}"
         )
     height, width = (size // _BLOCK for size in image.shape[-2:])
-    blocks = image[..., : height * _BLOCK, : width * _BLOCK].astype(
-        jnp.promote_types(image.dtype, jnp.float32)
-    )
+    blocks = as_float(image[..., : height * _BLOCK, : width * _BLOCK])
     blocks = blocks.reshape(-1, height, _BLOCK, width, _BLOCK).swapaxes(2, 3).reshape(-1, _BLOCK**2)
-    blocks = blocks - blocks.mean(axis=1, keepdims=True)  # first, for the sake of rounding
+    # The mean goes first: the surfaces would leave more of a large offset by rounding.
+    blocks = blocks - blocks.mean(axis=1, keepdims=True)
     surfaces = jnp.asarray(_surfaces(), blocks.dtype)
     blocks = blocks - blocks @ surfaces @ surfaces.T
     power = jnp.mean(blocks**2, axis=1)
@@ -61,32 +72,39 @@ def noise_autocorrelation(image, *, lags=_LAGS):
     ) * (variance > 0)
 
 
-def correlated_reach(frames):
-    """How many pixels along y and x share a pixel's noise: what `config.TrainConfig.blind` should hide. Host side.
+def correlated_reach(
+    frames: Real[Array, "N H W"] | Real[np.ndarray, "N H W"],
+) -> tuple[int, int]:
+    """Measure how many pixels along y and x share a pixel's noise. Host side.
+
+    `config.TrainConfig.blind` should hide these neighbours.
 
     Args:
         frames: (N, H, W) array.
 
     Returns:
-        (y, x); (0, 0) where neighbours hardly do, or where the frames are too small to tell.
+        (y, x) in pixels; (0, 0) where neighbours hardly share their noise, or where the frames are
+        too small to tell.
     """
     if min(frames.shape[1:]) < _FEWEST * _BLOCK:
         return 0, 0
     found = np.asarray(_compiled(frames))
     if found[:, 0].max() < _CORRELATED:
         return 0, 0
-    return tuple(_LAGS if row.min() >= _SHARED else int(np.argmax(row < _SHARED)) for row in found)
+    return _reach(found[0], _SHARED), _reach(found[1], _SHARED)
 
 
-def residual_reach(residual):
-    """How many pixels along y and x share a pixel's noise, as what a denoiser took out of images tells. Host side.
+def residual_reach(
+    residual: Float[Array, "N H W"] | Float[np.ndarray, "N H W"],
+) -> tuple[int, int]:
+    """Measure from a denoiser's residual how many pixels along y and x share noise. Host side.
 
-    Flat blocks are too few and too small for a weak correlation of pixels further apart; the whole
-    residual shows it. What the denoiser took for signal is missing from it, which lowers all but
-    the nearest.
+    Flat blocks are too few and too small to show a weak correlation of pixels further apart; the
+    whole residual shows it. Noise that the denoiser mistook for signal is missing from it, which
+    lowers the correlation of all but the nearest pixels.
 
     Args:
-        residual: (N, H, W) noisy less denoised images, more than 8 pixels a side.
+        residual: (N, H, W), noisy minus denoised images, more than 8 pixels a side.
 
     Returns:
         (y, x), each at most 8.
@@ -99,11 +117,20 @@ def residual_reach(residual):
             for axis in (1, 2)
         ]
     )
-    return tuple(_FURTHEST if row.min() >= _LEFT else int(np.argmax(row < _LEFT)) for row in found)
+    return _reach(found[0], _SHARED_RESIDUAL), _reach(found[1], _SHARED_RESIDUAL)
 
 
-def noise_stride(frames):
-    """How many pixels apart those are that share hardly any noise: what `config.UNetConfig.stride` should be, at most 4. Host side.
+def _reach(correlations, least):
+    """How many lags come before the first correlation below `least`."""
+    if correlations.min() >= least:
+        return len(correlations)
+    return int(np.argmax(correlations < least))
+
+
+def noise_stride(frames: Real[Array, "N H W"] | Real[np.ndarray, "N H W"]) -> int:
+    """Measure the distance in pixels at which noise is hardly shared, at most 4. Host side.
+
+    `config.UNetConfig.stride` should have this value.
 
     Args:
         frames: (N, H, W) array.
@@ -132,7 +159,7 @@ def _surfaces():
 
 
 def _of_white_noise(lags):
-    """What is measured of white noise, (2, lags): a surface taken out leaves neighbours a little alike, to the other side."""
+    """The autocorrelation (2, lags) that subtracted surfaces leave in white noise, negative."""
     left = (np.eye(_BLOCK**2) - _surfaces() @ _surfaces().T).reshape((_BLOCK,) * 4)
     variance = np.trace(left.reshape(_BLOCK**2, -1)) / _BLOCK**2
     pairs = left.swapaxes(1, 2)  # (row, other row, column, other column)

@@ -1,8 +1,9 @@
-"""Noise models of a camera, on the device. The key comes first; the same key and image give the same noise.
+"""Noise models of a camera, on the device.
 
-Images may be NumPy or JAX arrays of any real dtype and any shape. The result is float32 (float64
-where the image is float64 and x64 is enabled) and is neither clipped nor rounded: a caller who
-writes uint8 or uint16 files calls `quantize`, and knows what it costs.
+The key comes first; the same key and image give the same noise. Images may be NumPy or JAX arrays
+of any real dtype and any shape. The result is float32 (float64 where the image is float64 and x64
+is enabled) and is neither clipped nor rounded: `levels.quantize` does both for uint8 and uint16
+files.
 
 The report behind this project writes "standard deviation 100" but draws **variance** 100 (sigma =
 10 grey levels) with mean 0, clips to [0, 255] and casts to uint8, which truncates. Its noisy images
@@ -12,20 +13,23 @@ are::
     noisy = quantize(noisy, jnp.uint8, rounding="truncate")
 
 Its noise is independent for each channel, as here: the noise has the image's shape, so an image (H,
-W, 3) gets three draws a pixel. Where the channels shall share one draw, add the noise to zeros of
+W, 3) gets three draws a pixel. To share one draw between the channels, add the noise to zeros of
 (H, W, 1) and let the sum with the image broadcast it.
 """
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from jaxdenoise.imaging.levels import as_float
 
 __all__ = ["gaussian_noise", "poisson_gaussian_noise"]
 
 
-def gaussian_noise(key, image, std):
-    """Adds independent Gaussian noise: ``image + std * N(0, 1)``.
+def gaussian_noise(
+    key: PRNGKeyArray, image: Real[ArrayLike, "*shape"], std: Real[ArrayLike, "..."]
+) -> Float[Array, "*shape"]:
+    """Add independent Gaussian noise, ``image + std * N(0, 1)``.
 
     Args:
         key: A JAX random key.
@@ -44,16 +48,22 @@ def gaussian_noise(key, image, std):
     return image + std * jax.random.normal(key, image.shape, image.dtype)
 
 
-def poisson_gaussian_noise(key, image, *, gain, read_std, offset=0.0):
-    """Photon (shot) noise and read noise of a camera.
+def poisson_gaussian_noise(
+    key: PRNGKeyArray,
+    image: Real[ArrayLike, "*shape"],
+    *,
+    gain: Real[ArrayLike, "..."],
+    read_std: Real[ArrayLike, "..."],
+    offset: Real[ArrayLike, "..."] = 0.0,
+) -> Float[Array, "*shape"]:
+    """Add the photon (shot) noise and the read noise of a camera.
 
     ``photons ~ Poisson(max(image, 0) / gain)`` and ``result = gain * photons + offset + read_std *
     N(0, 1)``, so that, for image >= 0, the mean is ``image + offset`` and the variance ``gain *
     image + read_std^2``.
 
     Source: Foi, Trimeche, Katkovnik, Egiazarian, "Practical Poissonian-Gaussian noise modeling and
-        fitting for single-image raw-data",
-    IEEE Trans. Image Processing 17 (2008).
+        fitting for single-image raw-data", IEEE Trans. Image Processing 17 (2008).
 
     The number of photons is discrete: the gradient with respect to `image` is zero. It is drawn by
     ``jax.random.poisson``, which needs JAX's default key implementation (threefry2x32).
@@ -86,38 +96,40 @@ def poisson_gaussian_noise(key, image, *, gain, read_std, offset=0.0):
 
 
 def _poisson(key, mean):
-    # No derivative passes through a count; saying so keeps reverse mode out of the sampler's while
-    # loop.
+    # No derivative passes through a count. Stopping it here keeps reverse mode out of the sampler's
+    # while loop.
     mean = jax.lax.stop_gradient(mean)
     try:
         photons = jax.random.poisson(key, mean)
-    # JAX's: its sampler knows one kind of key only, which says nothing to who chose the key
+    # Raised by JAX for other kinds of keys, without advice.
     except NotImplementedError as error:
         raise ValueError(
-            f"Poisson noise needs a key of JAX's default implementation threefry2x32, got one of {jax.random.key_impl(key)}: "
+            "Poisson noise needs a key of JAX's default implementation threefry2x32, "
+            f"got one of {jax.random.key_impl(key)}: "
             "make it with jax.random.key(seed, impl='threefry2x32')"
         ) from error
-    return jnp.where(
-        jnp.isfinite(mean), photons, mean
-    )  # a NaN stays a NaN: JAX would draw -1 for it
+    # A NaN stays a NaN: JAX would draw -1 for it.
+    return jnp.where(jnp.isfinite(mean), photons, mean)
 
 
 def _level(name, value, image, *, positive=False, signed=False):
-    """Returns `value` in the image's dtype and shape; checks its sign where it is known."""
+    """Return `value` in the image's dtype and shape; check its sign unless it is traced."""
     value = jnp.asarray(value, dtype=image.dtype)
     if not isinstance(value, jax.core.Tracer) and not signed:
         if positive and not jnp.all(value > 0):
             raise ValueError(
-                f"{name} must be greater than 0, got a minimum of {value.min()}: give it in grey levels"
+                f"{name} must be greater than 0, got a minimum of {value.min()}: "
+                "give it in grey levels"
             )
         if not jnp.all(value >= 0):
             raise ValueError(
-                f"{name} must not be negative, got a minimum of {value.min()}: give it in grey levels"
+                f"{name} must not be negative, got a minimum of {value.min()}: "
+                "give it in grey levels"
             )
     try:
         return jnp.broadcast_to(value, image.shape)
     except ValueError as error:
         raise ValueError(
-            f"{name} must be a scalar or broadcast to the image's shape {image.shape}, got shape {value.shape}: "
-            "add or remove axes of one of them"
+            f"{name} must be a scalar or broadcast to the image's shape {image.shape}, "
+            f"got shape {value.shape}: add or remove axes of one of them"
         ) from error

@@ -1,4 +1,8 @@
-"""Noise from the noisy images alone: gain and read noise, level and correlation."""
+"""Noise from the noisy images alone. On the device.
+
+`estimate_noise` finds the gain and the read noise of the camera; `noise_level` the variance and the
+correlation of the noise, whatever its source.
+"""
 
 import math
 from typing import NamedTuple
@@ -6,73 +10,70 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Float32, Real
 
+from jaxdenoise.imaging.levels import Scalar, as_float
 from jaxdenoise.imaging.windows import correlate
+
+__all__ = ["CORRELATED", "NoiseEstimate", "checked_images", "estimate_noise", "noise_level"]
+
+# Lag-1 autocorrelation of the noise from which a blind spot of one pixel is not to be trusted.
+CORRELATED = 0.12
 
 _SIDE = 16  # pixels, the smallest frame to estimate noise from
 _BINS = 32  # grey levels at which the variance is measured
 _PIXELS, _WINDOWS = 2**22, 2**20  # of larger stacks an even sample is used
 _MASK = np.array([1, -4, 6, -4, 1]) / math.sqrt(70)  # fourth difference, squares of sum 1
-_MARGIN = 2  # pixels around the mask's window that tell its grey level
+_MARGIN = 2  # pixels around the mask's window from which its grey level is measured
 _RING_PIXELS = (len(_MASK) + 2 * _MARGIN) ** 2 - len(_MASK) ** 2
-_OUTLIERS = (
-    4.0,
-    5.0,
-)  # standard deviations; the second for single pixels, whose shot noise has longer tails
+# Standard deviations; the second for single pixels, whose shot noise has longer tails.
+_OUTLIERS = (4.0, 5.0)
 _SATURATED = 0.01  # share of the pixels of a grey level
-# a scene moves if the variance between frames is larger than within a frame by more than this
-# factor
+# The scene moves if the variance between frames exceeds that within a frame by more than this
+# factor.
 _STATIC = 1.15
+# Shifts (down, right) at which the residual's autocovariance is measured: the half-plane, since a
+# shift and its opposite are one.
+_LAGS = ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
 class NoiseEstimate(NamedTuple):
-    """Noise of a camera, as `poisson_gaussian_noise` takes it: ``variance = gain * (mean - offset) + read_std^2``.
+    """Noise of a camera, as `poisson_gaussian_noise` takes it.
+
+    The variance of a pixel is ``gain * (mean - offset) + read_std^2``.
 
     Attributes:
         gain: float32 scalar >= 0, grey levels per photon.
         read_std: float32 scalar >= 0, standard deviation of the read noise in grey levels.
     """
 
-    gain: jax.Array
-    read_std: jax.Array
+    gain: Float32[Array, ""]
+    read_std: Float32[Array, ""]
 
 
-def estimate_noise(stack, *, offset=0.0):
-    """Estimates the gain and the read noise of a camera from its noisy images alone: of one static scene, a moving one or different ones.
+def estimate_noise(stack: Real[ArrayLike, "*N H W"], *, offset: Scalar = 0.0) -> NoiseEstimate:
+    """Estimate the gain and the read noise of a camera from its noisy images alone.
 
-    The variance is measured at grey levels across the images' range, and a line is fitted to it.
-    Structure and motion only ever add to
-    what counts as noise, so residuals are taken that hold little of either: fourth differences
-    within a frame (of the difference of consecutive frames where there are several), or the plain
-    difference of consecutive frames as long as the former agree that the scene is static. Windows
-    are grouped by the pixels around them, whose noise is independent: grouped by their own mean,
-    the dark ones would be those that noise made dark. Outliers (hot pixels, cosmic rays: up to
-    about 0.2 % of the pixels) and levels at which pixels saturate do not count.
+    The images may show one static scene, a moving one or different ones, with dark and bright
+    areas: a single grey level cannot tell the two noises apart. The variance is measured at grey
+    levels across the images' range (`_windows` explains how), and a line is fitted to it. Outliers
+    (hot pixels, cosmic rays: up to about 0.2 % of the pixels) and levels at which pixels saturate
+    do not count. Mean and variance cannot tell an offset from read noise (the line's intercept is
+    ``read_std^2 - gain * offset``), so the offset must be given.
 
-    Mean and variance cannot tell an offset from read noise (the line's intercept is ``read_std^2 -
-    gain * offset``), so the offset must be given. A single grey level cannot tell the two noises
-    apart, so the images must have dark and bright areas. Where shot noise prevails, one frame gives
-    the gain with a standard deviation of 3 % at 256 x 256 pixels and of 15 % at 64 x 64; a read
-    noise far below the shot noise of the darkest area is not found. The noise must be independent
-    between pixels: in images that were smoothed, resized or compressed it looks weaker than it is.
-        Without frames of a static scene, sharp and nearly noise-free images (a PSF of sigma < 1
-        pixel) give too high a gain. What was clipped at black is missing from the read noise, and
-        that of integer images contains their rounding.
+    Where shot noise prevails, one frame gives the gain with a standard deviation of 3 % at
+    256 x 256 pixels and of 15 % at 64 x 64; a read noise far below the shot noise of the darkest
+    area is not found. The noise must be independent between pixels: in images that were smoothed,
+    resized or compressed it looks weaker than it is. Without frames of a static scene, sharp and
+    nearly noise-free images (a PSF of sigma < 1 pixel) give too high a gain. Clipping at black
+    lowers the read noise, and that of integer images contains their rounding.
 
-    Source: Foi et al. (2008, see `poisson_gaussian_noise`) for the model and its fit to a single
-        image; Immerkaer, "Fast noise variance
-    estimation", Computer Vision and Image Understanding 64 (1996), for the residuals within a frame
-    (there of second differences); Janesick, "Photon transfer", SPIE Press (2007), for those between
-    frames; Wald, "The fitting of straight lines if both variables are subject to error", Annals of
-    Mathematical Statistics 11 (1940), for the groups.
+    Source: Foi et al. (2008, see `poisson_gaussian_noise`) for the model and its fit to an image.
 
     Args:
         stack: (N, H, W) noisy frames, or one image (H, W), at least 16 x 16 pixels, any real dtype,
             in grey levels, finite.
         offset: What the camera adds to every pixel, a scalar in grey levels. It may be traced.
-
-    Returns:
-        `NoiseEstimate`.
 
     Raises:
         ValueError: `stack` has another number of dimensions, its frames are too small, it is
@@ -82,15 +83,18 @@ def estimate_noise(stack, *, offset=0.0):
     frames = stack[None] if stack.ndim == 2 else stack
     if frames.ndim != 3 or len(frames) == 0 or min(frames.shape[1:]) < _SIDE:
         raise ValueError(
-            f"stack must be (N, H, W) or (H, W) with at least {_SIDE} x {_SIDE} pixels a frame, got shape {stack.shape}"
+            f"stack must be (N, H, W) or (H, W) with at least {_SIDE} x {_SIDE} pixels a frame, "
+            f"got shape {stack.shape}"
         )
     if not isinstance(frames, jax.core.Tracer) and jnp.all(frames == frames[0, 0, 0]):
         raise ValueError(
-            f"stack must not be constant, got {frames[0, 0, 0]} everywhere: give images as the camera took them"
+            f"stack must not be constant, got {frames[0, 0, 0]} everywhere: "
+            "give images as the camera took them"
         )
     if jnp.ndim(offset) != 0:
         raise ValueError(
-            f"offset must be a scalar, got shape {jnp.shape(offset)}: subtract an offset that differs between pixels"
+            f"offset must be a scalar, got shape {jnp.shape(offset)}: "
+            "subtract an offset that differs between pixels"
         )
     return _estimate_noise(frames, jnp.asarray(offset, jnp.float32))
 
@@ -119,7 +123,10 @@ def _estimate_noise(frames, offset):
 
 
 def _unless_moving(between, within, signals):
-    """The estimate between frames, or the one within them where the former is larger at the mean or at the brightest signal."""
+    """The estimate between frames, or that within them if the former is larger.
+
+    They are compared at the mean and at the brightest signal.
+    """
     signal = jnp.stack([jnp.mean(signals), jnp.max(signals)])
     between_variance, within_variance = (x.gain * signal + x.read_std**2 for x in (between, within))
     static = jnp.all(between_variance <= _STATIC * within_variance)
@@ -127,10 +134,22 @@ def _unless_moving(between, within, signals):
 
 
 def _windows(frames):
-    """Of each window the brightness around it, whether its centre is saturated, then pairs of a mean and the squared residual there.
+    """Measure the windows of a stack: arrays (M,), one value a window.
 
-    The first residual is the mask's, the second, of more than one frame, the centre's difference
-    between frames. All are (M,).
+    They are the brightness around each window, whether its centre is saturated, and one or two
+    pairs of a mean and the squared residual there. Structure and motion only ever add to what
+    counts as noise, so the residuals hold little of either. The first one is a fourth difference
+    within a frame, or within the difference of consecutive frames. The second one, if there are
+    several frames, is the plain difference of consecutive frames; it counts only where the first
+    one agrees that the scene is static. Windows are grouped by the brightness around them, whose
+    noise is independent: grouped by their own mean, the dark ones would be those that noise made
+    dark.
+
+    Source: Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understanding 64
+        (1996), for the residuals within a frame (there of second differences); Janesick, "Photon
+        transfer", SPIE Press (2007), for those between frames; Wald, "The fitting of straight lines
+        if both variables are subject to error", Annals of Mathematical Statistics 11 (1940), for
+        the groups.
     """
     step = -(-frames.size // _PIXELS)
     mean = residual = peak = frames
@@ -141,14 +160,14 @@ def _windows(frames):
             (second - first) / math.sqrt(2),
             jnp.maximum(first, second),
         )
-    # Compressed, or a few hot pixels would decide which windows are the bright ones.
+    # Without the compression a few hot pixels would decide which windows are the bright ones.
     brightness = _ring(jnp.arcsinh(mean / jnp.maximum(jnp.mean(jnp.abs(mean)), 1e-30)))
     saturated = (_centre(peak) >= jnp.max(frames)).astype(frames.dtype)
     # Weighted by the mask's squares, a window's mean is the grey level that the variance of its
     # residual belongs to.
     windows = [brightness, saturated, _inside(mean, _MASK**2), _inside(residual, _MASK) ** 2]
     if len(frames) > 1:
-        change = _ring(residual)  # of the brightness, as by bleaching
+        change = _ring(residual)  # the change of the brightness, as by bleaching
         windows += [_centre(mean), (_centre(residual) - change) ** 2 / (1 + 1 / _RING_PIXELS)]
     stride = math.ceil(math.sqrt(brightness.size / _WINDOWS))
     return [x[:, ::stride, ::stride].ravel() for x in windows]
@@ -174,12 +193,12 @@ def _weighted(images, weights):
 
 
 def _usual(squares, deviations):
-    """Which squares are no outliers in their bin, a row."""
+    """Tell which squares are no outliers in their bin, a row."""
 
     def fewer(_, usual):
         return squares <= deviations**2 * _mean(squares, usual)[:, None]
 
-    # It starts from all, since where photons are rare they would be outliers of the rest.
+    # It begins with all squares: where photons are rare they would be outliers of the rest.
     return jax.lax.fori_loop(0, 10, fewer, jnp.ones_like(squares, dtype=bool))
 
 
@@ -192,8 +211,8 @@ def _fit_line(signal, variance, weight):
     scale = jnp.maximum(jnp.mean(variance), 1e-30)
     fitted = jnp.ones_like(variance)
     for _ in range(5):
-        # A mean of squares errs in proportion to what it should be, so that is what the next fit is
-        # weighted by.
+        # The error of a mean of squares is proportional to its true value, so the next fit is
+        # weighted by the inverse square of that.
         gain, read_variance = _line(signal, variance / scale, weight / fitted**2)
         fitted = jnp.maximum(gain * signal + read_variance, 0.01)
     return NoiseEstimate(scale * gain, jnp.sqrt(scale * read_variance))
@@ -213,16 +232,15 @@ def _line(x, y, weight):
     return slope, jnp.where(below & (slope > 0), 0, jnp.maximum(y_mean - slope * x_mean, 0))
 
 
-# lag-1 autocorrelation of the noise from which a blind spot of one pixel is not to be trusted
-CORRELATED = 0.12
+def noise_level(
+    image: Real[ArrayLike, "*batch H W"],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Measure the variance and the lag-1 autocorrelation of the noise.
 
-
-def noise_level(image):
-    """Variance and lag-1 autocorrelation of the noise, from what is too fine for optics to have passed.
-
+    They are those of detail that is too fine for the optics to have transmitted it.
     Residuals of second differences along y and x hold the noise and nearly no structure. Their
-    autocovariances are weighted sums of the noise's; noise that is correlated between direct
-    neighbours only is assumed when these are solved for.
+    autocovariances are weighted sums of the noise's, which are solved for under the assumption that
+    only direct neighbours are correlated.
 
     Source: Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understanding 64
         (1996), for the residual.
@@ -255,16 +273,12 @@ def _autocovariance(residual, down, right):
     )
 
 
-# Shifts (down, right) at which the residual's autocovariance is measured: the half-plane, since a
-# shift and its opposite are one.
-_LAGS = ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1))
-
-
 def _autocovariance_solution():
-    """Weights that turn the residual's autocovariances at `_LAGS` into the noise's: (variance, lag 1 along y, lag 1 along x).
+    """Weights that turn the residual's autocovariances at `_LAGS` into the noise's.
 
-    Plain least squares: the weights that are best for white noise lean on the shifts at which sharp
-    structure shows most.
+    The three rows give the variance, lag 1 along y, and lag 1 along x. They are plain least
+    squares: the weights that are best for white noise lean on the shifts at which sharp structure
+    shows most.
     """
     once = np.convolve([1, -2, 1], [1, -2, 1])  # a second difference's autocorrelation
 
@@ -285,10 +299,15 @@ def _autocovariance_solution():
 _SOLUTION = _autocovariance_solution()
 
 
-def checked_images(name, image):
+def checked_images(name: str, image: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    """Return images (..., H, W) of at least 5 x 5 pixels as floats to compute with.
+
+    Raises:
+        ValueError: The image is too small; the message begins with `name`.
+    """
     image = jnp.asarray(image)
     if image.ndim < 2 or min(image.shape[-2:]) < 5 or image.size == 0:
         raise ValueError(
             f"{name}: expected images (..., H, W) of at least 5 x 5 pixels, got shape {image.shape}"
         )
-    return image.astype(jnp.promote_types(image.dtype, jnp.float32))
+    return as_float(image)

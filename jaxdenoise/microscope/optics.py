@@ -1,31 +1,29 @@
-"""The width of a fluorescence microscope's lateral PSF from its optics, as the standard deviation sigma of a Gaussian. Pure.
+"""The lateral PSF of a fluorescence microscope from its optics, as the sigma of a Gaussian.
 
-Sigma is not the full width at half maximum (FWHM), which is 2 sqrt(2 ln 2) sigma = 2.355 sigma. All
-lengths are in micrometres, and the
-pixel size is that in the sample: the camera's pixel divided by the magnification, or what
-    `ImageInfo.pixel_size_um` says.
+Sigma is the standard deviation, not the full width at half maximum (`widths` converts). All lengths
+are in micrometres, and the pixel size is that in the sample: the camera's pixel divided by the
+magnification, as `ImageInfo.pixel_size_um` has it.
 
 The Gaussians fit the PSF of ideal, paraxial, scalar optics in focus: the Airy pattern (2 J1(v) /
 v)^2 with v = 2 pi NA r / wavelength. They leave out its rings, 16 % of the light. Real PSFs are
 wider: polarisation adds up to 15 % at NA 1.49 (Richards and Wolf, 1959), and aberrations, defocus
-    and the pixels themselves (1/12 of a squared pixel to the variance) add more. A measured one
-    (`beads.measure_psf`)
-knows all of that.
+and the pixels themselves (1/12 of a squared pixel to the variance) add more. A measured PSF
+(`beads.measure_psf`) includes all of that.
 
-Arguments are numbers, or traced by JAX; what is traced is not checked.
+Arguments are numbers, or traced by JAX; traced ones are not checked.
 """
-
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["confocal_sigma", "fwhm_from_sigma", "sigma_from_fwhm", "widefield_sigma"]
+from jaxdenoise.imaging.arguments import PerAxis
+from jaxdenoise.imaging.levels import Scalar
 
-_FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian of standard deviation 1
-# times wavelength / NA: the Gaussian of peak 1 with the least squared difference to the Airy
-# pattern over the plane
+__all__ = ["confocal_sigma", "widefield_sigma"]
+
+# Times wavelength / NA: the Gaussian of peak 1 with the least squared difference to the Airy
+# pattern over the plane.
 _AIRY_SIGMA = 0.2103
 _AIRY_UNIT = 1.22  # times wavelength / NA: diameter of the Airy pattern's first dark ring
 _LIMITS = {
@@ -36,26 +34,17 @@ _LIMITS = {
 }  # micrometres
 
 
-def fwhm_from_sigma(sigma):
-    """Full width at half maximum of a Gaussian of standard deviation `sigma` (number or array), in the same unit: 2.355 sigma."""
-    return _FWHM * sigma
+def widefield_sigma(
+    numerical_aperture: Scalar, wavelength: Scalar, *, pixel_size: PerAxis
+) -> PerAxis:
+    """Return the PSF's sigma of a wide-field, light-sheet or TIRF microscope.
 
-
-def sigma_from_fwhm(fwhm):
-    """Standard deviation of a Gaussian of full width at half maximum `fwhm` (number or array), in the same unit: fwhm / 2.355."""
-    return fwhm / _FWHM
-
-
-def widefield_sigma(numerical_aperture, wavelength, *, pixel_size):
-    """Sigma of the PSF of a wide-field, light-sheet or TIRF microscope: 0.21 wavelength / NA.
-
-    It is within 0.03 of the Airy pattern's peak everywhere. The pattern's own FWHM is 0.514
-    wavelength / NA, 4 % more than the Gaussian's.
+    It is 0.21 wavelength / NA. The Gaussian is within 0.03 of the Airy pattern's peak everywhere.
+    The pattern's own FWHM is 0.514 wavelength / NA, 4 % more than the Gaussian's.
 
     Source: Zhang, Zerubia and Olivo-Marin, "Gaussian approximations of fluorescence microscope
-        point-spread function models", Applied
-    Optics 46 (2007): the least squares fit. Their sqrt(2) / (k NA) = 0.225 wavelength / NA has the
-    peak's curvature instead.
+        point-spread function models", Applied Optics 46 (2007): the least squares fit. Their
+        sqrt(2) / (k NA) = 0.225 wavelength / NA has the peak's curvature instead.
 
     Args:
         numerical_aperture: Of the objective, above 0 and up to 1.6.
@@ -73,8 +62,15 @@ def widefield_sigma(numerical_aperture, wavelength, *, pixel_size):
     return _in_pixels("widefield_sigma", _AIRY_SIGMA * wavelength / numerical_aperture, pixel_size)
 
 
-def confocal_sigma(numerical_aperture, excitation, emission, *, pixel_size, pinhole=1.0):
-    """Sigma of the PSF of a laser scanning confocal microscope with a round pinhole.
+def confocal_sigma(
+    numerical_aperture: Scalar,
+    excitation: Scalar,
+    emission: Scalar,
+    *,
+    pixel_size: PerAxis,
+    pinhole: Scalar = 1.0,
+) -> PerAxis:
+    """Return the PSF's sigma of a laser scanning confocal microscope with a round pinhole.
 
     The PSF is the Airy pattern of the excitation times that of the emission, summed over the
     pinhole. Both are taken as Gaussians, and the emission's sum over the pinhole as a Gaussian
@@ -83,12 +79,11 @@ def confocal_sigma(numerical_aperture, excitation, emission, *, pixel_size, pinh
     the product of the Airy patterns with the least squares, sigma is between 3.5 % too small
     (closed pinhole) and 1.5 % too large (0.8 Airy units).
 
-    A pinhole of 1 Airy unit leaves little but the excitation's pattern. Two photons excite with the
-    square of the pattern and need no
-    pinhole: give their wavelength for both, and ``pinhole=0``.
+    With a pinhole of 1 Airy unit the PSF is nearly the excitation's pattern. Two-photon excitation
+    follows the square of the pattern and needs no pinhole: give its wavelength for both, and
+    ``pinhole=0``.
 
-    Source: Zhang, Zerubia and Olivo-Marin, Applied Optics 46 (2007), for this treatment of the
-        pinhole.
+    Source: Zhang, Zerubia and Olivo-Marin, Applied Optics 46 (2007), for the pinhole.
 
     Args:
         numerical_aperture: Of the objective, above 0 and up to 1.6, its back aperture filled by the
@@ -112,11 +107,13 @@ def confocal_sigma(numerical_aperture, excitation, emission, *, pixel_size, pinh
     _check_length("confocal_sigma", "emission", emission)
     if _known(excitation, emission) and emission < excitation:
         raise ValueError(
-            f"confocal_sigma: emission ({emission:g}) must not be shorter than excitation ({excitation:g}); swap them"
+            f"confocal_sigma: emission ({emission:g}) must not be shorter than excitation "
+            f"({excitation:g}); swap them"
         )
     if _known(pinhole) and not 0 <= pinhole <= 20:
         raise ValueError(
-            f"confocal_sigma: pinhole must be a diameter of 0 to 20 Airy units, not {pinhole:g}; 1 is usual"
+            "confocal_sigma: pinhole must be a diameter of 0 to 20 Airy units, "
+            f"not {pinhole:g}; 1 is usual"
         )
     relative = pinhole * _AIRY_UNIT / 2 / _AIRY_SIGMA  # the radius in sigmas of the emission
     through = _slope_ratio(relative * relative / 2)
@@ -147,7 +144,8 @@ def _in_pixels(name, sigma, pixel_size):
 def _check_aperture(name, value):
     if _known(value) and not 0 < value <= 1.6:
         raise ValueError(
-            f"{name}: numerical_aperture must be above 0 and at most 1.6, not {value:g}; it is not the magnification"
+            f"{name}: numerical_aperture must be above 0 and at most 1.6, not {value:g}; "
+            "it is not the magnification"
         )
 
 

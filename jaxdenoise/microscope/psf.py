@@ -1,32 +1,35 @@
-"""Point spread functions (PSFs): kernels of sum 1, and the convolution that applies them. Pure JAX.
+"""Point spread functions (PSFs): kernels of sum 1, their sizes, and their convolution.
 
-A Gaussian's width is given as its standard deviation sigma in pixels everywhere; its full width at
-half maximum is 2.355 sigma.
+A Gaussian's width is given as its standard deviation sigma in pixels everywhere; `widths` converts
+to and from the full width at half maximum. PSFs have odd sides, so that the centre is a pixel.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.signal import fftconvolve
+from jaxtyping import Array, ArrayLike, Float, Float32, Shaped
 
+from jaxdenoise.imaging.arguments import PerAxis, Size
 from jaxdenoise.imaging.windows import gaussian_radius, gaussian_weights
 
 
-def gaussian_psf(sigma, *, size=None):
-    """Gaussian PSF, sampled at the pixel centres.
+def gaussian_psf(sigma: PerAxis, *, size: Size | None = None) -> Float32[Array, "h w"]:
+    """Return a Gaussian PSF, sampled at the pixel centres.
 
     Args:
-        sigma: standard deviation in pixels, a scalar or a pair (y, x); 0 means no blur. May be
-            traced if ``size`` is given.
-        size: odd side length in pixels, an int or a pair (y, x). Default: 2 * round(4 sigma) + 1,
-            so that the kernel is what ``scipy.ndimage.gaussian_filter`` makes of a single bright
-            pixel.
+        sigma: Standard deviation in pixels, a number or a pair (y, x); 0 means no blur. It may be
+            traced if `size` is given.
+        size: Odd side length in pixels, a number or a pair (y, x), static. Default:
+            2 * round(4 sigma) + 1, so that the kernel is what ``scipy.ndimage.gaussian_filter``
+            makes of a single bright pixel.
 
     Returns:
-        (size, size) float32, non-negative, sum 1.
+        (h, w) float32, non-negative, sum 1.
 
     Raises:
-        ValueError: negative or non-finite sigma, even or non-positive size.
+        ValueError: PerAxis is negative, not finite, or traced without a size, or a size is even or
+            not positive.
     """
     sigmas = _pair("sigma", sigma)
     sizes = [2 * _radius(s) + 1 for s in sigmas] if size is None else _pair("size", size)
@@ -59,31 +62,31 @@ def _check_sigma(sigma):
 def _gaussian_kernel(sigma, size):
     if size != int(size) or size < 1 or size % 2 == 0:
         raise ValueError(
-            f"gaussian_psf: size must be an odd number of pixels, so that the PSF has a centre, not {size}"
+            "gaussian_psf: size must be an odd number of pixels, "
+            f"so that the PSF has a centre, not {size}"
         )
     _check_sigma(sigma)
     return gaussian_weights(sigma, int(size) // 2)
 
 
-def normalized_psf(psf):
-    """A measured PSF, checked and scaled to sum 1. Host side.
+def normalized_psf(psf: Shaped[ArrayLike, "..."]) -> Float32[np.ndarray, "h w"]:
+    """Check a measured PSF and scale it to sum 1. Host side.
 
     Args:
-        psf: (h, w) array with odd sides, centred, background already subtracted; any real dtype.
+        psf: (h, w) array with odd sides, centred, the background subtracted; bool or any real
+            dtype.
 
     Returns:
         (h, w) float32 with sum 1.
 
     Raises:
-        ValueError: not 2-D, even sides, non-finite values, or a sum that is not positive.
+        ValueError: The PSF is not 2-D, has even sides or values that are not finite, or its sum is
+            not positive.
     """
     psf = np.asarray(psf)
     if psf.ndim != 2:
         raise ValueError(f"PSF: expected one 2-D image, got shape {psf.shape}; give a single plane")
-    if psf.shape[0] % 2 == 0 or psf.shape[1] % 2 == 0:
-        raise ValueError(
-            f"PSF: sides must be odd so that there is a centre pixel, got {psf.shape[0]}x{psf.shape[1]}; crop or pad it by a pixel"
-        )
+    _check_odd(psf.shape)
     psf = psf.astype(np.float64)
     if not np.isfinite(psf).all():
         raise ValueError("PSF: it holds NaN or infinite values")
@@ -92,10 +95,11 @@ def normalized_psf(psf):
     return (psf / psf.sum()).astype(np.float32)
 
 
-def trimmed(psf):
-    """A PSF (h, w) without the rows and columns at its rim that float32 does not feel: on each axis they weigh under 1e-8. Host side.
+def trimmed(psf: Float[ArrayLike, "h w"]) -> Float[np.ndarray, "_ _"]:
+    """Cut off the rim of a PSF that float32 does not resolve. Host side.
 
-    The published 81x81 pixels of a Gaussian of sigma 1 become 13x13.
+    Opposite rows, and columns, are cut in pairs: in all they weigh at most 1e-8 of the PSF on each
+    axis. The published 81x81 pixels of a Gaussian of sigma 1 become 13x13.
     """
     psf = np.asarray(psf)
     for axis in (0, 1):
@@ -106,8 +110,41 @@ def trimmed(psf):
     return psf
 
 
-def psf_sigma(psf):
-    """Width of a PSF (h, w), of sum 1: the sigma in pixels of the Gaussian with the same variance, the mean over y and x. Host side."""
+def padded(psf: Float[ArrayLike, "h w"], shape: tuple[int, int]) -> Float[np.ndarray, "_ _"]:
+    """Add a rim of zeros around a PSF, so that its centre stays the centre. Host side.
+
+    Args:
+        psf: (h, w) array with odd sides.
+        shape: Odd sides (y, x) of the result in pixels, none shorter than the PSF's.
+
+    Raises:
+        ValueError: A side is even, or shorter than the PSF's.
+    """
+    psf = np.asarray(psf)
+    for sides in (psf.shape, shape):
+        _check_odd(sides)
+    if shape[0] < psf.shape[0] or shape[1] < psf.shape[1]:
+        raise ValueError(
+            f"PSF of {_by(psf.shape)} pixels is larger than the {_by(shape)} to pad it to"
+        )
+    rims = [(side - length) // 2 for side, length in zip(shape, psf.shape, strict=True)]
+    return np.pad(psf, [(rim, rim) for rim in rims])
+
+
+def square(psf: Float[ArrayLike, "h w"]) -> Float[np.ndarray, "side side"]:
+    """Add rows or columns of zeros to a PSF with odd sides to make it square. Host side."""
+    side = max(np.shape(psf))
+    return padded(psf, (side, side))
+
+
+def psf_sigma(psf: Float[ArrayLike, "h w"]) -> float:
+    """Return the sigma in pixels of the Gaussian with a PSF's variance. Host side.
+
+    The variance is the mean of those along y and x.
+
+    Args:
+        psf: (h, w) of sum 1.
+    """
     psf = np.asarray(psf, np.float64)
     variances = []
     for axis in (0, 1):
@@ -116,11 +153,11 @@ def psf_sigma(psf):
     return float(np.sqrt(max(np.mean(variances), 0)))
 
 
-def convolve(image, psf):
+def convolve(image: Float[ArrayLike, "H W"], psf: Float[ArrayLike, "h w"]) -> Float[Array, "H W"]:
     """Blur an image with a PSF, the border reflected without repeating the edge pixel.
 
-    This is NumPy's and PyTorch's "reflect", scipy's "mirror" and OpenCV's BORDER_REFLECT_101, the
-    border of the published DecoNoising.
+    The border is NumPy's and PyTorch's "reflect", scipy's "mirror" and OpenCV's BORDER_REFLECT_101,
+    as in the published DecoNoising.
 
     Args:
         image: (H, W) float array.
@@ -128,31 +165,48 @@ def convolve(image, psf):
 
     Returns:
         (H, W), the dtype of the image. The convolution runs through FFTs, so a result that should
-        be 0 may be about 1e-7 times the image's maximum away from it, on either side.
+        be 0 may differ from it by about 1e-7 times the image's maximum, in either direction.
 
     Raises:
-        ValueError: not 2-D, even sides, or a PSF larger than the image.
+        ValueError: The image or the PSF is not 2-D, or the PSF has even sides or is larger than the
+            image.
     """
     image, psf = jnp.asarray(image), jnp.asarray(psf)
     check_psf_fits(psf.shape, image.shape)
     if psf.shape == (1, 1):
         return (image * psf[0, 0]).astype(image.dtype)
     radius = psf.shape[0] // 2, psf.shape[1] // 2
-    padded = jnp.pad(image, [(radius[0],) * 2, (radius[1],) * 2], mode="reflect")
-    return fftconvolve(padded, psf, mode="valid").astype(image.dtype)
+    extended = jnp.pad(image, [(radius[0],) * 2, (radius[1],) * 2], mode="reflect")
+    return fftconvolve(extended, psf, mode="valid").astype(image.dtype)
 
 
-def check_psf_fits(psf_shape, image_shape):
-    """Raise a ValueError unless both are 2-D, the PSF's sides are odd and none is longer than the image's."""
+def check_psf_fits(psf_shape: tuple[int, ...], image_shape: tuple[int, ...]) -> None:
+    """Check that a PSF can be applied to an image.
+
+    Raises:
+        ValueError: One of both is not 2-D, a side of the PSF is even, or it is longer than the
+            image's.
+    """
     if len(psf_shape) != 2 or len(image_shape) != 2:
         raise ValueError(
-            f"convolve: expected image (H, W) and psf (h, w), got shapes {image_shape} and {psf_shape}; vmap over the rest"
+            f"convolve: expected image (H, W) and psf (h, w), got shapes {image_shape} and "
+            f"{psf_shape}; vmap over the rest"
         )
-    if psf_shape[0] % 2 == 0 or psf_shape[1] % 2 == 0:
-        raise ValueError(
-            f"PSF: sides must be odd so that there is a centre pixel, got {psf_shape[0]}x{psf_shape[1]}"
-        )
+    _check_odd(psf_shape)
     if psf_shape[0] > image_shape[0] or psf_shape[1] > image_shape[1]:
         raise ValueError(
-            f"PSF of {psf_shape[0]}x{psf_shape[1]} pixels is larger than the image of {image_shape[0]}x{image_shape[1]}; crop the PSF"
+            f"PSF of {_by(psf_shape)} pixels is larger than the image of {_by(image_shape)}; "
+            "crop the PSF"
         )
+
+
+def _check_odd(shape):
+    if shape[0] % 2 == 0 or shape[1] % 2 == 0:
+        raise ValueError(
+            "PSF: sides must be odd so that there is a centre pixel, "
+            f"got {_by(shape)}; crop or pad it by a pixel"
+        )
+
+
+def _by(shape):
+    return "x".join(map(str, shape))

@@ -1,4 +1,4 @@
-"""Synthetic fluorescence stacks with known truth, for the demo and the tests. The key comes first; everything runs on the device.
+"""Synthetic fluorescence stacks with known truth, for the demo and the tests. On the device.
 
 `phantom` draws cells with filaments, bright spots and a haze; `static_scene` blurs it by a PSF and
 takes noisy frames of it, as a calibration stack does.
@@ -10,35 +10,46 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float32, PRNGKeyArray
 
+from jaxdenoise.imaging.arguments import PerAxis
+from jaxdenoise.imaging.levels import Scalar
 from jaxdenoise.microscope.noise import poisson_gaussian_noise
 from jaxdenoise.microscope.psf import convolve, gaussian_psf
 
 __all__ = ["Stack", "phantom", "static_scene"]
 
 _CELL_PIXELS = 90  # one cell in a square of this side, on average
-# pixels between the points of a filament: at most half a pixel, or the line becomes a row of dots
+# Pixels between the points of a filament: at most half a pixel, or the line becomes a row of dots.
 _STEP = 0.5
 _FILAMENT_POINTS = 400
 _PERIODS = (300.0, 110.0, 60.0, 35.0)  # pixels along a filament in which its heading swings once
 
 
 class Stack(NamedTuple):
-    """A synthetic calibration stack. All three are float32 and in grey levels, the camera's offset included.
+    """A synthetic calibration stack in grey levels, the camera's offset included.
 
     Attributes:
-        noisy: (N, H, W) noisy frames of one static scene, not clipped.
-        clean: (H, W) what a camera without noise would see: `phantom` convolved with the PSF.
-        phantom: (H, W) the scene before blurring.
+        noisy: (N, H, W) float32, noisy frames of one static scene, not clipped.
+        clean: (H, W) float32, the image of a camera without noise: `phantom` convolved with the
+            PSF.
+        phantom: (H, W) float32, the scene before blurring.
     """
 
-    noisy: jax.Array
-    clean: jax.Array
-    phantom: jax.Array
+    noisy: Float32[Array, "N H W"]
+    clean: Float32[Array, "H W"]
+    phantom: Float32[Array, "H W"]
 
 
-def phantom(key, shape=(256, 256), *, filaments_per_cell=28, spots_per_cell=24, haze=0.25):
-    """Draws a scene like fluorescence microscopy: cells of filaments (actin, mitochondria), point-like spots and a diffuse haze.
+def phantom(
+    key: PRNGKeyArray,
+    shape: tuple[int, ...] | list[int] = (256, 256),
+    *,
+    filaments_per_cell: int = 28,
+    spots_per_cell: int = 24,
+    haze: Scalar = 0.25,
+) -> Float32[Array, "H W"]:
+    """Draw a scene like fluorescence microscopy: cells of filaments, spots and a diffuse haze.
 
     There is about one cell in 90 x 90 pixels, whatever the image's size. Filaments are smooth
     random curves without width, spots are points without extent; both are drawn at sub-pixel
@@ -68,35 +79,33 @@ def phantom(key, shape=(256, 256), *, filaments_per_cell=28, spots_per_cell=24, 
 
 
 def static_scene(
-    key,
+    key: PRNGKeyArray,
     *,
-    frames=32,
-    shape=(256, 256),
-    psf_sigma=1.0,
-    psnr=23.0,
-    peak=3000.0,
-    offset=100.0,
-    read_share=0.005,
-):
-    """Takes `frames` noisy frames of one static phantom through a Gaussian PSF, with Poisson-Gaussian noise of a given PSNR.
+    frames: int = 32,
+    shape: tuple[int, ...] | list[int] = (256, 256),
+    psf_sigma: PerAxis = 1.0,
+    psnr: Scalar = 23.0,
+    peak: Scalar = 3000.0,
+    offset: Scalar = 100.0,
+    read_share: Scalar = 0.005,
+) -> Stack:
+    """Draw noisy frames of one static phantom, seen through a Gaussian PSF, at a given PSNR.
 
-    The noise's mean squared error is ``gain * mean(clean - offset) + read_std^2``. It is set to the
-    value that the target asks for with ``data_range = clean.max() - clean.min()``, `read_share` of
-    it as read noise, which gives `gain` and `read_std` in closed form.
+    The noise is Poisson-Gaussian. Its mean squared error is ``gain * mean(clean - offset) +
+    read_std^2``. It is set to the value that gives the PSNR with ``data_range = clean.max() -
+    clean.min()``, `read_share` of it as read noise, which gives `gain` and `read_std` in closed
+    form.
 
     Args:
         key: A JAX random key of the default implementation (see `noise.poisson_gaussian_noise`).
         frames: Number of frames N >= 1, static.
         shape: (H, W) in pixels, static.
-        psf_sigma: Standard deviation of the PSF in pixels, static.
+        psf_sigma: Standard deviation of the PSF in pixels, a number or a pair (y, x), static.
         psnr: PSNR of a noisy frame against `clean`, in dB.
-        peak: Brightest pixel of `clean` above the offset, > 0, in grey levels. The default fits 16
-            bits with room for the noise.
-        offset: What the camera adds to every pixel, in grey levels.
+        peak: Brightest pixel of `clean` above the offset, > 0, in grey levels. The default leaves
+            room for the noise in 16 bits.
+        offset: Grey levels that the camera adds to every pixel.
         read_share: Share of the noise's mean variance that is read noise, from 0 to less than 1.
-
-    Returns:
-        A `Stack`.
 
     Raises:
         ValueError: `frames` is less than 1, `shape` is not two positive integers, or a level is out
@@ -116,9 +125,8 @@ def static_scene(
 
 @partial(jax.jit, static_argnums=7)
 def _take_frames(key, scene, psf, psnr, peak, offset, read_share, frames):
-    blurred = jnp.maximum(
-        convolve(scene, psf), 0
-    )  # the FFT may return -1e-7 where the scene is dark
+    # The FFT may return -1e-7 where the scene is dark.
+    blurred = jnp.maximum(convolve(scene, psf), 0)
     scale = peak / jnp.max(blurred)
     signal = scale * blurred
     variance = (jnp.max(signal) - jnp.min(signal)) ** 2 / 10 ** (psnr / 10)
@@ -140,8 +148,8 @@ def _phantom(key, haze, shape, filaments_per_cell, spots_per_cell):
     cell_key, filament_key, spot_key = jax.random.split(key, 3)
     cells = _cells(cell_key, shape)
     body = _body(cells, shape)
-    lines = _splat(*_filaments(filament_key, cells, filaments_per_cell), shape)
-    points = _splat(*_spots(spot_key, cells, spots_per_cell), shape)
+    lines = _splat(shape, *_filaments(filament_key, cells, filaments_per_cell))
+    points = _splat(shape, *_spots(spot_key, cells, spots_per_cell))
     # Filaments fade out where their cell ends. A little of the haze is everywhere, as out-of-focus
     # light is.
     image = body * (lines + points) + haze * (0.2 + body)
@@ -149,9 +157,11 @@ def _phantom(key, haze, shape, filaments_per_cell, spots_per_cell):
 
 
 class _Cells(NamedTuple):
-    centre: jax.Array  # (cells, 2) row and column in pixels
-    to_pixels: jax.Array  # (cells, 2, 2) maps the unit circle to the cell's ellipse
-    angle: jax.Array  # (cells,) the direction of the long axis, which the filaments follow
+    """Cells, or one cell without the first axis under ``vmap``."""
+
+    centre: Float32[Array, "*cells 2"]  # row and column in pixels
+    to_pixels: Float32[Array, "*cells 2 2"]  # maps the unit circle to the cell's ellipse
+    angle: Float32[Array, "*cells"]  # direction of the long axis, which the filaments follow
 
 
 def _cells(key, shape):
@@ -184,9 +194,8 @@ def _body(cells, shape):
     pixels = jnp.stack(jnp.meshgrid(*map(jnp.arange, shape), indexing="ij"), axis=-1)
 
     def one(centre, to_pixels):
-        to_circle = to_pixels / jnp.sum(
-            to_pixels**2, axis=0
-        )  # the inverse, transposed, because the columns are orthogonal
+        # The inverse, transposed, because the columns are orthogonal.
+        to_circle = to_pixels / jnp.sum(to_pixels**2, axis=0)
         radius_squared = jnp.sum(((pixels - centre) @ to_circle) ** 2, axis=-1)
         return jnp.exp(-(radius_squared**2) / 8), jnp.exp(-((radius_squared / 0.25) ** 2))
 
@@ -234,8 +243,8 @@ def _spots(key, cells, per_cell):
     return positions.reshape(-1, 2), flux.ravel()
 
 
-def _splat(positions, flux, shape):
-    """Adds points to an empty image by bilinear weights, which keeps their sub-pixel position; those outside are lost."""
+def _splat(shape, positions, flux):
+    """Draw points at sub-pixel positions by bilinear weights; points outside are lost."""
     corner = jnp.floor(positions)
     fraction = positions - corner
     corner = corner.astype(jnp.int32)
@@ -255,7 +264,8 @@ def _checked_shape(shape):
     sides = tuple(operator.index(side) for side in shape)
     if len(sides) != 2 or min(sides) < 1:
         raise ValueError(
-            f"shape must be two positive integers (H, W), got {shape}: a stack's frames are asked for by `frames`"
+            f"shape must be two positive integers (H, W), got {shape}: "
+            "`frames` is the number of frames of a stack"
         )
     return sides
 
@@ -263,9 +273,11 @@ def _checked_shape(shape):
 def _check_levels(peak, read_share):
     if not isinstance(peak, jax.core.Tracer) and not peak > 0:
         raise ValueError(
-            f"peak must be greater than 0, got {peak}: give the brightest grey level above the offset"
+            f"peak must be greater than 0, got {peak}: "
+            "give the brightest grey level above the offset"
         )
     if not isinstance(read_share, jax.core.Tracer) and not 0 <= read_share < 1:
         raise ValueError(
-            f"read_share must be from 0 to less than 1, got {read_share}: the rest of the noise is photon noise"
+            f"read_share must be from 0 to less than 1, got {read_share}: "
+            "the rest of the noise is photon noise"
         )

@@ -250,26 +250,6 @@ def modulation(psf, frequency):
     )
 
 
-def full_widths(psf):
-    """Full widths at half maximum (y, x) of a PSF (h, w) in pixels, along the lines through its centre; exact for a Gaussian."""
-    psf = np.asarray(psf, float)
-    middle = [n // 2 for n in psf.shape]
-    return tuple(
-        _full_width(line, place)
-        for line, place in zip((psf[:, middle[1]], psf[middle[0]]), middle, strict=True)
-    )
-
-
-def _full_width(line, middle):
-    width, half = 0.0, line[middle] / 2
-    for side in (line[middle:], line[middle::-1]):
-        k = int(np.argmax(np.append(side, 0.0) < half))
-        last, first = side[k - 1], max(side[k] if k < len(side) else 0.0, 1e-3 * half)
-        # The logarithm of a Gaussian is linear in the squared distance.
-        width += np.sqrt((k - 1) ** 2 + (2 * k - 1) * np.log(last / half) / np.log(last / first))
-    return float(width)
-
-
 def _step(values):
     """The distance of neighbouring grey levels of sorted values that are few enough to be discrete, else 0."""
     steps = np.diff(values.astype(np.float64))

@@ -4,6 +4,7 @@ from html import escape
 
 import numpy as np
 
+from jaxdenoise.microscope.widths import full_widths
 from jaxdenoise.report import diagnostics, evidence, halves, page, provenance, verdict
 
 _MARKS = ("\N{CHECK MARK}", "!", "\N{MULTIPLICATION X}")  # of the verdict's levels
@@ -106,7 +107,7 @@ def _facts(shape, found, psf, history, length):
     width = (
         "no PSF"
         if psf.size == 1
-        else f"PSF {length(np.mean(diagnostics.full_widths(psf)))} wide at half maximum"
+        else f"PSF {length(np.mean(full_widths(psf)))} wide at half maximum"
     )
     epochs = f"{len(history['epoch'])} epochs" if history else "training not recorded"
     return " \N{MIDDLE DOT} ".join(

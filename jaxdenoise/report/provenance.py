@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from jaxdenoise.microscope.optics import sigma_from_fwhm
+from jaxdenoise.microscope.widths import full_widths, sigma_from_fwhm
 from jaxdenoise.report import diagnostics, page, pictures
 
 _STRIPES = 8, 4, 3  # pixels: periods for which the contrast that the PSF leaves is told
@@ -16,7 +16,7 @@ def psf(psf, length):
     if psf.size == 1:
         text = "No PSF was given: the network was trained as Noise2Void, and the denoised and the deconvolved image are the same."
         return page.section("psf", "Point spread function", page.paragraph(text))
-    widths, middle = diagnostics.full_widths(psf), psf[psf.shape[0] // 2, psf.shape[1] // 2]
+    widths, middle = full_widths(psf), psf[psf.shape[0] // 2, psf.shape[1] // 2]
     contrast = ", ".join(f"{diagnostics.modulation(psf, 1 / period):.1%}" for period in _STRIPES)
     rows = [
         ["Full width at half maximum, y and x", " and ".join(map(length, widths))],

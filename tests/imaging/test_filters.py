@@ -58,9 +58,36 @@ linear = pytest.mark.parametrize("apply", LINEAR.values(), ids=LINEAR)
 every = pytest.mark.parametrize("apply", FILTERS.values(), ids=FILTERS)
 modes = pytest.mark.parametrize("mode", MODES)
 
-some = settings(deadline=None, max_examples=40)
-fewer = settings(deadline=None, max_examples=25)  # where each example compiles a program
+some = settings(deadline=None, max_examples=10)
 seeds = st.integers(0, 2**32 - 1)
+
+
+def many(test):
+    """Each example compiles a program, so these full products are no part of the fast tests."""
+    return pytest.mark.robustness(settings(deadline=None, max_examples=60)(test))
+
+
+def extra(*values, **options):
+    """A case that fast tests leave out, because others reach the same code."""
+    return pytest.param(*values, **options, marks=pytest.mark.robustness)
+
+
+def case(*values, **options):
+    """A case of the fast tests."""
+    return pytest.param(*values, **options)
+
+
+# One case for each shape, and each border mode with sizes below and beyond the shape.
+WINDOWS = [
+    ((12,), 5, "reflect"),
+    ((1,), (9,), "mirror"),
+    ((11, 8), (3, 5), "nearest"),
+    ((2, 3), 7, "wrap"),
+    ((1, 6), (3, 5), "constant"),
+    ((5, 4, 6), (5, 1, 3), "mirror"),
+    ((2, 3, 4, 5), (1, 3, 3, 5), "constant"),
+]
+INTEGERS = [np.uint8, np.uint16, np.int8, np.int16]
 
 
 @st.composite
@@ -91,7 +118,7 @@ def whole(seed, shape, dtype):
 
 
 def assert_close(result, expected, averaged, *, steps=8):
-    """To 1e-5 of the range of what was averaged, and to a few of float32's steps at its largest value (1/256 at 60000)."""
+    """To 1e-5 of the averaged range and a few of float32's steps at its largest value."""
     assert result.dtype == jnp.float32
     assert result.shape == expected.shape
     atol = 1e-5 * np.ptp(averaged) + steps * np.spacing(np.float32(np.abs(averaged).max()))
@@ -99,7 +126,7 @@ def assert_close(result, expected, averaged, *, steps=8):
 
 
 def exact_sums(image, kernels, mode, cval=0):
-    """Correlation with one whole-numbered kernel an axis, without an error, and what the kernels sum to."""
+    """Exact correlation with one whole-numbered kernel an axis, and the kernels' sum."""
     sums, total = image.astype(np.int64), 1
     for axis, kernel in enumerate(kernels):
         sums = ndimage.correlate1d(sums, kernel, axis, mode=mode, cval=cval * total)
@@ -121,54 +148,115 @@ def in_double(function, image, *args, **kwargs):
 # scipy
 
 
-@fewer
-@given(
-    data=st.data(), mode=st.sampled_from(list(MODES)), level=st.sampled_from([0, 60000]), seed=seeds
+@pytest.mark.parametrize("level", [0, 60000])
+@pytest.mark.parametrize(
+    ("shape", "sigma", "radius", "mode"),
+    [
+        ((12,), 0.7, None, "reflect"),
+        ((1,), (2.6,), None, "mirror"),
+        ((11, 8), (1.0, 0), (3, 1), "nearest"),
+        ((2, 3), 2.6, 5, "wrap"),
+        ((1, 6), (0.1, 1.0), (0, 3), "constant"),
+        ((5, 4, 6), (0, 0.7, 1.0), None, "mirror"),
+        ((2, 3, 4, 5), 0.7, (1, 0, 3, 1), "constant"),
+    ],
+    ids=str,
 )
-def test_gaussian_is_scipys(data, mode, level, seed):
-    shape = data.draw(st.sampled_from(SHAPES))
-    sigma, radius = (
-        data.draw(st.one_of(values, st.tuples(*[values] * len(shape))))
-        for values in (st.sampled_from([0, 0.1, 0.7, 1.0, 2.6]), st.sampled_from([0, 1, 3, 5]))
-    )
-    radius = data.draw(st.sampled_from([None, radius]))
+def test_gaussian_is_scipys(shape, sigma, radius, mode, level):
+    check_gaussian(shape, sigma, radius, mode, level, seed=1)
+
+
+def check_gaussian(shape, sigma, radius, mode, level, seed):
     image, cval = floats(seed, shape, level), level + 2.5
     result = gaussian_filter(image, sigma, radius=radius, mode=mode, cval=cval)
     expected = in_double(ndimage.gaussian_filter, image, sigma, radius=radius, mode=mode, cval=cval)
     assert_close(result, expected, np.append(image, cval), steps=16)
 
 
-@fewer
+@many
+@given(
+    data=st.data(), mode=st.sampled_from(list(MODES)), level=st.sampled_from([0, 60000]), seed=seeds
+)
+def test_any_gaussian_is_scipys(data, mode, level, seed):
+    shape = data.draw(st.sampled_from(SHAPES))
+    sigma, radius = (
+        data.draw(st.one_of(values, st.tuples(*[values] * len(shape))))
+        for values in (st.sampled_from([0, 0.1, 0.7, 1.0, 2.6]), st.sampled_from([0, 1, 3, 5]))
+    )
+    radius = data.draw(st.sampled_from([None, radius]))
+    check_gaussian(shape, sigma, radius, mode, level, seed)
+
+
+@pytest.mark.parametrize("level", [0, 60000])
+@pytest.mark.parametrize(("shape", "size", "mode"), WINDOWS, ids=str)
+def test_box_is_scipys(shape, size, mode, level):
+    check_box(shape, size, mode, level, seed=2)
+
+
+@many
 @given(
     window=windows(11**4),
     mode=st.sampled_from(list(MODES)),
     level=st.sampled_from([0, 60000]),
     seed=seeds,
 )
-def test_box_is_scipys(window, mode, level, seed):
-    shape, size = window
+def test_any_box_is_scipys(window, mode, level, seed):
+    check_box(*window, mode, level, seed)
+
+
+def check_box(shape, size, mode, level, seed):
     image, cval = floats(seed, shape, level), level + 2.5
     expected = in_double(ndimage.uniform_filter, image, size, mode=mode, cval=cval)
     assert_close(box_filter(image, size, mode=mode, cval=cval), expected, np.append(image, cval))
 
 
-@fewer
+@pytest.mark.parametrize(
+    ("dtype", "shape", "size", "mode"),
+    [(INTEGERS[i % 4], *window) for i, window in enumerate(WINDOWS)],
+    ids=str,
+)
+@some
+@given(cval=st.integers(0, 127), seed=seeds)
+def test_box_of_integers_is_the_exact_mean_rounded_half_to_even(
+    dtype, shape, size, mode, cval, seed
+):
+    check_box_of_integers(shape, size, mode, dtype, cval, seed)
+
+
+@many
 @given(
     window=windows(11**4),
     mode=st.sampled_from(list(MODES)),
-    dtype=st.sampled_from([np.uint8, np.uint16, np.int8, np.int16]),
+    dtype=st.sampled_from(INTEGERS),
     cval=st.integers(0, 127),
     seed=seeds,
 )
-def test_box_of_integers_is_the_exact_mean_rounded_half_to_even(window, mode, dtype, cval, seed):
-    shape, size = window
+def test_any_box_of_integers_is_exact(window, mode, dtype, cval, seed):
+    check_box_of_integers(*window, mode, dtype, cval, seed)
+
+
+def check_box_of_integers(shape, size, mode, dtype, cval, seed):
     image = whole(seed, shape, dtype)
     result = box_filter(image, size, mode=mode, cval=cval)
     assert result.dtype == dtype
     np.testing.assert_array_equal(result, exact_box(image, size, mode, cval))
 
 
-@fewer
+@pytest.mark.parametrize(
+    ("dtype", "shape", "size", "mode"),
+    [
+        ([np.float32, np.uint8, np.uint16, np.int16][i % 4], *window)
+        for i, window in enumerate(WINDOWS)
+    ],
+    ids=str,
+)
+@some
+@given(cval=st.integers(0, 200), seed=seeds)
+def test_median_is_scipys_exactly(dtype, shape, size, mode, cval, seed):
+    check_median(shape, size, mode, dtype, cval, seed)
+
+
+@many
 @given(
     window=windows(49),
     mode=st.sampled_from(list(MODES)),
@@ -176,8 +264,11 @@ def test_box_of_integers_is_the_exact_mean_rounded_half_to_even(window, mode, dt
     cval=st.integers(0, 200),
     seed=seeds,
 )
-def test_median_is_scipys_exactly(window, mode, dtype, cval, seed):
-    shape, size = window
+def test_any_median_is_scipys_exactly(window, mode, dtype, cval, seed):
+    check_median(*window, mode, dtype, cval, seed)
+
+
+def check_median(shape, size, mode, dtype, cval, seed):
     image = floats(seed, shape, 60000) if dtype == np.float32 else whole(seed, shape, dtype)
     result = median_filter(image, size, mode=mode, cval=cval)
     assert result.dtype == dtype
@@ -190,11 +281,15 @@ def test_median_is_scipys_exactly(window, mode, dtype, cval, seed):
 
 
 @pytest.mark.parametrize(
-    ("shape", "size"),
-    [((5, 4, 6), 3), ((5, 4, 6), (5, 1, 3)), ((2, 5, 4, 6), 3), ((2, 2, 5, 4, 6), (7, 3, 5))],
+    ("shape", "size", "mode"),
+    [
+        ((5, 4, 6), 3, "reflect"),
+        ((5, 4, 6), (5, 1, 3), "constant"),
+        ((2, 5, 4, 6), 3, "constant"),
+        ((2, 2, 5, 4, 6), (7, 3, 5), "reflect"),
+    ],
     ids=str,
 )
-@pytest.mark.parametrize("mode", ["reflect", "constant"])
 def test_box3d_is_scipys_mean_over_the_last_three_axes(shape, size, mode):
     image = floats(1, shape, 100)
     expected = in_double(
@@ -205,13 +300,18 @@ def test_box3d_is_scipys_mean_over_the_last_three_axes(shape, size, mode):
 
 # Images many times as wide as the window, whose interior is filtered apart from the edges.
 
+WIDE = [((90,), 11), ((50, 37), (3, 5)), ((2, 33, 16), (5, 3)), ((17, 18, 16), 3)]
+
 
 @pytest.mark.parametrize(
-    ("shape", "size"),
-    [((90,), 11), ((50, 37), (3, 5)), ((2, 33, 16), (5, 3)), ((17, 18, 16), 3)],
+    ("shape", "size", "mode"),
+    [
+        (case if (i + j) % 5 == 0 else extra)(*WIDE[i], mode)
+        for i in range(len(WIDE))
+        for j, mode in enumerate(MODES)
+    ],
     ids=str,
 )
-@modes
 def test_wide_images_are_scipys(shape, size, mode):
     image = whole(15, shape, np.uint8)
     sizes = (1,) * (len(shape) - np.size(size)) + size if np.ndim(size) else size
@@ -220,7 +320,9 @@ def test_wide_images_are_scipys(shape, size, mode):
     )
 
 
-@modes
+@pytest.mark.parametrize(
+    "mode", ["mirror", "constant", *map(extra, ("reflect", "nearest", "wrap"))]
+)
 def test_gaussian_and_median_of_wide_images_are_scipys(mode):
     image = floats(16, (50, 37))
     expected = in_double(
@@ -236,7 +338,13 @@ def test_gaussian_and_median_of_wide_images_are_scipys(mode):
 
 
 @pytest.mark.parametrize(
-    ("size", "mode"), [((17, 31), "reflect"), *(((33, 47), mode) for mode in MODES)], ids=str
+    ("size", "mode"),
+    [
+        ((17, 31), "reflect"),
+        ((33, 47), "constant"),
+        *(extra((33, 47), mode) for mode in MODES if mode != "constant"),
+    ],
+    ids=str,
 )
 def test_long_windows_are_scipys(size, mode):
     image = floats(2, (40, 23), 100)
@@ -264,7 +372,9 @@ def test_sums_that_32_bits_do_not_hold_are_right_to_a_grey_level(dtype):
     )
 
 
-@modes
+@pytest.mark.parametrize(
+    "mode", ["reflect", "constant", *map(extra, ("mirror", "nearest", "wrap"))]
+)
 def test_long_gaussians_are_scipys(mode):
     for level in (0, 60000):
         image, cval = floats(3, (40, 23), level), level + 2.5
@@ -294,8 +404,13 @@ FLOATS = RNG.uniform(0, 100, (40, 37)).astype(np.float32)
 
 @pytest.mark.parametrize(
     ("image", "size"),
-    [(image, size) for image in (PHOTO, CAMERA, FLOATS) for size in (3, 5)]
-    + [(PHOTO, size) for size in (7, 9, 21)],
+    [
+        (PHOTO, 3),
+        (CAMERA, 5),
+        (FLOATS, 5),
+        (PHOTO, 7),
+        *(extra(*case) for case in ((PHOTO, 5), (CAMERA, 3), (FLOATS, 3), (PHOTO, 9), (PHOTO, 21))),
+    ],
 )
 def test_median_is_opencvs_exactly(image, size):
     result = median_filter(image, size, mode="nearest")
@@ -303,7 +418,9 @@ def test_median_is_opencvs_exactly(image, size):
     np.testing.assert_array_equal(result, cv2.medianBlur(image, size))
 
 
-@pytest.mark.parametrize("size", [(3, 3), (5, 5), (7, 7), (31, 31), (3, 9), (11, 1)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(5, 5), (31, 31), (3, 9), *map(extra, ((3, 3), (7, 7), (11, 1)))], ids=str
+)
 def test_box_is_opencvs(size):
     for image in (PHOTO, CAMERA):
         result = box_filter(image, size, mode="mirror")
@@ -319,8 +436,15 @@ def test_box_is_opencvs(size):
     assert_close(box_filter(FLOATS, size, mode="mirror"), cv2.blur(FLOATS, size[::-1]), FLOATS)
 
 
-@pytest.mark.parametrize("size", [3, 5, 7, 9, 11])
-@pytest.mark.parametrize("image", [PHOTO, CAMERA], ids=lambda image: image.dtype.name)
+@pytest.mark.parametrize(
+    ("image", "size"),
+    [
+        *((PHOTO, size) for size in (3, 5, 7)),
+        *((CAMERA, size) for size in (9, 11)),
+        *(extra(PHOTO, size) for size in (9, 11)),
+        *(extra(CAMERA, size) for size in (3, 5, 7)),
+    ],
+)
 def test_gaussian_by_size_is_opencvs_to_a_grey_level(image, size):
     result, theirs, exact = (
         gaussian_filter(image, size=size, mode="mirror"),
@@ -348,7 +472,9 @@ def test_where_opencv_rounds_a_tie_up_we_round_it_to_even(size):
     assert size == 7 or (result != theirs).any()  # among 4096ths ties are rare
 
 
-@pytest.mark.parametrize("size", [3, 5, 7, 9, 11, 13, 15, (3, 11), (9, 1), (13, 5)], ids=str)
+@pytest.mark.parametrize(
+    "size", [9, 15, (13, 5), *map(extra, (3, 5, 7, 11, 13, (3, 11), (9, 1)))], ids=str
+)
 def test_gaussian_of_floats_by_size_is_opencvs(size):
     height, width = np.broadcast_to(size, 2)
     expected = cv2.GaussianBlur(FLOATS, (int(width), int(height)), 0)
@@ -356,7 +482,9 @@ def test_gaussian_of_floats_by_size_is_opencvs(size):
 
 
 @pytest.mark.parametrize(
-    ("sigma", "size"), [(0.5, 3), (1.0, 7), (2.3, 15), ((1.0, 3.0), (9, 15))], ids=str
+    ("sigma", "size"),
+    [(1.0, 7), ((1.0, 3.0), (9, 15)), extra(0.5, 3), extra(2.3, 15)],
+    ids=str,
 )
 def test_gaussian_of_floats_by_sigma_is_opencvs(sigma, size):
     (sigma_y, sigma_x), (height, width) = np.broadcast_to(sigma, 2), np.broadcast_to(size, 2)
@@ -385,8 +513,17 @@ def test_each_border_is_opencvs_of_the_docstring(mode):
 # wiener_filter
 
 
-@pytest.mark.parametrize("noise", [None, 0.5, 300.0, 5000.0])
-@pytest.mark.parametrize("size", [3, 5, (3, 5)], ids=str)
+@pytest.mark.parametrize(
+    ("size", "noise"),
+    [
+        ((3, 5), None),
+        (5, 300.0),
+        (3, 0.5),
+        (3, 5000.0),
+        *(extra(size, noise) for size in (3, 5) for noise in (None, 20.0)),
+    ],
+    ids=str,
+)
 def test_wiener_is_scipys(size, noise):
     assert_close(
         wiener_filter(IMAGE, size, noise=noise), in_double(signal.wiener, IMAGE, size, noise), IMAGE
@@ -412,7 +549,7 @@ def test_wiener_at_a_large_offset_is_as_without(noise):
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 60000.7])
-@pytest.mark.parametrize("noise", [None, 0.0, 4.0])
+@pytest.mark.parametrize("noise", [None, 4.0, extra(0.0)])
 def test_wiener_leaves_a_constant_and_has_its_gradient(value, noise):
     image = np.full((11, 8), value, np.float32)
     apply = partial(wiener_filter, mode="reflect", noise=noise)
@@ -594,9 +731,16 @@ def test_sigma_0_is_the_identity():
 # dtypes
 
 
-@every
+DTYPES = ["float16", "bfloat16", "float32", "uint8", "uint16", "int8", "int16"]
+
+
 @pytest.mark.parametrize(
-    "dtype", ["float16", "bfloat16", "float32", "uint8", "uint16", "int8", "int16"]
+    ("apply", "dtype"),
+    [
+        (case if (i + j) % 3 == 0 else extra)(apply, dtype, id=f"{name}-{dtype}")
+        for i, (name, apply) in enumerate(FILTERS.items())
+        for j, dtype in enumerate(DTYPES)
+    ],
 )
 def test_the_result_has_the_images_dtype_and_float32s_values(apply, dtype):
     top = 100 if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).max
@@ -628,7 +772,7 @@ def test_ties_are_rounded_to_even():
 
 
 @linear
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+@pytest.mark.parametrize("dtype", [np.uint16, extra(np.uint8), extra(np.int16)])
 def test_the_means_of_integers_may_stay_unrounded(apply, dtype):
     image = whole(7, (11, 8), dtype)
     result = apply(image, dtype="float32")
@@ -645,15 +789,12 @@ def test_floats_become_integers_half_to_even_within_their_range():
 
 
 @every
-@pytest.mark.parametrize(
-    ("given_as", "asked", "least", "most"),
-    [("uint16", "uint8", 0, 255), ("int16", "uint8", 0, 255)],
-)
-def test_integers_saturate_in_a_smaller_dtype(apply, given_as, asked, least, most):
+@pytest.mark.parametrize("given_as", ["uint16", extra("int16")])
+def test_integers_saturate_in_a_smaller_dtype(apply, given_as):
     image = whole(8, (11, 8), given_as)
-    expected = np.clip(np.asarray(apply(image)).astype(int), least, most)
-    result = apply(image, dtype=asked)
-    assert result.dtype == asked
+    expected = np.clip(np.asarray(apply(image)).astype(int), 0, 255)
+    result = apply(image, dtype="uint8")
+    assert result.dtype == "uint8"
     np.testing.assert_array_equal(result, expected)
 
 
@@ -733,17 +874,17 @@ def test_mapping_over_sigmas_is_a_loop(extent):
     assert_close(pair, in_double(ndimage.gaussian_filter, IMAGE, (0.5, 2.0), radius=4), IMAGE)
 
 
-@pytest.mark.parametrize("sigma", [0.5, 1.0, 2.5])
-def test_the_gradient_by_sigma_is_the_finite_difference(sigma):
+def test_the_gradient_by_sigma_is_the_finite_difference():
     weights = RNG.normal(size=IMAGE.shape)
 
     def energy(sigma):
         return np.vdot(in_double(ndimage.gaussian_filter, IMAGE, sigma, radius=4), weights)
 
-    gradient = jax.grad(lambda s: jnp.vdot(gaussian_filter(IMAGE, s, radius=4), weights))(sigma)
-    assert gradient == pytest.approx(
-        (energy(sigma + 1e-5) - energy(sigma - 1e-5)) / 2e-5, rel=1e-4, abs=1e-2
-    )
+    gradient = jax.jit(jax.grad(lambda s: jnp.vdot(gaussian_filter(IMAGE, s, radius=4), weights)))
+    for sigma in (0.5, 1.0, 2.5):
+        assert gradient(sigma) == pytest.approx(
+            (energy(sigma + 1e-5) - energy(sigma - 1e-5)) / 2e-5, rel=1e-4, abs=1e-2
+        )
 
 
 MATRICES = {
@@ -934,6 +1075,7 @@ for _apply in (gaussian_filter, box_filter, median_filter, wiener_filter):
     ]
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(("call", "message"), IMPOSSIBLE)
 def test_what_cannot_be_filtered(call, message):
     with pytest.raises(ValueError, match=message) as error:

@@ -1,3 +1,5 @@
+"""Hot pixels, replaced; everything else stays."""
+
 import jax
 import numpy as np
 import pytest
@@ -61,6 +63,7 @@ def test_a_pair():
     assert replace_hot_pixels(image, std=1.0, background=0.0).max() == 0
 
 
+@pytest.mark.slow
 def test_they_cost_no_quality(tiny_config):
     scene = synthetic.static_scene(jax.random.key(1), frames=4, shape=(64, 64), psf_sigma=1.0)
     noisy, clean = np.asarray(scene.noisy), np.asarray(scene.clean)

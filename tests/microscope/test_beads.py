@@ -10,11 +10,12 @@ from scipy import ndimage, special
 
 from jaxdenoise.io.images import read
 from jaxdenoise.microscope.beads import measure_psf
-from jaxdenoise.microscope.optics import fwhm_from_sigma, widefield_sigma
+from jaxdenoise.microscope.optics import widefield_sigma
 from jaxdenoise.microscope.psf import gaussian_psf, normalized_psf
+from jaxdenoise.microscope.widths import fwhm_from_sigma
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "beads" / "Bead_Image1_crop.tif"
-few = settings(deadline=None, max_examples=15)
+few = settings(deadline=None, max_examples=6)
 seeds = st.integers(0, 2**32 - 1)
 widths = st.tuples(st.floats(1, 3), st.floats(1, 3))
 
@@ -28,7 +29,7 @@ def add_bead(image, y, x, height, sigma):
 
 
 def places(rng, count, step):
-    """A grid of count x count centres with sub-pixel offsets, and the shape of the image that holds it."""
+    """A grid of count x count centres with sub-pixel offsets, and the shape of its image."""
     centres = step * (
         0.8 + np.moveaxis(np.indices((count, count)), 0, -1).reshape(-1, 2)
     ) + rng.uniform(-2, 2, (count**2, 2))
@@ -56,8 +57,27 @@ def only(rejected):
 # The measurement
 
 
-@pytest.mark.parametrize("sigma", [(0.8, 0.8), (1, 1), (1, 2), (2.5, 1.5), (3, 3)], ids=str)
-@pytest.mark.parametrize("noise", [0, 10])
+@pytest.mark.parametrize(
+    ("sigma", "noise"),
+    [
+        ((0.8, 0.8), 10),
+        ((1, 2), 0),
+        ((2.5, 1.5), 10),
+        ((3, 3), 10),
+        *(
+            pytest.param(sigma, noise, marks=pytest.mark.robustness)
+            for sigma, noise in (
+                ((0.8, 0.8), 0),
+                ((1, 1), 0),
+                ((1, 1), 10),
+                ((1, 2), 10),
+                ((2.5, 1.5), 0),
+                ((3, 3), 0),
+            )
+        ),
+    ],
+    ids=str,
+)
 def test_a_gaussian_psf_comes_back(sigma, noise):
     image, centres = scene(sigma, noise=noise)
     found = measure_psf(image)
@@ -206,7 +226,7 @@ def test_saturated_beads_are_refused(top, dtype, options):
     image = (image * top / 250).clip(0, top).astype(dtype)
     with pytest.raises(
         ValueError,
-        match=r"^measure_psf: none of 4 spots can be used \(4 saturated\); .* so that none is saturated$",
+        match=r"^measure_psf: none of 4 spots can be used \(4 saturated\); .* none is saturated$",
     ):
         measure_psf(image, **options)
 
@@ -217,12 +237,14 @@ def test_saturated_beads_are_refused(top, dtype, options):
         (
             np.zeros((2, 3, 4, 5)),
             {},
-            "measure_psf: expected an image (H, W) or a stack (Z, H, W), got shape (2, 3, 4, 5); give one channel",
+            "measure_psf: expected an image (H, W) or a stack (Z, H, W), got shape (2, 3, 4, 5); "
+            "give one channel",
         ),
         (
             np.zeros((0, 5)),
             {},
-            "measure_psf: expected an image (H, W) or a stack (Z, H, W), got shape (0, 5); give one channel",
+            "measure_psf: expected an image (H, W) or a stack (Z, H, W), got shape (0, 5); give "
+            "one channel",
         ),
         (np.zeros((9, 9), complex), {}, "measure_psf: expected integers or floats, got complex128"),
         (
@@ -233,18 +255,21 @@ def test_saturated_beads_are_refused(top, dtype, options):
         (
             np.full((30, 30), 7),
             {},
-            "measure_psf: no bead found: no spot rises 10 times the noise (0 grey levels after smoothing) above the background; "
+            "measure_psf: no bead found: no spot rises 10 times the noise (0 grey levels after "
+            "smoothing) above the background; "
             "give an image of bright, separate beads",
         ),
         (
             scene((1, 1))[0],
             {"size": 4},
-            "measure_psf: size must be an odd number of pixels, at least 3, or a pair (y, x) of them, not 4",
+            "measure_psf: size must be an odd number of pixels, at least 3, or a pair (y, x) of "
+            "them, not 4",
         ),
         (
             scene((1, 1))[0],
             {"size": (5, 7, 9)},
-            "measure_psf: size must be an odd number of pixels, at least 3, or a pair (y, x) of them, not (5, 7, 9)",
+            "measure_psf: size must be an odd number of pixels, at least 3, or a pair (y, x) of "
+            "them, not (5, 7, 9)",
         ),
         (
             scene((3, 2))[0],
@@ -254,12 +279,14 @@ def test_saturated_beads_are_refused(top, dtype, options):
         (
             scene((1, 1))[0][:24, :24],
             {"size": 33},
-            "measure_psf: a bead takes 37x37 pixels, the image has 24x24; give a larger image or smaller size",
+            "measure_psf: a bead takes 37x37 pixels, the image has 24x24; give a larger image or "
+            "smaller size",
         ),
         (
             scene((1, 1), noise=0)[0],
             {"bead_diameter": 100},
-            "measure_psf: spots of sigma 1, 1 pixels (y, x) cannot be beads of diameter 100; give bead_diameter in pixels",
+            "measure_psf: spots of sigma 1, 1 pixels (y, x) cannot be beads of diameter 100; "
+            "give bead_diameter in pixels",
         ),
     ],
 )
@@ -274,7 +301,7 @@ def test_a_bead_in_too_much_noise_is_refused():
     add_bead(image, 60, 60, 40, (6, 6))
     with pytest.raises(
         ValueError,
-        match=r"^measure_psf: the beads are too few or too faint for their noise; give more or brighter ones$",
+        match=r"^measure_psf: the beads are too few or too faint for their noise; give more",
     ):
         measure_psf(image)
 

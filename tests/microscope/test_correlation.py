@@ -10,15 +10,17 @@ from jaxdenoise.config import TrainConfig
 from jaxdenoise.microscope import correlation, synthetic
 from jaxdenoise.microscope.correlation import (
     correlated_reach,
-    noise_autocorrelation,
     noise_stride,
     residual_reach,
 )
 from jaxdenoise.training.problem import prepare
 
+# Compiled as a whole, once a shape and dtype.
+noise_autocorrelation = jax.jit(correlation.noise_autocorrelation, static_argnames="lags")
+
 
 def white(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def filtered(noise, sigmas):
@@ -37,7 +39,7 @@ def cells(*shape):
     ("sigmas", "off"), [((0, 0), 0.02), ((0.5, 0.5), 0.06), ((0, 0.8), 0.1), ((1, 1), 0.25)]
 )
 def test_known_noise(sigmas, off):
-    """The wider the noise, the more of it goes with the surfaces: never more is found than there is."""
+    """The surfaces remove more of wider noise: never more is found than there is."""
     noise = filtered(white(4, 256, 256), sigmas)
     expected = np.array(
         [[np.mean(noise * np.roll(noise, lag, axis)) for lag in range(1, 6)] for axis in (1, 2)]
@@ -81,9 +83,10 @@ def test_the_reach_of_a_residual(sigmas, reach):
     assert residual_reach(jnp.asarray(filtered(white(2, 512, 512), sigmas), jnp.float32)) == reach
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:neighbouring pixels share their noise")
 def test_blind_spots_hide_a_weak_correlation_too():
-    """Of noise that is alike between neighbours the same, but weakly alike further away too, more is hidden."""
+    """More is hidden of noise that is also weakly correlated further away."""
     short = filtered(white(2, 256, 256), (0.7, 0.7))
     hidden = [
         prepare(

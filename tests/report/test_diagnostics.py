@@ -9,7 +9,6 @@ from jaxdenoise.report.diagnostics import (
     autocorrelation,
     examine_input,
     examine_residual,
-    full_widths,
     modulation,
     smoothed_residual,
 )
@@ -155,12 +154,3 @@ def test_modulation_of_a_gaussian_is_its_fourier_transform():
             np.exp(-2 * (np.pi * 1.3 * frequency) ** 2), abs=1e-3
         )
     assert modulation(np.ones((1, 1)), 0.5) == 1
-
-
-def test_the_full_width_at_half_maximum():
-    np.testing.assert_allclose(
-        full_widths(gaussian_psf((0.7, 2.0))), [2.3548 * 0.7, 2.3548 * 2.0], rtol=1e-3
-    )
-    assert full_widths(np.ones((3, 5))) == pytest.approx(
-        (3, 5), abs=0.8
-    )  # it falls off somewhere beyond the outermost centres
