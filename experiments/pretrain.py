@@ -1,17 +1,15 @@
-"""Train the network that the package ships (`jaxdenoise/pretrained.npz`) on synthetic microscopy.
+"""Train the network that the package ships on synthetic microscopy; no real image is used.
 
-    python experiments/pretrain.py -o jaxdenoise/pretrained.npz --go-on --scenes 600 --steps 34000
-    --seed 1
+    python experiments/pretrain.py -o pretrained.npz --go-on --scenes 600 --steps 34000 --seed 1
 
-goes on where 40,000 steps on other scenes ended (the same script of an earlier version, without
-fibres and for a PSF of sigma 1).
+continues where 40,000 steps on other scenes ended (an earlier version of this script, without
+fibres and for a PSF of sigma 1). The file belongs at `jaxdenoise/pretrained.npz`.
 
-No real image is used. Scenes of filaments, fibres, vesicles, nuclei, membranes and textures are
-blurred by Gaussian PSFs of sigma 0.5 to 2.5 pixels and get Poisson-Gaussian noise of 0.5 to 100
-photons a pixel. The network sees a patch in units of its noise (`jaxdenoise.pretrained`), half of
-the patches with blind spots, and learns the noise-free patch by the logarithm of its mean squared
-error. About an hour on one core; the same seed gives the same weights on the same device and
-versions.
+Scenes of filaments, fibres, vesicles, nuclei, membranes and textures are blurred by Gaussian PSFs
+of sigma 0.5 to 2.5 pixels and get Poisson-Gaussian noise of 0.5 to 100 photons a pixel. The network
+sees a patch in units of its noise (`jaxdenoise.network.pretrained`), half of the patches with blind
+spots, and learns the noise-free patch by the logarithm of its mean squared error. About an hour on
+one core; the same seed gives the same weights on the same device and versions.
 """
 
 import argparse
@@ -33,16 +31,16 @@ from jaxdenoise.network import pretrained, unet
 from jaxdenoise.targets import blindspot, losses, patches
 from jaxdenoise.training.step import apply_gradients, initial_state
 
-SIDE = 256  # of a scene in pixels
+SIDE = 256  # pixels of a scene
 PATCH = 96
 BATCH = 2
 PSF_SIGMAS = 0.5, 2.5  # pixels
 PHOTONS = 0.5, 100.0  # mean of a scene, without background
-A_CALL = 100  # steps
+STEPS_A_CALL = 100
 
 
 def filaments(rng):
-    """Cells of filaments and spots, or of one of them."""
+    """Draw cells of filaments and spots, or of one of them."""
     lines, spots = [(28, 24), (40, 0), (0, 40), (8, 10)][rng.integers(4)]
     return np.asarray(
         phantom(
@@ -55,12 +53,12 @@ def filaments(rng):
 
 
 def fibres(rng):
-    """Fibres that run side by side over long ways, as stress fibres do, or short thick tubules in all directions, as mitochondria are."""
+    """Draw long parallel fibres like stress fibres, or short thick tubules like mitochondria."""
     short = rng.random() < 0.5
     count, points = (
         int(rng.lognormal(4.8, 0.8)),
         int(rng.uniform(*((20, 120) if short else (150, 800)))),
-    )  # points half a pixel apart
+    )  # points are half a pixel apart
     field, start = texture(rng, 2.2), rng.uniform(-30, SIDE + 30, (count, 2))
     row, column = np.clip(start, 0, SIDE - 1).astype(int).T
     spread, bend = (rng.uniform(0.5, 3), 0.12) if short else (rng.uniform(0.1, 0.5), 0.015)
@@ -69,28 +67,33 @@ def fibres(rng):
     place = start[..., None] + np.cumsum(
         0.5 * np.stack([np.sin(heading), np.cos(heading)], axis=1), axis=2
     )
-    scene = splat(
+    canvas = splat(
         place[:, 0], place[:, 1], np.broadcast_to(rng.lognormal(0, 0.8, (count, 1)), heading.shape)
     )
-    scene = ndimage.gaussian_filter(scene, rng.uniform(0.6, 2) if short else rng.uniform(0.2, 0.8))
-    return unit(scene) * np.exp(rng.uniform(0, 1.2) * texture(rng, 2.2)) + rng.uniform(0, 0.3)
+    canvas = ndimage.gaussian_filter(
+        canvas, rng.uniform(0.6, 2) if short else rng.uniform(0.2, 0.8)
+    )
+    return unit(canvas) * np.exp(rng.uniform(0, 1.2) * texture(rng, 2.2)) + rng.uniform(0, 0.3)
 
 
 def splat(y, x, weight):
-    """Points drawn at sub-pixel places by bilinear weights."""
-    scene, top, left = np.zeros((SIDE, SIDE)), np.floor(y).astype(int), np.floor(x).astype(int)
+    """Draw points at sub-pixel places by bilinear weights."""
+    canvas, top, left = np.zeros((SIDE, SIDE)), np.floor(y).astype(int), np.floor(x).astype(int)
     for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
         part = weight * abs(1 - down - (y - top)) * abs(1 - right - (x - left))
         inside = (
             (top + down >= 0) & (top + down < SIDE) & (left + right >= 0) & (left + right < SIDE)
         )
-        np.add.at(scene, (top[inside] + down, left[inside] + right), part[inside])
-    return scene
+        np.add.at(canvas, (top[inside] + down, left[inside] + right), part[inside])
+    return canvas
 
 
 def nuclei(rng):
-    """Soft-edged ellipses with chromatin: textured bodies with bright and dark spots, some overlapping, a few dividing and bright."""
-    scene, (y, x) = np.zeros((SIDE, SIDE)), np.mgrid[:SIDE, :SIDE]
+    """Draw soft-edged ellipses with chromatin, some overlapping, a few dividing and bright.
+
+    Their bodies are textured and hold bright or dark spots.
+    """
+    canvas, (y, x) = np.zeros((SIDE, SIDE)), np.mgrid[:SIDE, :SIDE]
     radius, spots = rng.uniform(8, 30), rng.choice([-0.7, 0, 2]) * rng.random()
     for _ in range(rng.integers(5, 3 + int(6000 / radius**2))):
         centre, angle = rng.uniform(0, SIDE, 2), rng.uniform(0, np.pi)
@@ -116,12 +119,12 @@ def nuclei(rng):
                 -((y - spot_y) ** 2 + (x - spot_x) ** 2)
                 / (2 * (radius * rng.uniform(0.08, 0.2)) ** 2)
             )
-        scene += inside * rng.lognormal(0, 0.4)
-    return scene * np.exp(rng.uniform(0, 0.8) * texture(rng))
+        canvas += inside * rng.lognormal(0, 0.4)
+    return canvas * np.exp(rng.uniform(0, 0.8) * texture(rng))
 
 
 def membranes(rng):
-    """Outlines of cells: the borders between random points' neighbourhoods."""
+    """Draw outlines of cells: the borders between the neighbourhoods of random points."""
     count = rng.integers(8, 120)
     points, (y, x) = rng.uniform(-20, SIDE + 20, (count, 2)), np.mgrid[:SIDE, :SIDE]
     distances = np.sort(np.hypot(y[..., None] - points[:, 0], x[..., None] - points[:, 1]), axis=-1)
@@ -131,8 +134,8 @@ def membranes(rng):
 
 
 def vesicles(rng):
-    """Discs, rings and points of a few pixels, sparse or crowded, bright and dim."""
-    scene, (y, x) = np.zeros((SIDE, SIDE)), np.mgrid[-9:10, -9:10]
+    """Draw discs, rings and points of a few pixels, sparse or crowded, bright and dim."""
+    canvas, (y, x) = np.zeros((SIDE, SIDE)), np.mgrid[-9:10, -9:10]
     ring = rng.random() < 0.5
     for _ in range(int(rng.lognormal(5.3, 0.8))):
         row, column = rng.integers(0, SIDE + 18, 2)
@@ -146,12 +149,15 @@ def vesicles(rng):
         top, left = row - 18, column - 18
         rows, columns = (slice(max(start, 0), min(start + 19, SIDE)) for start in (top, left))
         part = shape[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-        scene[rows, columns] += part * rng.lognormal(0, 0.7)
-    return scene
+        canvas[rows, columns] += part * rng.lognormal(0, 0.7)
+    return canvas
 
 
 def texture(rng, falls=None):
-    """Random clouds whose amplitude falls with some power of the frequency; mean 0, standard deviation 1."""
+    """Draw clouds of mean 0 and standard deviation 1.
+
+    Their amplitude falls with some power of the frequency: `falls`, or a random one.
+    """
     frequency = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)) + 1 / SIDE
     spectrum = np.fft.rfft2(rng.standard_normal((SIDE, SIDE))) / frequency ** (
         falls or rng.uniform(0.8, 2.2)
@@ -161,12 +167,12 @@ def texture(rng, falls=None):
 
 
 def tissue(rng):
-    """Clouds alone: what fills the whole image."""
+    """Draw clouds alone, which fill the whole image."""
     return np.exp(rng.uniform(0.2, 1.0) * texture(rng))
 
 
 def scene(rng):
-    """One blurred scene (H, W) float32 of mean 1, one or two kinds in it, with a background or without."""
+    """Draw a blurred scene (H, W) of one or two kinds and mean 1, with a background or without."""
     kinds = filaments, nuclei, membranes, vesicles, tissue, fibres, fibres
     image = sum(
         rng.uniform(0.2, 1) * unit(kinds[kind](rng))
@@ -177,12 +183,15 @@ def scene(rng):
 
 
 def unit(image):
-    """Scaled to mean 1."""
+    """Scale to mean 1."""
     return image / image.mean()
 
 
 def noisy_patch(key, scenes):
-    """A clean and a noisy patch (P, P) in units of the scene's noise, as `pretrained` scales them, and the scene's mean. Pure."""
+    """Draw a clean and a noisy patch (P, P) and the mean of their scene.
+
+    All are in units of the scene's noise, as `pretrained` scales them.
+    """
     places, turns, levels, photons, reads = jax.random.split(key, 5)
     where = patches._random_place(places, scenes.shape, PATCH)
     chosen = jax.lax.dynamic_index_in_dim(scenes, where[0], keepdims=False)
@@ -200,7 +209,7 @@ def noisy_patch(key, scenes):
 
 
 def loss(params, key, scenes, psf, config):
-    """Mean logarithm of a batch's squared errors, in units of the noise's variance."""
+    """Return the mean logarithm of a batch's squared errors, in units of the noise variance."""
 
     def one(key):
         draw, spots, fill, blind = jax.random.split(key, 4)
@@ -218,15 +227,15 @@ def loss(params, key, scenes, psf, config):
         + mean
     )
     denoised = jax.vmap(convolve, (0, None))(deconvolved, psf)
-    # The logarithm lets each patch count alike, as in a mean of PSNRs: else the brightest would be
-    # all that counts.
+    # The logarithm lets each patch count alike, as in a mean of PSNRs; without it only the
+    # brightest would count.
     errors = losses.squared_error(denoised, clean).mean(axis=(1, 2))
     return jnp.log(errors + 1e-3).mean() + 0.05 * jnp.mean(losses.negativity(deconvolved))
 
 
 @partial(jax.jit, static_argnames="config", donate_argnums=0)
 def steps(state, key, scenes, psf, config):
-    """`A_CALL` steps and their losses."""
+    """Take `STEPS_A_CALL` steps; return the state and their losses."""
 
     def step(state, _):
         value, gradients = jax.value_and_grad(loss)(
@@ -234,13 +243,13 @@ def steps(state, key, scenes, psf, config):
         )
         return apply_gradients(state, gradients, 1.0, config), value
 
-    return jax.lax.scan(step, state, length=A_CALL)
+    return jax.lax.scan(step, state, length=STEPS_A_CALL)
 
 
-def main():
-    """Draw the scenes, train, write the averaged weights now and then."""
+def build_parser():
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="file of the weights")
     parser.add_argument("--scenes", type=int, default=500)
     parser.add_argument("--steps", type=int, default=40_000)
     parser.add_argument("--seed", type=int, default=0)
@@ -249,11 +258,19 @@ def main():
         action="store_true",
         help="start from the weights that the package ships, not from random ones",
     )
-    args = parser.parse_args()
+    return parser
+
+
+def main(argv=None):
+    """Draw the scenes, train, write the averaged weights now and then."""
+    args = build_parser().parse_args(argv)
     rng, key = np.random.default_rng(args.seed), jax.random.key(args.seed)
     scenes = jnp.asarray(np.stack([scene(rng) for _ in range(args.scenes)]))
     config = TrainConfig(
-        network=PRETRAINED, epochs=args.steps // A_CALL, steps_per_epoch=A_CALL, averaging=0.999
+        network=PRETRAINED,
+        epochs=args.steps // STEPS_A_CALL,
+        steps_per_epoch=STEPS_A_CALL,
+        averaging=0.999,
     )
     psf = jnp.asarray(jd.gaussian_psf(pretrained.PSF_SIGMA), jnp.float32)
     params = (

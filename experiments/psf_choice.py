@@ -1,23 +1,26 @@
-"""Does the choice of the PSF without ground truth find the right one? Every candidate is trained to the end and judged with the truth.
+"""Measure whether the choice of the PSF without ground truth finds the right one.
 
-    python experiments/psf_choice.py --data ../shared/data -o psf_choice
+    python experiments/psf_choice.py --data DATA -o psf_choice.json
 
-Without `--data` on synthetic stacks alone: true sigma 0.7, 1.0, 1.5 and 2.0, three seeds each, 8
-frames of 256x256. With it also on FMD (stack and single protocol) and W2S (single), as in
-benchmark_real.py. `auto` is read off the same trainings: a model that successive halving drops is
-the beginning of the one that was trained to the end. Each result is kept in the folder as soon as
-it is there; a run that is started again goes on where it stopped. `--report` prints the table of
-what is there.
+Every candidate is trained to the end and judged with the truth. `auto` is read off the same
+trainings: a model that successive halving drops is the beginning of the one that was trained to the
+end. Without `--data` on synthetic stacks alone: true sigma 0.7, 1.0, 1.5 and 2.0, three seeds each,
+8 frames of 256x256 pixels. With it also on FMD (stack and single protocol) and W2S (single), as in
+benchmark_real.py. A synthetic stack takes five minutes on one core, a real one ten.
+
+The folder keeps each result as soon as it is there; a run that is started again continues where it
+stopped. `--report` shows the table of what is there.
 """
 
-import argparse
 import json
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
-from benchmark_real import quality, tasks
+from common import arguments, store
+from common.data import tasks
+from common.quality import criterion, quality
+from common.tables import Table
 
 import jaxdenoise as jd
 from jaxdenoise.microscope import synthetic
@@ -25,11 +28,14 @@ from jaxdenoise.training import scores
 from jaxdenoise.training.sweep import HALVING, SIGMAS
 
 TRUE_SIGMAS, SEEDS = (0.7, 1.0, 1.5, 2.0), 3
-SYNTHETIC_EPOCHS = 10  # those of the demonstration, whose stacks these are
+SYNTHETIC_EPOCHS = 10  # as in the demonstration, whose stacks these are
+NOTE = """\
+PSNR in dB (scale-invariant for W2S) of each candidate sigma, that of `auto` in bold; the rank \
+correlation is Spearman's, between the final scores and the PSNR."""
 
 
 def experiments(data):
-    """(name, function that gives (noisy, truth, protocol), true sigma or None, `TrainConfig`) of each experiment."""
+    """Yield (name, function that returns (noisy, truth, protocol), true sigma, `TrainConfig`)."""
     for sigma in TRUE_SIGMAS:
         for seed in range(SEEDS):
             yield (
@@ -43,7 +49,7 @@ def experiments(data):
 
 
 def scene(sigma, seed):
-    """A synthetic stack, its truth, and its protocol."""
+    """Return a synthetic stack, its truth, and its protocol."""
     stack = synthetic.static_scene(
         jax.random.key(1000 + seed), frames=8, shape=(256, 256), psf_sigma=sigma
     )
@@ -51,7 +57,7 @@ def scene(sigma, seed):
 
 
 def judged(noisy, truth, protocol, config, psfs, seed):
-    """One row a candidate: its errors at each stage of `HALVING` and at the end, and the quality of what it denoises."""
+    """Return a row for each candidate: its errors at each stage of `HALVING`, and its quality."""
     everyone = [(share, len(psfs)) for share, _ in HALVING]  # none is dropped, all are scored
     found = jd.sweep(
         jax.random.key(seed),
@@ -76,7 +82,7 @@ def judged(noisy, truth, protocol, config, psfs, seed):
 
 
 def automatic(rows, epochs):
-    """Index of the candidate that successive halving chooses, as `sweep.sweep` does."""
+    """Return the index of the candidate that successive halving chooses, as `sweep` does."""
     left = list(range(len(rows)))
     for share, keep in HALVING:
         errors = {k: np.array(rows[k]["errors"][str(max(1, round(share * epochs)))]) for k in left}
@@ -88,72 +94,76 @@ def automatic(rows, epochs):
 
 
 def rank_correlation(a, b):
-    """Spearman's."""
+    """Return Spearman's rank correlation."""
     return float(np.corrcoef(np.argsort(np.argsort(a)), np.argsort(np.argsort(b)))[0, 1])
 
 
 def report(folder):
-    """Print what is there as a table; PSNR in dB (scale-invariant for W2S), that of `auto` in bold."""
+    """Return the table of the results in the folder."""
     results = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
     sigmas = [f"{row['psf']:g}" for row in results[0]["candidates"]] if results else []
     columns = ["data", "true sigma", *sigmas, "auto", "behind the best", "above the narrowest"]
     columns += ["rank correlation", "masked error would choose"]
-    print(f"| {' | '.join(columns)} |")
-    print("|---" * len(columns) + "|")
+    table = Table("Candidates judged with the truth", columns)
     for result in results:
-        rows, key = result["candidates"], "si_psnr" if result["name"].startswith("w2s") else "psnr"
+        rows, key = result["candidates"], criterion(result["name"])
         values, auto = np.array([row[key] for row in rows]), automatic(rows, result["epochs"])
         errors = [np.mean(row["errors"][str(result["epochs"])]) for row in rows]
         masked = int(np.argmin([row["masked"] for row in rows]))
-        cells = [result["name"], str(result["true_sigma"] or "-")]
-        cells += [
-            f"**{value:.2f}**" if k == auto else f"{value:.2f}" for k, value in enumerate(values)
-        ]
-        cells += [
+        table.add(
+            result["name"],
+            result["true_sigma"],
+            *(f"**{v:.2f}**" if k == auto else f"{v:.2f}" for k, v in enumerate(values)),
             f"{rows[auto]['psf']:g}",
             f"{values.max() - values[auto]:.2f}",
             f"{values[auto] - values[0]:.2f}",
-        ]
-        cells += [
             f"{rank_correlation(errors, -values):.2f}",
             f"{rows[masked]['psf']:g} ({values[masked]:.2f})",
-        ]
-        print(f"| {' | '.join(cells)} |")
+            show=False,
+        )
+    return table
 
 
-def main():
-    """Parse, run what is not there yet, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder with fmd/{raw,gt} and w2s/{noisy,gt}")
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path("psf_choice"), help="folder of the results"
-    )
-    parser.add_argument("--only", default="", help="run the experiments whose names hold this text")
+def run(args):
+    """Train and judge what is not in the folder yet."""
+    for name, load, true_sigma, config in experiments(args.data):
+        file = args.folder / f"{name.replace('/', '_')}.json"
+        if not arguments.is_chosen(name, args.only) or file.exists():
+            continue
+        began = time.monotonic()
+        rows = judged(*load(), config, args.sigmas, args.seed)
+        result = {"name": name, "true_sigma": true_sigma, "epochs": config.epochs}
+        file.write_text(json.dumps(result | {"candidates": rows}))
+        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def build_parser():
+    """Return the parser of the command line."""
+    parser = arguments.parser_of(__doc__, "psf_choice.json")
+    arguments.add_data(parser, optional="without it, synthetic stacks only")
+    arguments.add_folder(parser, "psf_choice", "the measurements")
+    arguments.add_only(parser)
     parser.add_argument(
         "--sigmas",
         type=lambda text: tuple(map(float, text.split(","))),
         default=SIGMAS,
-        help="of the candidates",
+        help="of the candidates, separated by commas",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the trainings")
-    parser.add_argument("--report", action="store_true", help="print the table only")
-    args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
-    for name, load, true_sigma, config in [] if args.report else experiments(args.data):
-        file = args.output / f"{name.replace('/', '_')}.json"
-        if args.only not in name or file.exists():
-            continue
-        began = time.monotonic()
-        rows = judged(*load(), config, args.sigmas, args.seed)
-        result = {
-            "name": name,
-            "true_sigma": true_sigma,
-            "epochs": config.epochs,
-            "candidates": rows,
-        }
-        file.write_text(json.dumps(result))
-        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
-    report(args.output)
+    parser.add_argument("--report", action="store_true", help="train nothing, show the table only")
+    return parser
+
+
+def main(argv=None):
+    """Run what is not there yet, print and write the table."""
+    args = build_parser().parse_args(argv)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    if not args.report:
+        run(args)
+    table = report(args.folder)
+    print(table.markdown())
+    title = "The choice of the PSF without ground truth"
+    store.write(args.output, group="psf", title=title, tables=[table], note=NOTE)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,31 @@
-"""PSNR against seconds of training: the preset `fast` of several lengths, and both PyTorch rivals at the published settings.
+"""Measure PSNR against seconds of training: the preset `fast` and both PyTorch rivals.
 
-    pip install torch==2.13.0
-    python experiments/quality_vs_seconds.py ../shared/data -o quality_vs_seconds --budget 3600
+    python experiments/quality_vs_seconds.py DATA -o quality_vs_seconds.json --budget 3600
 
 FMD, stack protocol, as in benchmark_real.py. Ours is a new training for each point, since its
-learning rate falls to zero by its end; compiling is included, averaging over symmetries too, with
-its own seconds. The rivals train on for the whole budget (seconds) and are
-judged on the way: the last 30 % of the frames validate, the rate halves when ten validations
-brought nothing, as published. The clock of a rival stands still while it is judged. Where other
-work shares the machine, --patches-a-second counts a rival's patches instead, at the rate that
-speed_vs_pytorch.py measured alone (validation is free then). Every point is kept in the folder as
-soon as it is there; a run that is started again goes on with the next curve.
+learning rate falls to zero by its end. Its seconds include compiling; the prediction, with the
+averaging over symmetries, has seconds of its own. The rivals train at the published settings for
+the whole budget (seconds) and are judged on the way: the last 30 % of the frames validate, and the
+rate halves when ten validations brought nothing, as published. The clock of a rival stands still
+while it is judged. Where other work shares the machine, --patches-a-second counts a rival's patches
+instead, at the rate that speed_vs_pytorch.py measured alone (validation is free then).
+
+The folder keeps every point as soon as it is there, and the chart; a run that is started again
+continues with the next curve.
 """
 
-import argparse
 import json
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import torch
-from benchmark_real import quality, tasks
-from pytorch_rivals import VIRTUAL_BATCH, Published, Tuned
+from common import arguments, store
+from common.data import tasks
+from common.pytorch_rivals import DEVICE, VIRTUAL_BATCH, Published, Tuned
+from common.quality import quality
+from common.tables import Table
+from matplotlib.figure import Figure
 
 import jaxdenoise as jd
 from jaxdenoise.training.problem import estimate_background
@@ -30,11 +33,10 @@ from jaxdenoise.training.problem import estimate_background
 TYPES = ("Confocal_MICE", "TwoPhoton_MICE", "Confocal_FISH")
 EPOCHS = (2, 4, 8, 14, 22)
 STEPS_PER_EPOCH = 10
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def ours(noisy, truth):
-    """Rows of {"seconds", "psnr"}: one training each; prediction apart."""
+    """Yield a row for each number of epochs: one training each, seconds, PSNR."""
     for epochs in EPOCHS:
         jax.clear_caches()
         began = time.monotonic()
@@ -55,7 +57,7 @@ def ours(noisy, truth):
 
 
 def rival(noisy, truth, name, budget, rate=None):
-    """Rows of {"seconds", "psnr"} of one training, at times that grow by a fifth."""
+    """Yield a row now and then in one training, at times that grow by a fifth: seconds, PSNR."""
     background = float(estimate_background(noisy))
     frames = (noisy - background).astype(np.float32)
     spare = max(1, round(0.3 * len(frames)))
@@ -77,78 +79,81 @@ def rival(noisy, truth, name, budget, rate=None):
         epochs += 1
         if spent >= next_look:
             result = np.stack([model.predict(frame) for frame in frames]) + background
-            yield {"epochs": epochs, "seconds": round(spent, 1)} | quality(
-                result, truth, "fmd-stack"
-            )
+            row = {"epochs": epochs, "seconds": round(spent, 1)}
+            yield row | quality(result, truth, "fmd-stack")
             next_look = 1.2 * spent
 
 
-def save_chart(path, curves):
-    """PSNR against seconds, one panel a type."""
-    from matplotlib.figure import Figure
+def curve(kind, name, images, args):
+    """Return the rows of a curve from its file, or measure them and keep each in the file."""
+    file = args.folder / f"{kind}-{name}.json"
+    if file.exists():
+        return json.loads(file.read_text())
+    if not arguments.is_chosen(file.name, args.only):
+        return None
+    points = ours(*images) if name == "ours" else rival(*images, name, args.budget, args.rate)
+    rows = []
+    for row in points:
+        rows.append(row)
+        file.write_text(json.dumps(rows))
+        print(f"{kind} {name}: {row['seconds']:.0f} s, {row['psnr']:.2f} dB", flush=True)
+    return rows
 
+
+def save_chart(path, curves):
+    """Draw PSNR against seconds, one panel for each type."""
     figure = Figure(figsize=(4 * len(curves), 3.6), layout="constrained")
-    for axes, (title, methods) in zip(
-        np.atleast_1d(figure.subplots(1, len(curves))), curves.items(), strict=True
-    ):
+    panels = np.atleast_1d(figure.subplots(1, len(curves)))
+    for axes, (title, methods) in zip(panels, curves.items(), strict=True):
         for name, rows in methods.items():
-            axes.plot(
-                [row["seconds"] for row in rows],
-                [row["psnr"] for row in rows],
-                marker=".",
-                label=name,
-            )
+            seconds, psnr = ([row[key] for row in rows] for key in ("seconds", "psnr"))
+            axes.plot(seconds, psnr, marker=".", label=name)
         axes.set(title=title, xscale="log", xlabel="seconds of training", ylabel="PSNR in dB")
         axes.legend()
     figure.savefig(path, dpi=150)
 
 
-def main():
-    """Parse, run and print what is not there yet, draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, help="folder with fmd/{raw,gt}")
-    parser.add_argument("-o", "--output", type=Path, default=Path("quality_vs_seconds"))
+def build_parser():
+    """Return the parser of the command line."""
+    parser = arguments.parser_of(__doc__, "quality_vs_seconds.json")
+    arguments.add_data(parser, "fmd/{raw,gt}")
+    arguments.add_folder(parser, "quality_vs_seconds", "the curves and the chart")
+    arguments.add_only(parser, "curves (such as TwoPhoton_MICE-published)")
     parser.add_argument(
         "--budget", type=float, default=3600, help="seconds of training of each rival"
     )
     parser.add_argument(
-        "--only",
-        default="",
-        help="run the curves whose names hold this text, such as TwoPhoton_MICE-published",
-    )
-    parser.add_argument(
         "--patches-a-second",
+        dest="rate",
         type=float,
-        help="count time by a rival's patches at this rate, see above",
+        help="count the time of a rival by its patches at this rate",
     )
-    args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
+    return parser
+
+
+def main(argv=None):
+    """Measure what is not there yet; print and write the table, draw the chart."""
+    args = build_parser().parse_args(argv)
+    args.folder.mkdir(parents=True, exist_ok=True)
     stacks = {
         name.removeprefix("fmd-stack/"): (noisy, truth)
         for name, noisy, truth, protocol in tasks(args.data)
         if protocol == "fmd-stack"
     }
-    curves = {}
+    title, curves = "Quality against seconds", {}
+    table = Table(title, ["type", "method", "epochs", "seconds", "PSNR in dB"])
     for kind in TYPES:
         for name in ("ours", "published", "tuned"):
-            file = args.output / f"{kind}-{name}.json"
-            if args.only not in file.name and not file.exists():
-                continue
-            if not file.exists():
-                rows = []
-                for row in (
-                    ours(*stacks[kind])
-                    if name == "ours"
-                    else rival(*stacks[kind], name, args.budget, args.patches_a_second)
-                ):
-                    rows.append(row)
-                    file.write_text(json.dumps(rows))
-                    print(
-                        f"| {kind} | {name} | {row['epochs']} | {row['seconds']:.0f} | {row['psnr']:.2f} |",
-                        flush=True,
-                    )
-            curves.setdefault(kind, {})[name] = json.loads(file.read_text())
-    save_chart(args.output / "quality_vs_seconds.png", curves)
+            rows = curve(kind, name, stacks.get(kind), args)
+            if rows is not None:
+                curves.setdefault(kind, {})[name] = rows
+            for row in rows or ():
+                cells = row["epochs"], f"{row['seconds']:.0f}", f"{row['psnr']:.2f}"
+                table.add(kind, name, *cells, show=False)
+    print(table.markdown())
+    store.write(args.output, group="speed", title=title, tables=[table])
+    if curves:
+        save_chart(args.folder / "quality_vs_seconds.png", curves)
 
 
 if __name__ == "__main__":

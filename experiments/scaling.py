@@ -1,26 +1,35 @@
-"""How training, sweeps and prediction scale with the number of devices: seconds and efficiency, strong (one size) and weak (a size each).
+"""Measure how training, sweeps and prediction scale with the number of devices.
 
-    python experiments/scaling.py --simulate 8              # on the cores of a CPU: what the
-    sharing itself costs, nothing else python experiments/scaling.py                           # on
-    the GPUs or TPUs of this machine srun python experiments/scaling.py --distributed        # on
-    those of several machines, all at once
+On the cores of a CPU, which shows what the sharing itself costs and nothing else:
 
-Simulated devices share the same cores, so that a perfect division of the same work takes the same
-time: there the efficiency is the time of one device over that of all, in strong scaling, and of all
-    the work in weak scaling. On real devices it is speed over devices.
+    python experiments/scaling.py --simulate 8
+
+On the GPUs or TPUs of this machine, or of several machines, all at once:
+
+    python experiments/scaling.py
+    srun python experiments/scaling.py --distributed
+
+Seconds and efficiency in strong scaling (work of one size) and weak scaling (as much work for each
+device). On real devices the efficiency is the speed-up divided by the number of devices. Simulated
+devices share the same cores, so that a perfect division of the same work takes the same time: there
+the efficiency is the rate of all devices over that of one. Eight simulated devices take
+two and a half minutes on two cores.
 """
 
-import argparse
 import dataclasses
 import os
-import time
 
 import numpy as np
+from common import arguments, store
+from common.tables import Table
+from common.timing import seconds
+
+MEASURES = ("train", "sweep", "predict")
 
 
-def main():
-    """Parse before JAX is imported, which must be told of simulated devices first."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def build_parser():
+    """Return the parser of the command line."""
+    parser = arguments.parser_of(__doc__, "scaling.json")
     parser.add_argument(
         "--simulate", type=int, metavar="N", help="divide the CPU into so many devices"
     )
@@ -29,7 +38,7 @@ def main():
         action="store_true",
         help="one of several processes, which the environment describes",
     )
-    parser.add_argument("--only", default="train,sweep,predict", help="with commas")
+    arguments.add_only(parser, f"measurements ({', '.join(MEASURES)})")
     parser.add_argument(
         "--batch",
         type=int,
@@ -42,7 +51,12 @@ def main():
     parser.add_argument("--side", type=int, default=2048, help="of the image that is denoised")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--runs", type=int, default=3)
-    args = parser.parse_args()
+    return parser
+
+
+def main(argv=None):
+    """Tell JAX of simulated devices before it starts, measure, print and write the tables."""
+    args = build_parser().parse_args(argv)
     if args.simulate:
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={args.simulate}"
     from jaxdenoise.system.crew import current_crew, join
@@ -52,47 +66,45 @@ def main():
     import jax
 
     crew, count = current_crew(), jax.device_count()
-    counts = (
-        [count] if crew.count > 1 else [n for n in (1, 2, 4, 8, 16, 32) if n <= count]
-    )  # each process must have its share
-    kind = f"{jax.devices()[0].device_kind}, {jax.local_device_count()} in each of {crew.count} processes"
-    if crew.is_primary:
-        print(
-            f"{kind}{', simulated on ' + str(os.cpu_count()) + ' cores: overhead only' if args.simulate else ''}\n"
-        )
-    measures = {"train": training, "sweep": sweeping, "predict": predicting}
-    for name in args.only.split(","):
+    counts = [n for n in (1, 2, 4, 8, 16, 32) if n <= count]
+    if crew.count > 1:  # each process must have its share
+        counts = [count]
+    note = (
+        f"{jax.devices()[0].device_kind}, {jax.local_device_count()} in each of {crew.count} "
+        f"processes{f', simulated on {os.cpu_count()} cores: overhead only' * bool(args.simulate)}"
+    )
+    tables, measures = [], {"train": training, "sweep": sweeping, "predict": predicting}
+    for name in MEASURES:
+        if not arguments.is_chosen(name, args.only):
+            continue
         for title, unit, cases in measures[name](args, counts):
-            seconds = median_times(cases, args.runs)
-            if crew.is_primary:
-                table(title, unit, [(n, work) for n, work, _ in cases], seconds, args.simulate)
-
-
-def timed(run):
-    """Seconds of a call."""
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
+            times = median_times(cases, args.runs)
+            work = [(devices, amount) for devices, amount, _ in cases]
+            tables.append(scaling_table(title, unit, work, times, args.simulate))
+    if crew.is_primary:
+        print("\n\n".join([note, *(table.markdown() for table in tables)]))
+        title = "Past one device"
+        store.write(args.output, group="devices", title=title, tables=tables, note=note)
 
 
 def median_times(cases, runs):
-    """Median seconds of each case, which take turns."""
-    return np.median([[timed(run) for *_, run in cases] for _ in range(runs)], axis=0)
+    """Return the median seconds of each case, which take turns."""
+    return np.median([[seconds(run) for *_, run in cases] for _ in range(runs)], axis=0)
 
 
-def table(title, unit, cases, seconds, simulated):
-    """A row a number of devices."""
-    print(f"{title}\n\n| devices | {unit} a second | seconds | efficiency |\n|---|---|---|---|")
-    (least, work), first = cases[0], seconds[0]
-    for (devices, own), taken in zip(cases, seconds, strict=True):
+def scaling_table(title, unit, cases, times, simulated):
+    """Return a table with a row for each number of devices."""
+    table = Table(title, ["devices", f"{unit} a second", "seconds", "efficiency"])
+    (least, work), first = cases[0], times[0]
+    for (devices, own), taken in zip(cases, times, strict=True):
         gained = own / taken / (work / first)
         efficiency = gained if simulated else gained * least / devices
-        print(f"| {devices} | {own / taken:.3g} | {taken:.3g} | {efficiency:.2f} |")
-    print(flush=True)
+        table.add(devices, f"{own / taken:.3g}", f"{taken:.3g}", f"{efficiency:.2f}", show=False)
+    return table
 
 
 def problem_of(args, config):
-    """A synthetic stack as a training is given it."""
+    """Return a synthetic stack as a training is given it."""
     import jax
 
     import jaxdenoise as jd
@@ -106,7 +118,7 @@ def problem_of(args, config):
 
 
 def config_of(args, batch):
-    """The preset with batches of such a size; blind spots only, so that nothing is searched for."""
+    """Return the preset with such a batch size; blind spots only, so that nothing is searched."""
     import jaxdenoise as jd
 
     network = jd.UNetConfig(filters=args.filters, stride=1)
@@ -116,7 +128,7 @@ def config_of(args, batch):
 
 
 def training(args, counts):
-    """Steps of `fit.take_steps`: (title, unit, [(devices, patches, call)]) for strong and weak scaling."""
+    """Yield (title, unit, [(devices, patches, call)]) for strong and weak scaling of the steps."""
     import jax
 
     from jaxdenoise.system import meshes
@@ -156,7 +168,7 @@ def training(args, counts):
 
 
 def sweeping(args, counts):
-    """Epochs of a sweep of one PSF and several seeds."""
+    """Yield the same for epochs of a sweep of one PSF and several seeds."""
     import jax
 
     from jaxdenoise.system import meshes
@@ -177,9 +189,8 @@ def sweeping(args, counts):
         ]
 
         def run():
-            if (
-                mesh is None and jax.default_backend() == "cpu"
-            ):  # where a sweep on one device goes model by model
+            # On one CPU device a sweep trains model by model.
+            if mesh is None and jax.default_backend() == "cpu":
                 for model in group:
                     model.snapshot = run_epoch(model.key, model.snapshot, everywhere, config)
                 return
@@ -194,7 +205,7 @@ def sweeping(args, counts):
 
 
 def predicting(args, counts):
-    """A large image through `tiles.denoise`, each process its share."""
+    """Yield the same for the tiles of a large image, of which each process takes its share."""
     import jax
 
     import jaxdenoise as jd
@@ -219,11 +230,8 @@ def predicting(args, counts):
         run()
         return count, image.size / 1e6, run
 
-    yield (
-        f"Prediction, strong: {args.side} x {args.side} pixels",
-        "megapixels",
-        [case(n) for n in counts],
-    )
+    title = f"Prediction, strong: {args.side} x {args.side} pixels"
+    yield title, "megapixels", [case(n) for n in counts]
 
 
 if __name__ == "__main__":

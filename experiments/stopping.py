@@ -1,27 +1,31 @@
-"""Which epoch denoises, and which would have been best: the choice by held-out pixels against the choice with the truth.
+"""Compare the epoch that held-out pixels choose with the one that the truth would have chosen.
 
-    python experiments/stopping.py ../shared/data --only w2s-single/010_0,fmd-single/TwoPhoton_MICE
+    python experiments/stopping.py DATA --only w2s-single/010_0,fmd-single/TwoPhoton_MICE
 
 Protocols as in benchmark_real.py, without the averaging over symmetries. After each epoch the
-averaged weights denoise; for FMD too the PSNR is scale-invariant, because the captures differ in
+averaged weights denoise. For FMD too the PSNR is scale-invariant, because the captures differ in
 brightness from the truth.
 """
 
-import argparse
 import dataclasses
-from pathlib import Path
 
 import jax
 import numpy as np
-from benchmark_real import quality, tasks
+from common import arguments, store
+from common.data import tasks
+from common.quality import quality
+from common.tables import Table
 
 import jaxdenoise as jd
 from jaxdenoise.training.fit import denoiser_of
 from jaxdenoise.training.problem import prepare
 
+COLUMNS = ["experiment", "preset", "seed", "first epoch", "best epoch", "chosen epoch"]
+COLUMNS += ["behind the best"]
+
 
 def qualities(noisy, truth, protocol, config, seed):
-    """Scale-invariant PSNR after each epoch, and the index of the epoch that the training chose."""
+    """Return the scale-invariant PSNR after each epoch, and the index of the chosen epoch."""
     key, psf = jax.random.key(seed), jd.gaussian_psf(1.0)
     problem, prepared = prepare(key, noisy, psf=psf, config=config)
     last = dataclasses.replace(prepared, weights="averaged")
@@ -35,34 +39,37 @@ def qualities(noisy, truth, protocol, config, seed):
     return found, int(np.flatnonzero(denoiser.history["chosen"])[-1])
 
 
-def main():
-    """One row a data set, preset and seed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
+def build_parser():
+    """Return the parser of the command line."""
+    parser = arguments.parser_of(__doc__, "stopping.json")
+    arguments.add_data(parser)
+    arguments.add_only(parser)
     parser.add_argument(
-        "--only",
-        default="",
-        help="the experiments whose names hold one of these texts, with commas",
+        "--presets",
+        type=arguments.comma_list,
+        default=["fast", "best"],
+        help="separated by commas",
     )
-    parser.add_argument("--presets", default="fast,best", help="with commas")
     parser.add_argument("--seeds", type=int, default=1)
-    args = parser.parse_args()
-    print(
-        "| experiment | preset | seed | first epoch | best epoch | chosen epoch | behind the best |\n|---|---|---|---|---|---|---|"
-    )
+    return parser
+
+
+def main(argv=None):
+    """Print and write a row for each experiment, preset and seed."""
+    args = build_parser().parse_args(argv)
+    title = "Which epoch denoises"
+    table = Table("Scale-invariant PSNR in dB, epoch in brackets", COLUMNS).start()
     for name, noisy, truth, protocol in tasks(args.data):
-        if not any(part in name for part in args.only.split(",")):
+        if not arguments.is_chosen(name, args.only):
             continue
-        for preset in args.presets.split(","):
+        for preset in args.presets:
             config = jd.TrainConfig.preset(preset, symmetries=1)
             for seed in range(args.seeds):
                 found, chosen = qualities(noisy, truth, protocol, config, seed)
-                rows = [(found[epoch], epoch + 1) for epoch in (0, int(np.argmax(found)), chosen)]
-                told = " | ".join(f"{psnr:.2f} ({epoch})" for psnr, epoch in rows)
-                print(
-                    f"| {name} | {preset} | {seed} | {told} | {max(found) - found[chosen]:.2f} |",
-                    flush=True,
-                )
+                epochs = 0, int(np.argmax(found)), chosen
+                told = (f"{found[epoch]:.2f} ({epoch + 1})" for epoch in epochs)
+                table.add(name, preset, seed, *told, f"{max(found) - found[chosen]:.2f}")
+                store.write(args.output, group="pieces", title=title, tables=[table])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Table 1 of the report and its figures 2 to 5: the classical filters on LIVECell (with added noise) and on Mouse actin.
+"""Reproduce Table 1 of the report and its figures 2 to 5: classical filters on two data sets.
 
-    python experiments/table1_filters.py --livecell PICTURE.tif --actin diaphragm.tif -o table1
+    python experiments/table1_filters.py --livecell PICTURE.tif --actin diaphragm.tif
 
 Every filter appears in the report's own version and, where that is another one, in the version that
 its name says:
@@ -9,37 +9,34 @@ its name says:
   deviation of 100.
 - The report's "Box3D" is a median: 3x3x3 over y, x and the colour channels on LIVECell, 3x3 on
   Mouse actin. The true one is a mean, over y, x and channels or over frames, y and x. Where frames
-  show one static scene, and their mean is the ground truth, a filter that mixes
-  frames computes part of the ground truth: its row is not to be compared with the others.
+  show one static scene, and their mean is the ground truth, a filter that mixes frames computes
+  part of the ground truth: its row is not to be compared with the others.
 - The report's "SNR" is the mean over the standard deviation of the result itself (`mean_over_std`):
   no reference, no decibels, and it rewards blur. Beside it stand PSNR, SNR in dB and SSIM against
   the clean picture.
 
-LIVECell: one 8-bit picture as three equal channels, noise drawn for each channel, clipped and cut
-    to whole numbers; every channel is
-filtered, and the mean of the channels is judged. Mouse actin: the stack's first 512 x 512 pixels
-less the offset; ground truth is the mean of all frames, the PSNR's range that mean's; each frame is
-judged and the means are given. Without --actin a synthetic stack takes its place, and no figure of
-the report applies.
+LIVECell: one 8-bit picture as three equal channels. Noise is drawn for each channel, clipped and
+cut to whole numbers; every channel is filtered, and the mean of the channels is judged. Mouse
+actin: the stack's first 512 x 512 pixels less the offset. The ground truth is the mean of all
+frames, the PSNR's range that mean's; each frame is judged and the means are given. Without --actin
+a synthetic stack takes its place, and no figure of the report applies. Two minutes.
 """
 
-import argparse
-import json
 import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from common import arguments, store
+from common.data import actin_stack, actin_title
+from common.tables import Table
 
 import jaxdenoise as jd
-from jaxdenoise.cli.terminal import print_table
 from jaxdenoise.io import images
-from jaxdenoise.microscope import synthetic
 from jaxdenoise.microscope.calibration import calibrate_gaussian
 from jaxdenoise.report import pictures
 
-LIVECELL = Path("../shared/data/livecell/A172_Phase_A7_1_00d00h00m_1.tif")
 REPORT = {  # what the report prints: "SNR" on LIVECell, PSNR on Mouse actin
     "noisy": (13.48, 23.12),
     "median 3x3": (24.26, 30.94),
@@ -47,11 +44,15 @@ REPORT = {  # what the report prints: "SNR" on LIVECell, PSNR on Mouse actin
     "box 3x3": (26.27, 32.88),
     "Box3D of the report: a median": (24.34, 30.94),
 }
-COLUMNS = ("report", "mean_over_std", "psnr", "snr_db", "ssim")
+COLUMNS = {"report": 2, "mean_over_std": 2, "psnr": 2, "snr_db": 2, "ssim": 3}  # and their decimals
+NOISES = {
+    10.0: "variance 100 (the report's)",
+    100.0: "standard deviation 100 (as its text says)",
+}
 
 
 def livecell(path, std, seed):
-    """(clean (H, W), {method: its picture, mean of the channels}) of one noise level and seed."""
+    """Return the clean picture (H, W) and {method: its picture, mean of the channels}."""
     clean = jd.read(path).frames[0]
     channels = jnp.repeat(clean[..., None], 3, axis=-1)
     noisy = jd.quantize(
@@ -73,21 +74,8 @@ def livecell(path, std, seed):
     }
 
 
-def actin_stack(path, offset):
-    """The frames (N, H, W) of the stack, cropped and less the offset as in the report, or of a synthetic one of PSF sigma 1.0."""
-    if path is None:
-        stack = np.asarray(
-            synthetic.static_scene(
-                jax.random.key(0), frames=100, shape=(512, 512), psf_sigma=1.0
-            ).noisy
-        )
-    else:
-        stack = jd.read(path).frames[:, :512, :512]
-    return stack - np.float32(offset if offset is not None else 520.0 if path else 100.0)
-
-
 def actin(path, offset):
-    """(ground truth (H, W), {method: frames (N, H, W)}) of the stack."""
+    """Return the ground truth (H, W) and {method: frames (N, H, W)} of the stack."""
     stack = actin_stack(path, offset)
     sigma = float(calibrate_gaussian(stack[:4]).best)
     median = jd.median_filter(stack, (3, 3), mode="nearest")
@@ -105,7 +93,7 @@ def actin(path, offset):
 
 
 def scores(clean, frames, data_range):
-    """Means over the frames (N, H, W), or of one picture (H, W)."""
+    """Return the means of the scores over the frames (N, H, W), or those of one picture (H, W)."""
     values = {
         "mean_over_std": jd.mean_over_std,
         "psnr": lambda frame: jd.psnr(clean, frame, data_range=data_range),
@@ -119,8 +107,8 @@ def scores(clean, frames, data_range):
     }
 
 
-def table(clean, methods, data_range, column):
-    """Scores of all methods, and what the report says of them (`column` of REPORT, None for no such data)."""
+def scored(clean, methods, data_range, column):
+    """Return {method: scores} with what the report says (`column` of REPORT, None for nothing)."""
     said = {name: REPORT[name][column] for name in REPORT} if column is not None else {}
     return {
         name: {"report": said.get(name)} | scores(clean, frames, data_range)
@@ -128,41 +116,51 @@ def table(clean, methods, data_range, column):
     }
 
 
-def save_figures(folder, names, clean, methods, rows, key):
-    """The report's two figures of a data set: clean and noisy; the filters' results."""
+def table_of(title, rows):
+    """Return the scores of all methods as a table."""
+    table = Table(title, ["method", *COLUMNS])
+    for name, values in rows.items():
+        cells = [
+            None if values[column] is None else f"{values[column]:.{decimals}f}"
+            for column, decimals in COLUMNS.items()
+        ]
+        table.add(name, *cells, show=False)
+    return table
+
+
+def save_figures(paths, clean, methods, rows, key):
+    """Write the report's two figures of a data set: clean and noisy; the results of the filters."""
     zoom = pictures.busiest_window(clean, min(clean.shape) // 4)
     captions = {name: f"{row[key]:.2f}" for name, row in rows.items()}
     first = {name: frames.reshape(-1, *clean.shape)[0] for name, frames in methods.items()}
-    pictures.save_comparison(
-        folder / names[0],
-        {"noisy": first.pop("noisy"), "clean": clean},
-        zoom=zoom,
-        captions=captions,
-    )
-    pictures.save_comparison(
-        folder / names[1], first | {"clean": clean}, zoom=zoom, captions=captions
-    )
+    shots = {"noisy": first.pop("noisy"), "clean": clean}
+    pictures.save_comparison(paths[0], shots, zoom=zoom, captions=captions)
+    pictures.save_comparison(paths[1], first | {"clean": clean}, zoom=zoom, captions=captions)
 
 
-def main():
-    """Parse, compute, print the tables, write figures and JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--livecell",
-        type=Path,
-        default=LIVECELL,
-        help=f"the LIVECell picture (default: {LIVECELL})",
-    )
-    parser.add_argument(
-        "--actin",
-        type=Path,
-        help="the calibration stack diaphragm.tif (default: a synthetic stack)",
-    )
-    parser.add_argument(
-        "--offset",
-        type=float,
-        help="grey level of no light (default: 520; of the synthetic stack 100)",
-    )
+def run(args):
+    """Return all tables; the figures are written on the way."""
+    figures = [args.folder / f"figure{number}.png" for number in (2, 3, 4, 5)]
+    tables = []
+    for std, kind in NOISES.items():
+        for seed in args.seeds:
+            clean, methods = livecell(args.livecell, std, seed)
+            rows = scored(clean, methods, 255.0, 0 if std == 10 else None)
+            tables.append(table_of(f"LIVECell, noise of {kind}, seed {seed}", rows))
+            if std == 10 and seed == args.seeds[0]:
+                save_figures(figures[:2], clean, methods, rows, "mean_over_std")
+    truth, methods = actin(args.actin, args.offset)
+    rows = scored(truth, methods, float(truth.max() - truth.min()), 1 if args.actin else None)
+    tables.append(table_of(actin_title(args.actin), rows))
+    save_figures(figures[2:], truth, methods, rows, "psnr")
+    return tables
+
+
+def build_parser():
+    """Return the parser of the command line."""
+    parser = arguments.parser_of(__doc__, "table1_filters.json")
+    parser.add_argument("--livecell", type=Path, required=True, help="a picture of LIVECell")
+    arguments.add_actin(parser)
     parser.add_argument(
         "--seeds",
         type=int,
@@ -170,57 +168,21 @@ def main():
         default=[0, 1, 2],
         help="of the noise on LIVECell; the figures show the first",
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("table1"),
-        help="folder of the figures and table1.json",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    args = parser.parse_args()
+    arguments.add_folder(parser, "table1", "the figures")
+    return parser
+
+
+def main(argv=None):
+    """Compute, print and write the tables, write the figures."""
+    args = build_parser().parse_args(argv)
+    args.folder.mkdir(parents=True, exist_ok=True)
     try:
-        results = run(args)
+        tables = run(args)
     except images.ImageError as error:
         sys.exit(f"table1_filters.py: error: {error}")
-    (args.output / "table1.json").write_text(json.dumps(results, indent=1))
-    if args.json:
-        print(json.dumps(results))
-        return
-    for name, rows in results.items():
-        print_table(name, rows, COLUMNS)
-
-
-def run(args):
-    """All tables: {title: {method: scores}}; the figures are written on the way."""
-    args.output.mkdir(parents=True, exist_ok=True)
-    results = {}
-    for std, kind in (
-        (10.0, "variance 100 (the report's)"),
-        (100.0, "standard deviation 100 (as its text says)"),
-    ):
-        for seed in args.seeds:
-            clean, methods = livecell(args.livecell, std, seed)
-            rows = table(clean, methods, 255.0, 0 if std == 10 else None)
-            results[f"LIVECell, noise of {kind}, seed {seed}"] = rows
-            if std == 10 and seed == args.seeds[0]:
-                save_figures(
-                    args.output,
-                    ("figure2.png", "figure3.png"),
-                    clean,
-                    methods,
-                    rows,
-                    "mean_over_std",
-                )
-    truth, methods = actin(args.actin, args.offset)
-    rows = table(truth, methods, float(truth.max() - truth.min()), 1 if args.actin else None)
-    results[
-        f"Mouse actin, {args.actin}"
-        if args.actin
-        else "Mouse actin: not given; a synthetic stack of 100 frames instead"
-    ] = rows
-    save_figures(args.output, ("figure4.png", "figure5.png"), truth, methods, rows, "psnr")
-    return results
+    print("\n\n".join(table.markdown() for table in tables))
+    title = "Table 1 of the report, and its figures 2 to 5"
+    store.write(args.output, group="filters", title=title, tables=tables)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def torch():
 
 @pytest.fixture
 def twin(torch):
-    import pytorch_rivals
+    from common import pytorch_rivals
 
     torch.manual_seed(0)
     return pytorch_rivals

@@ -21,7 +21,7 @@ from jaxdenoise.training.problem import Problem
 from jaxdenoise.training.step import batch_losses, plateau_factor, train_step
 
 torch = pytest.importorskip("torch")
-import pytorch_rivals  # noqa: E402  (it imports torch)
+from common import pytorch_rivals  # noqa: E402  (it imports torch)
 
 torch.set_num_threads(
     1

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from common.timing import times_in_turn
 from flax import linen as nn
 from jax.scipy.signal import convolve2d
-from speed_filters import times_in_turn
 
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.microscope.psf import convolve, gaussian_psf

@@ -1,8 +1,8 @@
-"""DecoNoising in PyTorch, twice: as published, and tuned for speed. It shares no code with the library.
+"""DecoNoising in PyTorch, twice: as published, and tuned for speed.
 
-Written from what is known of the published procedure: its U-Net with its module names, its blind
-spots, its convolution with the PSF, its loss, its order of work. `speed_vs_pytorch.py` races both;
-the parity tests take them as their oracle.
+It shares no code with the library. It is written from what is known of the published procedure: its
+U-Net with its module names, its blind spots, its convolution with the PSF, its loss, its order of
+work. `speed_vs_pytorch.py` races both; the parity tests use them as their oracle.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 VIRTUAL_BATCH = 20  # patches whose gradients are summed before a step, as published
 DENSITY = 1 / 32  # blind spots a pixel, rounded as published
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class DownConv(nn.Module):
@@ -44,7 +45,7 @@ class UpConv(nn.Module):
 
 
 class UNet(nn.Module):
-    """(N, 1, H, W) to (N, 1, H, W); H and W multiples of 2^(depth - 1)."""
+    """The U-Net, (N, 1, H, W) to (N, 1, H, W); H and W are multiples of 2^(depth - 1)."""
 
     def __init__(self, depth=3, filters=64, merge="add"):
         super().__init__()
@@ -69,22 +70,24 @@ class UNet(nn.Module):
 
 
 def deconvolved(net, images, *, mean, std, output_scale=10.0):
-    """The network's output z for images (N, H, W), both in grey levels above the background."""
+    """Return the network's output z for images (N, H, W), both in grey levels above background."""
     output = net((images[:, None] - mean) / std)
     return (output * output_scale * std + mean)[:, 0]
 
 
 def blurred(image, psf):
-    """An image (H, W) convolved with a PSF (h, w) of odd sides, its border reflected."""
+    """Convolve an image (H, W) with a PSF (h, w) of odd sides; the border is reflected."""
     radius_y, radius_x = psf.shape[0] // 2, psf.shape[1] // 2
     padded = F.pad(image[None, None], (radius_x, radius_x, radius_y, radius_y), mode="reflect")
-    return F.conv2d(padded, psf.flip(0, 1)[None, None])[
-        0, 0
-    ]  # conv2d correlates: the flip makes it a convolution
+    # conv2d correlates: the flip makes it a convolution.
+    return F.conv2d(padded, psf.flip(0, 1)[None, None])[0, 0]
 
 
 def loss_terms(noisy, mask, z, s, *, std, positivity, variation):
-    """Total, data term, positivity term and total variation of one image (H, W); the last three without their weights."""
+    """Return total, data term, positivity term and total variation of one image (H, W).
+
+    The last three are without their weights.
+    """
     mask = mask.to(z.dtype)
     data = torch.sum(mask * (noisy - s) ** 2) / torch.sum(mask) / std**2
     negative = torch.mean(torch.clamp(-z, min=0)) / std
@@ -95,7 +98,9 @@ def loss_terms(noisy, mask, z, s, *, std, positivity, variation):
 
 
 class Published:
-    """The published procedure, on one device: one patch at a time, its blind spots by Python loops on the host, a dense PSF.
+    """The published procedure: one patch at a time, a dense PSF, on one device.
+
+    Python loops on the host choose and replace the blind spots.
 
     Args:
         frames: (N, H, W) float32 array above the background, in grey levels.
@@ -116,12 +121,12 @@ class Published:
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3)
 
     def images(self, visible):
-        """Deconvolved and denoised images of (N, H, W)."""
+        """Return the deconvolved and denoised images of (N, H, W)."""
         z = deconvolved(self.net, visible, mean=self.mean, std=self.std)
         return z, torch.stack([blurred(image, self.psf) for image in z])
 
     def loss(self, noisy, visible, scored):
-        """Mean loss of a batch of patches."""
+        """Return the mean loss of a batch of patches."""
         z, s = self.images(visible)
         losses = [
             loss_terms(*images, std=self.std, positivity=1.0, variation=0.0)[0]
@@ -130,7 +135,10 @@ class Published:
         return torch.stack(losses).mean()
 
     def patch(self, frames):
-        """A random patch, turned at random, the same with its blind spots replaced, and where those are: three (1, P, P) tensors."""
+        """Draw a patch, turned at random; return (1, P, P) tensors: noisy, visible, scored.
+
+        Visible is the patch with its blind spots replaced; scored says where those are.
+        """
         size, (count, height, width) = self.patch_size, frames.shape
         n, y, x = (self.rng.integers(room) for room in (count, height - size + 1, width - size + 1))
         noisy = np.rot90(frames[n, y : y + size, x : x + size], self.rng.integers(4))
@@ -149,7 +157,7 @@ class Published:
         )
 
     def step(self):
-        """One step of Adam on a virtual batch; returns its mean loss."""
+        """Take one step of Adam on a virtual batch; return its mean loss."""
         self.optimizer.zero_grad()
         total = 0.0
         for _ in range(VIRTUAL_BATCH):
@@ -160,14 +168,14 @@ class Published:
         return total / VIRTUAL_BATCH
 
     def validate(self, frames):
-        """Mean loss on as many patches of other frames."""
+        """Return the mean loss on as many patches of other frames."""
         with torch.no_grad():
             return float(
                 np.mean([float(self.loss(*self.patch(frames))) for _ in range(VIRTUAL_BATCH)])
             )
 
     def predict(self, image):
-        """Denoised image of an (H, W) array by tiles of 256 with 48 pixels of overlap, as published."""
+        """Denoise an (H, W) array by tiles of 256 with 48 pixels of overlap, as published."""
         with torch.no_grad():
             return by_tiles(
                 lambda part: self.images(part)[1], image, tile=256, overlap=48, device=self.device
@@ -175,7 +183,9 @@ class Published:
 
 
 class Tuned:
-    """The same network, loss and data as fast as PyTorch does it: channels last, real batches, everything on the device, separable PSF.
+    """The same network, loss and data as fast as PyTorch does it.
+
+    Channels last, real batches, everything on the device, separable PSF.
 
     Args:
         frames: (N, H, W) float32 array above the background, in grey levels.
@@ -183,7 +193,7 @@ class Tuned:
         patch_size: side of a training patch.
         batch_size: patches a step.
         bfloat16: whether the network runs under autocast.
-        compiled: whether `torch.compile` has it.
+        compiled: whether `torch.compile` compiles it.
         device: of PyTorch.
         seed: of weights, patches and blind spots.
         network: `UNet`'s arguments.
@@ -222,7 +232,7 @@ class Tuned:
         )
 
     def images(self, visible):
-        """Deconvolved and denoised images of (N, H, W)."""
+        """Return the deconvolved and denoised images of (N, H, W)."""
         lower = (
             torch.autocast(self.device, torch.bfloat16)
             if self.bfloat16
@@ -243,7 +253,7 @@ class Tuned:
         return z, s[:, 0]
 
     def loss(self, noisy, visible, scored):
-        """Mean loss of a batch of patches."""
+        """Return the mean loss of a batch of patches."""
         z, s = self.images(visible)
         count = scored.sum(dim=(1, 2))
         data = (
@@ -252,7 +262,10 @@ class Tuned:
         return data + torch.clamp(-z, min=0).mean() / self.std
 
     def batch(self, frames):
-        """Random patches, turned at random, the same with their blind spots replaced, and where those are: three (B, P, P) tensors."""
+        """Draw patches, turned at random; return (B, P, P) tensors: noisy, visible, scored.
+
+        Visible are the patches with their blind spots replaced; scored says where those are.
+        """
         size, count, device = self.patch_size, self.batch_size, self.device
 
         def below(limits):
@@ -287,7 +300,7 @@ class Tuned:
         return noisy, torch.where(scored, others, noisy), scored
 
     def step(self):
-        """One step of Adam on a batch; returns its loss, on the device."""
+        """Take one step of Adam on a batch; return its loss, on the device."""
         self.optimizer.zero_grad()
         loss = self.loss(*self.batch(self.frames))
         loss.backward()
@@ -295,12 +308,12 @@ class Tuned:
         return loss.detach()
 
     def validate(self, frames):
-        """Loss on a batch of other frames."""
+        """Return the loss on a batch of other frames."""
         with torch.no_grad():
             return float(self.loss(*self.batch(torch.as_tensor(frames, device=self.device))))
 
     def predict(self, image):
-        """Denoised image of an (H, W) array by tiles of at most 1,024; sides are multiples of 2^(depth - 1)."""
+        """Denoise an (H, W) array by tiles of at most 1,024; sides: multiples of 2^(depth - 1)."""
         with torch.inference_mode():
             return by_tiles(
                 lambda part: self.images(part)[1],
@@ -311,21 +324,24 @@ class Tuned:
             )
 
 
-def by_tiles(denoise, image, *, tile, overlap, device):
-    """An (H, W) array denoised tile by tile, each pixel taken from a tile in which it is ``overlap`` pixels from the tile's border."""
+def by_tiles(denoised, image, *, tile, overlap, device):
+    """Denoise an (H, W) array tile by tile.
+
+    Each pixel is taken from a tile in which it is ``overlap`` pixels from the tile's border.
+    """
     result = np.empty_like(image)
     for top, rows in spans(image.shape[0], tile, overlap):
         for left, columns in spans(image.shape[1], tile, overlap):
             part = torch.from_numpy(image[top : top + tile, left : left + tile])[None].to(device)
-            denoised = denoise(part)[0].cpu().numpy()
-            result[rows, columns] = denoised[
+            shown = denoised(part)[0].cpu().numpy()
+            result[rows, columns] = shown[
                 rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
             ]
     return result
 
 
 def spans(length, tile, overlap):
-    """(start of the tile, slice of what is taken from it) along one axis."""
+    """Yield (start of the tile, slice of what is taken from it) along one axis."""
     at = 0
     while at < length:
         start = max(0, min(at - overlap if at else 0, length - tile))
