@@ -4,7 +4,10 @@ A mesh has two axes: the models of a sweep, and the patches of their batches. Wh
 does not depend on the mesh, but for the order of the sums over a batch.
 """
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +41,29 @@ def mesh(devices, *, batch_size, models=1):
     ]
     members = max((width for width in wide if width <= models), default=min(wide))
     return Mesh(np.asarray(devices).reshape(members, -1), (MEMBERS, DATA))
+
+
+def platform_of(devices: Sequence[jax.Device] | None) -> str:
+    """Return the platform of some devices, "cpu", "gpu" or "tpu"; None is the default device."""
+    if devices is not None:
+        return devices[0].platform
+    default = jax.config.jax_default_device  # type: ignore[attr-defined] # set at run time
+    if isinstance(default, str):
+        return jax.devices(default)[0].platform
+    return jax.devices()[0].platform if default is None else default.platform
+
+
+def computing_on(devices: Sequence[jax.Device] | None) -> AbstractContextManager:
+    """Return a context in which the first of some devices of this process is the default one."""
+    if devices is None:
+        return nullcontext()
+    own = (device for device in devices if device.process_index == jax.process_index())
+    return jax.default_device(next(own))
+
+
+def on_single(tree: Any, devices: Sequence[jax.Device] | None) -> Any:
+    """Return a pytree of arrays on the one device that is given; as it is for none or several."""
+    return jax.device_put(tree, devices[0]) if devices is not None and len(devices) == 1 else tree
 
 
 def of_one_model(devices, *, batch_size):
@@ -108,7 +134,9 @@ def local(tree):
 
 def wait_on_cpu(tree, mesh):
     """What was asked of a mesh; of one of CPUs when it is there: with many steps under way, these end up waiting for each other."""
-    return tree if mesh is None or jax.default_backend() != "cpu" else jax.block_until_ready(tree)
+    if mesh is None or platform_of(mesh.devices.flat) != "cpu":
+        return tree
+    return jax.block_until_ready(tree)
 
 
 def vmap_or_single(function, *stacked):
