@@ -42,7 +42,7 @@ def _forget_compiled_programs_in_time():
 
 @pytest.fixture(autouse=True)
 def _leave_wrong_types_to_the_function(request):
-    """A test marked ``wrong_types`` sees a function's own errors, not those of the checked signature."""
+    """Switch the checks of signatures off for tests that are marked ``wrong_types``."""
     marked = request.node.get_closest_marker("wrong_types") is not None
     jaxtyping_config.update("jaxtyping_disable", marked)
     yield

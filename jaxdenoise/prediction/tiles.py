@@ -18,7 +18,7 @@ from jaxdenoise.microscope.psf import check_psf_fits, convolve, trimmed
 from jaxdenoise.network.denoiser import network_output
 from jaxdenoise.network.stacks import check_levels, checked_stack, row_length, table
 from jaxdenoise.prediction import tiling
-from jaxdenoise.system import errors
+from jaxdenoise.system import errors, meshes
 
 _RUNS = 8  # of the network in one call of the device
 _AHEAD = 2  # calls that each of several devices is given before the results of the first are read
@@ -98,7 +98,7 @@ def tiles(
     layout = tiling.tiling(frames.shape, tile_size, denoiser.config.network, denoiser.psf, share)
     corners = layout.corners(share)
     copies = itertools.cycle(
-        [denoiser] if devices is None else [jax.device_put(denoiser, device) for device in devices]
+        [jax.device_put(denoiser, device) for device in meshes.chosen(devices)]
     )
     ahead = 1 if devices is None or len(devices) == 1 else _AHEAD * len(devices)
     in_turn = len(corners) > 1 and denoiser.config.fast_in_loops

@@ -43,14 +43,19 @@ def mesh(devices, *, batch_size, models=1):
     return Mesh(np.asarray(devices).reshape(members, -1), (MEMBERS, DATA))
 
 
-def platform_of(devices: Sequence[jax.Device] | None) -> str:
-    """Return the platform of some devices, "cpu", "gpu" or "tpu"; None is the default device."""
+def chosen(devices: Sequence[jax.Device] | None) -> Sequence[jax.Device]:
+    """Return the devices that were asked for; None is the default device of this process."""
     if devices is not None:
-        return devices[0].platform
+        return devices
     default = jax.config.jax_default_device  # type: ignore[attr-defined] # set at run time
-    if isinstance(default, str):
-        return jax.devices(default)[0].platform
-    return jax.devices()[0].platform if default is None else default.platform
+    if default is None:
+        return jax.local_devices()[:1]
+    return jax.local_devices(backend=default)[:1] if isinstance(default, str) else [default]
+
+
+def platform_of(devices: Sequence[jax.Device] | None) -> str:
+    """Return the platform of devices, "cpu", "gpu" or "tpu"; None is the default device."""
+    return chosen(devices)[0].platform
 
 
 def computing_on(devices: Sequence[jax.Device] | None) -> AbstractContextManager:
@@ -134,9 +139,11 @@ def local(tree):
 
 def wait_on_cpu(tree, mesh):
     """What was asked of a mesh; of one of CPUs when it is there: with many steps under way, these end up waiting for each other."""
-    if mesh is None or platform_of(mesh.devices.flat) != "cpu":
-        return tree
-    return jax.block_until_ready(tree)
+    return tree if mesh is None or not _is_of_cpus(mesh) else jax.block_until_ready(tree)
+
+
+def _is_of_cpus(mesh):
+    return mesh.devices.flat[0].platform == "cpu"
 
 
 def vmap_or_single(function, *stacked):
