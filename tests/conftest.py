@@ -26,6 +26,7 @@ from jaxdenoise.microscope import synthetic  # noqa: E402
 from jaxdenoise.microscope.psf import gaussian_psf  # noqa: E402
 from jaxdenoise.network import unet  # noqa: E402
 from jaxdenoise.network.denoiser import Denoiser, Scale  # noqa: E402
+from jaxdenoise.network.settings import settle  # noqa: E402
 
 _MAPS = Path("/proc/self/maps")
 _MOST_MAPS = 40_000  # of the 65,530 that Linux allows a process; each compiled program takes a few
@@ -41,7 +42,7 @@ def _forget_compiled_programs_in_time():
 
 @pytest.fixture(autouse=True)
 def _leave_wrong_types_to_the_function(request):
-    """A test marked ``wrong_types`` sees a function's own errors, not those of the checked signature."""
+    """Switch the checks of signatures off for tests that are marked ``wrong_types``."""
     marked = request.node.get_closest_marker("wrong_types") is not None
     jaxtyping_config.update("jaxtyping_disable", marked)
     yield
@@ -73,9 +74,8 @@ def make_denoiser():
     """Denoisers with random weights: no training, but every part of a prediction."""
 
     def make(*, psf=None, seed=0, background=100.0, std=30.0, precision="float32", **network):
-        config = TrainConfig(
-            network=UNetConfig(**{"filters": 4, **network}), symmetries=1, precision=precision
-        )
+        asked = UNetConfig(**{"filters": 4, **network})
+        config = settle(TrainConfig(network=asked, symmetries=1, precision=precision))
         params = unet.init(jax.random.key(seed), config.network)
         scale = Scale(*(np.float32(v) for v in (background, 50.0, std)))
         psf = np.asarray(gaussian_psf(1.0) if psf is None else psf)

@@ -1,4 +1,4 @@
-"""The settings: what the published table says, ranges that hold, and JSON that comes back as it went."""
+"""Requests: what the published table says, ranges that hold, and JSON that comes back."""
 
 import dataclasses
 import json
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdenoise.config import PRESETS, TrainConfig, UNetConfig
+from jaxdenoise.network.settings import NetworkShape
 from jaxdenoise.system.errors import ConfigError
 from jaxdenoise.targets.blindspot import box_size
 
@@ -195,6 +196,7 @@ WRONG = {
 }
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("field", dataclasses.fields(TrainConfig), ids=lambda field: field.name)
 def test_a_value_of_the_wrong_kind_is_refused(field):
     wrong = WRONG[type(field.default)]
@@ -208,6 +210,7 @@ def test_a_value_of_the_wrong_kind_is_refused(field):
         refused(error)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("field", "values"), [("depth", WRONG[int]), ("filters", WRONG[int]), ("skip", WRONG[str])]
 )
@@ -254,6 +257,7 @@ RANGES = [  # field, the first and last that are allowed, what lies just outside
 ]
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(("field", "inside", "outside"), RANGES, ids=[row[0] for row in RANGES])
 def test_ranges(field, inside, outside):
     for value in inside:
@@ -287,6 +291,7 @@ def test_the_patch_must_fit_the_depth():
         TrainConfig(network=UNetConfig(depth=6), patch_size=48)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     "changes",
     [
@@ -307,6 +312,7 @@ def test_a_config_that_is_accepted_comes_back_from_json(changes):
     assert through_json(config) == config
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     "changes",
     [
@@ -324,6 +330,7 @@ def test_wrong_kinds_are_config_errors_from_python_too(changes):
     refused(error)
 
 
+@pytest.mark.wrong_types
 def test_a_network_of_the_wrong_kind_is_a_config_error_from_python_too():
     with pytest.raises(ConfigError):
         UNetConfig(depth="3")
@@ -345,7 +352,7 @@ def test_frozen_and_hashable():
 
 @pytest.mark.parametrize("depth", range(1, 9))
 def test_multiple(depth):
-    assert UNetConfig(depth=depth).multiple == 2 ** (depth - 1)
+    assert NetworkShape(depth=depth).multiple == 2 ** (depth - 1)
 
 
 def test_importing_the_config_does_not_import_jax():

@@ -1,4 +1,4 @@
-"""Every public function: the conventions of its signature, and jit, vmap and grad where it runs on the device."""
+"""Every public function: its signature, and jit, vmap and grad where it runs on the device."""
 
 import inspect
 import subprocess

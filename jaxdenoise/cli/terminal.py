@@ -58,7 +58,7 @@ class Bars:
         self._progress.stop()
 
     def training(self, config, *, done=0, total=None):
-        """A bar for a training; returns the function to call with the `fit.Snapshot` after each of ``total`` epochs."""
+        """A bar for a training; returns the function to call with the `epochs.Snapshot` after each of ``total`` epochs."""
         task = self._progress.add_task(
             "training", total=total or config.epochs, completed=done, facts="compiling"
         )

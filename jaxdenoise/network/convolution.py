@@ -1,13 +1,15 @@
-"""The network's convolutions, in float32 or with factors rounded to bfloat16 and sums in float32. Pure JAX, NHWC.
+"""The network's convolutions, in float32 or in bfloat16. Pure JAX, NHWC.
 
-On accelerators XLA's own convolution does either. On CPU it knows float32 only, and finds the
-gradient of a kernel at a quarter of the speed of the rest; matrix products in bfloat16 with sums in
-float32 run there on the matrix units (AMX) or vector units (AVX-512) of CPUs that have such for
-bfloat16, faster than float32 (AMX by several times). So on CPU a 3x3 convolution in bfloat16 is
-three copies of the image, shifted along the rows and side by side, times the kernel's three rows at
-once, of which three results are added, shifted along the columns; its gradients likewise. Products
-also keep their speed in compiled loops, where XLA's convolutions on CPU lose it, and a loop keeps
-its memory from one round to the next.
+In bfloat16 the factors are rounded, and the sums are in float32. On accelerators XLA's own
+convolution does either. On CPU it does float32 only, and computes the gradient of a kernel at a
+quarter of the speed of the rest. Matrix products in bfloat16 with sums in float32 run on the matrix
+units (AMX) or vector units (AVX-512) of CPUs that have such for bfloat16, faster than float32 (AMX
+by several times). So on CPU a 3x3 convolution in bfloat16 is a matrix product: three copies of the
+image, shifted along the rows and side by side, times the kernel's three rows at once. It gives
+three images, which are added, shifted along the columns. The gradients are computed likewise.
+
+On CPU, XLA's convolutions are slow inside compiled loops. Products keep their speed there, and a
+loop keeps its memory from one round to the next.
 """
 
 from functools import cache
@@ -15,24 +17,43 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 _FEWEST = 8  # channels for which products in bfloat16 pay
 
 
-def resolve(precision):
-    """The precision that "auto" stands for on the default device: "bfloat16" where the hardware multiplies it fast, else "float32"."""
+def resolve(precision: str, platform: str) -> str:
+    """Return the precision that "auto" means on a platform.
+
+    Args:
+        precision: "auto", "float32" or "bfloat16".
+        platform: "cpu", or that of an accelerator, as `jax.Device` names it.
+
+    Returns:
+        For "auto" "bfloat16" where the hardware multiplies it fast, else "float32"; any other
+        precision as it is.
+    """
     if precision != "auto":
         return precision
-    return "bfloat16" if jax.default_backend() != "cpu" or _multiplies_bfloat16() else "float32"
+    return "bfloat16" if platform != "cpu" or _multiplies_bfloat16() else "float32"
 
 
-def fast_in_loops(precision):
-    """Whether the network keeps its speed inside `jax.lax.scan` and the like on the default device; ``precision`` as in `resolve`."""
-    return jax.default_backend() != "cpu" or resolve(precision) == "bfloat16"
+def fast_in_loops(precision: str, platform: str) -> bool:
+    """Return whether the network keeps its speed inside `jax.lax.scan` and other loops.
+
+    Arguments as of `resolve`.
+    """
+    return platform != "cpu" or resolve(precision, platform) == "bfloat16"
 
 
-def conv3x3(x, kernel, *, precision):
-    """3x3 convolution (as in networks: correlation), zeros outside the image.
+def conv3x3(
+    x: Float[Array, "N H W C"],
+    kernel: Float[Array, "3 3 C D"],
+    *,
+    precision: str,
+    platform: str,
+) -> Float[Array, "N H W D"]:
+    """Convolve with 3x3 kernels (as in networks: correlate), with zeros outside the image.
 
     Args:
         x: (N, H, W, C) float array.
@@ -40,26 +61,26 @@ def conv3x3(x, kernel, *, precision):
         precision: "float32" leaves both as they are; "bfloat16" rounds them, and the gradient that
             comes back, to bfloat16 (on CPU not when there are fewer than 8 channels, where it would
             save nothing).
+        platform: that computes, as in `resolve`. It decides how bfloat16 is computed.
 
     Returns:
         (N, H, W, D), the dtype of x.
     """
     if precision == "float32":
         return _convolve(x, kernel)
-    if jax.default_backend() == "cpu":
-        return (
-            _conv3x3_by_products(x, kernel)
-            if x.shape[-1] >= _FEWEST
-            else _conv3x3_of_few(x, kernel)
-        )
+    if platform == "cpu":
+        few = x.shape[-1] < _FEWEST
+        return _conv3x3_of_few(x, kernel) if few else _conv3x3_by_products(x, kernel)
     return _convolve(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)).astype(x.dtype)
 
 
-def matmul(x, matrix, *, precision):
-    """Matrix product of (..., C) and (C, D); as `conv3x3`."""
+def matmul(
+    x: Float[Array, "*rows C"], matrix: Float[Array, "C D"], *, precision: str, platform: str
+) -> Float[Array, "*rows D"]:
+    """Return the matrix product of (..., C) and (C, D); options as of `conv3x3`."""
     if precision == "float32":
         return x @ matrix
-    if jax.default_backend() == "cpu":
+    if platform == "cpu":
         return _matmul_rounded(x.reshape(-1, x.shape[-1]), matrix).reshape(*x.shape[:-1], -1)
     return (x.astype(jnp.bfloat16) @ matrix.astype(jnp.bfloat16)).astype(x.dtype)
 
@@ -71,7 +92,7 @@ def _convolve(x, kernel):
 
 
 def _conv3x3_of_few(x, kernel):
-    """One product in float32, for few channels: all nine neighbours side by side."""
+    """Convolve few channels by one product in float32 with all nine neighbours side by side."""
     n, h, w, c = x.shape
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     neighbours = jnp.stack(
@@ -110,7 +131,10 @@ _conv3x3_by_products.defvjp(_forward, _backward)
 
 
 def _side_by_side(x):
-    """(N, H + 2, W, 3, C): each pixel with its left and right neighbour, and a row of zeros above and below."""
+    """Return (N, H + 2, W, 3, C): each pixel between its left and right neighbour.
+
+    A row of zeros is added above and below.
+    """
     width = x.shape[2]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     return jnp.stack([padded[:, :, column : column + width] for column in range(3)], axis=3)
@@ -141,13 +165,16 @@ def _matmul_backward(kept, gradient):
 
 _matmul_rounded.defvjp(_matmul_forward, _matmul_backward)
 
-# Without a barrier XLA would repeat what makes an operand for each copy of it, and hand transposed
+# Without a barrier XLA would compute an operand anew for each of its copies, and hand transposed
 # operands to a slower product.
 _barrier = jax.lax.optimization_barrier
 
 
 def _bits(x):
-    """The values in bfloat16, as integers: XLA on CPU moves those as they are, but bfloat16 as float32, there and back."""
+    """Return the values in bfloat16 as integers.
+
+    XLA on CPU moves integers as they are, but converts bfloat16 to float32 and back.
+    """
     return _barrier(jax.lax.bitcast_convert_type(x.astype(jnp.bfloat16), jnp.uint16))
 
 
@@ -158,6 +185,6 @@ def _product(a, b):
 
 @cache
 def _multiplies_bfloat16():
-    """Whether this CPU multiplies bfloat16 in hardware; only Linux says so."""
+    """Return whether this CPU multiplies bfloat16 in hardware; only Linux says so."""
     cpus = Path("/proc/cpuinfo")
     return cpus.exists() and any(unit in cpus.read_text() for unit in ("amx_bf16", "avx512_bf16"))

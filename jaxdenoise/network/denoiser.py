@@ -1,21 +1,33 @@
 """A trained model, and what its network computes."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
+import numpy as np
+from jaxtyping import Array, Float
 
-from jaxdenoise.config import TrainConfig
 from jaxdenoise.network import unet
+from jaxdenoise.network.settings import Settings
+from jaxdenoise.system import meshes
+
+Params = dict[str, Any]  # a pytree of float32 arrays, as of `unet.init`
 
 
 class Scale(NamedTuple):
-    """How grey levels relate to what the network sees: x = (grey - background - mean) / std. Scalars, in grey levels."""
+    """How grey levels become what the network sees: x = (grey - background - mean) / std.
 
-    background: jax.Array
-    mean: jax.Array
-    std: jax.Array
+    Attributes:
+        background: grey level without light.
+        mean: of the images above the background, in grey levels.
+        std: standard deviation of the images, in grey levels.
+    """
+
+    background: float | Float[Array | np.ndarray | np.float32, ""]
+    mean: float | Float[Array | np.ndarray | np.float32, ""]
+    std: float | Float[Array | np.ndarray | np.float32, ""]
 
 
 @partial(
@@ -28,7 +40,7 @@ class Denoiser:
     """A trained model: a pytree with all that prediction needs.
 
     Attributes:
-        best: the averaged parameters that validation chose, see `is_chosen`.
+        best: the averaged parameters that validation chose, see `selection.is_chosen`.
         averaged: exponential moving average of the parameters at the end (the same as ``last`` when
             ``config.averaging`` is 0).
         last: parameters after the last step.
@@ -37,32 +49,44 @@ class Denoiser:
         history: dict of (epochs,) float arrays: epoch, learning_rate, train_loss, data_loss,
             positivity_loss, validation_loss, chosen (1 where the epoch's parameters became
             ``best``).
-        config: `TrainConfig`, static; ``config.weights`` says which parameters denoise.
+        config: `Settings`, static; ``config.weights`` says which parameters denoise.
     """
 
-    best: dict
-    averaged: dict
-    last: dict
-    psf: jax.Array
-    scale: Scale
-    history: dict
-    config: TrainConfig
+    # As of any pytree, the arrays may be replaced by other leaves, such as shapes or None.
+    best: Any
+    averaged: Any
+    last: Any
+    psf: Any
+    scale: Any
+    history: Any
+    config: Settings
 
     @property
-    def params(self):
+    def params(self) -> Params:
         """The parameters that denoise."""
         return getattr(self, self.config.weights)
 
+    def for_devices(self, devices: Sequence[jax.Device] | None) -> Self:
+        """Return the model for computing on some devices; None is the default device."""
+        config = self.config.for_platform(meshes.platform_of(devices))
+        return dataclasses.replace(self, config=config)
 
-def network_output(params, images, scale, config, beside=None):
-    """The deconvolved images z above the background: grey levels in, grey levels out.
+
+def network_output(
+    params: Params,
+    images: Float[Array | np.ndarray, "B H W"],
+    scale: Scale,
+    config: Settings,
+    beside: Float[Array | np.ndarray, "B 2K H W"] | None = None,
+) -> Float[Array, "B H W"]:
+    """Return the deconvolved images z above the background: grey levels in, grey levels out.
 
     Args:
         params: network parameters.
         images: (B, H, W) float32 above the background; H and W multiples of
             ``config.network.multiple``.
         scale: `Scale`.
-        config: `TrainConfig`, static.
+        config: `Settings`, static.
         beside: (B, 2 K, H, W) float32, the frames beside the images, for a network that sees K
             neighbours on each side.
 
@@ -72,5 +96,6 @@ def network_output(params, images, scale, config, beside=None):
     images, beside = jax.tree.map(
         lambda levels: (levels - scale.mean) / scale.std, (images, beside)
     )
-    output = unet.apply(params, images, config.network, beside=beside, precision=config.precision)
+    arithmetic = {"precision": config.precision, "platform": config.platform}
+    output = unet.apply(params, images, config.network, beside=beside, **arithmetic)
     return output * (config.output_scale * scale.std) + scale.mean

@@ -4,6 +4,7 @@ It was trained on images in units of their noise; `parameters` fits it to images
 first and its last layer, which is how it is told the noise level.
 """
 
+import dataclasses
 from functools import cache, partial
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdenoise.config import TrainConfig
+from jaxdenoise.config import PRETRAINED, TrainConfig
 from jaxdenoise.microscope.correlation import noise_autocorrelation
 from jaxdenoise.microscope.noise_estimation import noise_level
 from jaxdenoise.microscope.psf import convolve, gaussian_psf
 from jaxdenoise.network import unet
 from jaxdenoise.network.denoiser import network_output
+from jaxdenoise.network.settings import settle
 
 PSF_SIGMA = 0.75  # pixels: its output convolved with this Gaussian is the denoised image
 SCALE = 4.0  # standard deviations of the noise that are 1 for the network
@@ -63,8 +65,8 @@ def parameters(scale, noise_std, output_scale, neighbours=0):
 
 
 def fitted(problem, config):
-    """`parameters` for a `problem.Problem` and `TrainConfig`, with the noise that the frames show to the network."""
-    noise_std = _noise_std(problem.frames, config.network.apart)
+    """`parameters` for a `problem.Problem` and `Settings`, with the noise that the frames show to the network."""
+    noise_std = _noise_std(problem.frames, config.network.stride)
     return parameters(problem.scale, noise_std, config.output_scale, config.network.neighbours)
 
 
@@ -81,20 +83,22 @@ def _noise_std(frames, stride):
     return jnp.sqrt(jnp.maximum(variance, 0))
 
 
-def denoised(frames, scale, network):
+def denoised(frames, scale, *, stride, devices=None):
     """What the shipped network makes of frames at a glance: each in one piece, without averaging over symmetries.
 
     Args:
         frames: (N, H, W) float32 above the background, in grey levels; H and W multiples of
-            ``network.multiple``.
+            the network's ``multiple``.
         scale: `denoiser.Scale` of the frames.
-        network: `config.UNetConfig`, of `config.PRETRAINED`'s shape but for its stride.
+        stride: of the network.
+        devices: sequence of `jax.Device` that compute; default: the default device.
 
     Returns:
         (N, H, W) float32.
     """
-    config = TrainConfig(network=network)
-    params = parameters(scale, _noise_std(frames, network.apart), config.output_scale)
+    network = dataclasses.replace(PRETRAINED, stride=stride)
+    config = settle(TrainConfig(network=network), devices=devices)
+    params = parameters(scale, _noise_std(frames, stride), config.output_scale)
     psf = gaussian_psf(PSF_SIGMA)
     return jnp.stack([_denoised(params, frame, scale, psf, config=config) for frame in frames])
 

@@ -5,6 +5,7 @@ so it is refused here: export it once, where you trust it, with ``torch.save(net
 "weights.pth")``.
 """
 
+import dataclasses
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import numpy as np
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.microscope.psf import normalized_psf
 from jaxdenoise.network.denoiser import Denoiser, Scale
+from jaxdenoise.network.settings import NetworkShape, settle
 from jaxdenoise.system.errors import WeightsError
 
 
@@ -55,7 +57,7 @@ def params_from_state_dict(state_dict):
             (out, in, 3, 3).
 
     Returns:
-        The pytree of `unet.init` (float32 arrays of its own), and the `UNetConfig` read off the
+        The pytree of `unet.init` (float32 arrays of its own), and the `NetworkShape` read off the
         shapes.
 
     Raises:
@@ -88,7 +90,7 @@ def state_dict_from_params(params, config):
     Raises:
         WeightsError: a network that the published code does not have.
     """
-    if config != UNetConfig(
+    if config != NetworkShape(
         depth=config.depth, filters=config.filters, skip=config.skip, stride=config.stride
     ):
         raise WeightsError(
@@ -117,7 +119,8 @@ def denoiser(state_dict, *, psf, mean, std, background=0.0):
     """
     params, network = params_from_state_dict(state_dict)
     scale = Scale(*(np.float32(v) for v in (background, mean, std)))
-    config = TrainConfig.paper(network=network, background=float(background))
+    asked = UNetConfig(**dataclasses.asdict(network))
+    config = settle(TrainConfig.paper(network=asked, background=float(background)))
     return Denoiser(params, params, params, normalized_psf(psf), scale, {}, config)
 
 
@@ -134,7 +137,7 @@ def _network_of(arrays):
     up = arrays.get("up_convs.0.conv1.weight")
     if up is not None and up.ndim == 4 and up.shape[1] == 2 * up.shape[0]:
         skip = "concat"
-    return UNetConfig(depth=depth, filters=filters, skip=skip)
+    return NetworkShape(depth=depth, filters=filters, skip=skip)
 
 
 def _layers(config):

@@ -1,29 +1,34 @@
-"""Which frames stand beside each one, in time or in depth, for a network that sees them too. NumPy, host side.
+"""Stacks of frames: the checks of their pixels, and the frames beside each one. NumPy, host side.
 
-What changes less from frame to frame than it is noisy shows more than once. A blind spot hides a
-pixel of its own frame alone: what the neighbours show at that place is the network's, and its noise
-    is another.
+A network may see neighbouring frames, in time or in depth. Where frames change less than their
+noise, each is another observation of the same signal. A blind spot hides a pixel of its own frame
+only. The neighbours show the same place with independent noise.
 
 Source: Lecoq et al., "Removing independent noise in systems neuroscience data using
-    DeepInterpolation", Nature Methods 18 (2021);
-Sheth et al., "Unsupervised deep video denoising", ICCV 2021.
+DeepInterpolation", Nature Methods 18 (2021); Sheth et al., "Unsupervised deep video denoising",
+ICCV 2021.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from jaxtyping import ArrayLike, Float32, Int, Int32, Shaped
+
+LARGEST = 1e18  # grey levels, whose square float32 holds
 
 
-def table(count, sequence, reach):
-    """The numbers of the frames beside each one.
+def table(count: int, sequence: int, reach: int) -> Int32[np.ndarray, "{count} {2*reach}"]:
+    """Return the numbers of the frames beside each one.
 
     Args:
         count: N, frames in all: sequences of equal length that follow each other.
-        sequence: frames of one of them, a divisor of N.
-        reach: how many on each side, at least 0.
+        sequence: frames in one sequence, a divisor of N.
+        reach: frames on each side, at least 0.
 
     Returns:
-        (N, 2 reach) int32, ascending: the others of the window of 2 reach + 1 frames around each
-        one. At the ends of its sequence the window is moved inwards, so that no frame stands for
-        two.
+        (N, 2 reach) int32, ascending: the others in the window of 2 reach + 1 frames around each
+        frame. At the ends of its sequence the window is moved inwards, so that no frame appears
+        twice.
 
     Raises:
         ValueError: a sequence is shorter than the window.
@@ -31,7 +36,8 @@ def table(count, sequence, reach):
     width = 2 * reach + 1
     if reach and sequence < width:
         raise ValueError(
-            f"a network that sees {reach} frames on each side needs at least {width} in a row, not {sequence}"
+            f"a network that sees {reach} frames on each side needs at least {width} in a row, "
+            f"not {sequence}"
         )
     number, place = np.arange(count), np.arange(count) % sequence
     first = np.clip(place - reach, 0, max(sequence - width, 0))
@@ -39,26 +45,42 @@ def table(count, sequence, reach):
     return window[window != number[:, None]].reshape(count, 2 * reach).astype(np.int32)
 
 
-def windows(beside, numbers):
-    """The frames of some windows, ascending, and where in its window each one is: (M, 2 reach + 1) and (M,) of ``numbers`` (M,)."""
+def windows(
+    beside: Int[np.ndarray, "N 2K"], numbers: Sequence[int] | Int[np.ndarray, " M"]
+) -> tuple[Int[np.ndarray, "M 1+2K"], Int[np.ndarray, " M"]]:
+    """Return the frames of some windows, and the place of each window's own frame in it.
+
+    Args:
+        beside: (N, 2 K) as of `table`.
+        numbers: (M,) numbers of frames.
+
+    Returns:
+        (M, 2 K + 1) numbers of frames, ascending, and (M,) places in it.
+    """
     frames = np.sort(np.column_stack([numbers, beside[numbers]]), axis=1)
     return frames, (frames == np.asarray(numbers)[:, None]).argmax(axis=1)
 
 
-LARGEST = 1e18  # grey levels, whose square float32 holds
-
-
-def row_length(stack):
-    """How many frames of a stack (..., N, H, W) stand in a row; 1 for an image (H, W)."""
+def row_length(stack: Shaped[ArrayLike, "..."]) -> int:
+    """Return how many frames of a stack (..., N, H, W) stand in a row; 1 for an image (H, W)."""
     return np.shape(stack)[-3] if np.ndim(stack) > 2 else 1
 
 
-def checked_stack(stack):
-    """A stack as (N, H, W) float32 NumPy array; ValueError unless it is that, (S, N, H, W) or (H, W), non-empty and finite."""
+def checked_stack(stack: Shaped[ArrayLike, "..."]) -> Float32[np.ndarray, "N H W"]:
+    """Return a stack as (N, H, W) float32 NumPy array.
+
+    Args:
+        stack: (N, H, W), (S, N, H, W) or (H, W) array of any real dtype, in grey levels.
+
+    Raises:
+        ValueError: another shape, no pixels, complex, NaN or infinite pixels, or pixels above
+            `LARGEST`.
+    """
     stack = np.asarray(stack)
     if not 2 <= stack.ndim <= 4 or stack.size == 0:
         raise ValueError(
-            f"expected a stack (N, H, W), an image (H, W) or sequences (S, N, H, W), with at least one pixel, got shape {stack.shape}"
+            "expected a stack (N, H, W), an image (H, W) or sequences (S, N, H, W), with at least "
+            f"one pixel, got shape {stack.shape}"
         )
     stack = stack.reshape(-1, *stack.shape[-2:])
     if np.iscomplexobj(stack):
@@ -71,10 +93,15 @@ def checked_stack(stack):
     return stack
 
 
-def check_levels(array):
-    """ValueError if grey levels are too large for the squares of float32."""
+def check_levels(array: Shaped[np.ndarray, "..."]) -> None:
+    """Check that float32 holds the squares of grey levels.
+
+    Raises:
+        ValueError: a pixel above `LARGEST`.
+    """
     largest = max(-float(array.min()), float(array.max()))
     if largest > LARGEST:
         raise ValueError(
-            f"pixels of up to {largest:.3g} are too large for the squares of float32; divide the images by a power of ten"
+            f"pixels of up to {largest:.3g} are too large for the squares of float32; "
+            "divide the images by a power of ten"
         )

@@ -16,8 +16,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdenoise.config import UNetConfig
 from jaxdenoise.network import convolution
+from jaxdenoise.network.settings import NetworkShape
 
 # Glorot's normal initialisation as PyTorch defines it (not truncated), as published.
 _XAVIER_NORMAL = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
@@ -30,18 +30,19 @@ def init(key, config):
     )["params"]
 
 
-def apply(params, images, config, *, beside=None, precision="float32"):
+def apply(params, images, config, *, beside=None, precision="float32", platform="cpu"):
     """Run the network.
 
     Args:
         params: from `init`.
         images: (N, H, W) float32, normalised to about zero mean and unit standard deviation; H and
             W multiples of ``config.multiple``.
-        config: `UNetConfig`, static.
+        config: `NetworkShape`, static.
         beside: (N, 2 K, H, W) float32, normalised alike: the frames beside each image, for a config
             with K > 0 ``neighbours``.
-        precision: of the products between channels, "float32", "bfloat16" or "auto", see
-            `convolution`; static.
+        precision: of the products between channels, "float32" or "bfloat16", see `convolution`;
+            static.
+        platform: that computes, see `convolution`; static. In float32 it does not matter.
 
     Returns:
         (N, H, W) float32. Outside the image the network sees zeros.
@@ -57,13 +58,13 @@ def apply(params, images, config, *, beside=None, precision="float32"):
         raise ValueError(
             f"this network sees {config.neighbours} frames on each side of an image: give 2 x {config.neighbours} beside it"
         )
-    seen = views(images, config.apart)[..., None]
+    seen = views(images, config.stride)[..., None]
     if config.neighbours:
         seen = jnp.concatenate(
-            [seen, jax.vmap(views, (1, None), -1)(beside, config.apart)], axis=-1
+            [seen, jax.vmap(views, (1, None), -1)(beside, config.stride)], axis=-1
         )
-    output = _UNet(config, convolution.resolve(precision)).apply({"params": params}, seen)[..., 0]
-    return _together(output, config.apart)
+    output = _UNet(config, precision, platform).apply({"params": params}, seen)[..., 0]
+    return _together(output, config.stride)
 
 
 def views(images, stride):
@@ -86,33 +87,36 @@ def _together(views, stride):
 
 
 class _UNet(nn.Module):
-    config: UNetConfig
+    config: NetworkShape
     precision: str = "float32"
+    platform: str = "cpu"
 
     @nn.compact
     def __call__(self, x):
         widths = [self.config.filters * 2**level for level in range(self.config.depth)]
         skips = []
         for level, width in enumerate(widths):
-            x = _DoubleConv(width, self.precision, name=f"down_convs_{level}")(x)
+            x = _DoubleConv(width, self.precision, self.platform, name=f"down_convs_{level}")(x)
             if level < self.config.depth - 1:
                 skips.append(x)
                 x = _max_pool(x) if self.config.pooling == "max" else _blur_pool(x)
         if skips and not self.config.top_skip:
             skips[0] = None
         for step, (width, skip) in enumerate(zip(widths[-2::-1], skips[::-1], strict=True)):
-            x = _UpConv(width, self.config.skip, self.precision, name=f"up_convs_{step}")(x, skip)
+            options = self.config.skip, self.precision, self.platform
+            x = _UpConv(width, *options, name=f"up_convs_{step}")(x, skip)
         return nn.Conv(1, (1, 1), kernel_init=_XAVIER_NORMAL, name="conv_final")(x)
 
 
 class _DoubleConv(nn.Module):
     width: int
     precision: str
+    platform: str
 
     @nn.compact
     def __call__(self, x):
         for name in ("conv1", "conv2"):
-            x = nn.relu(_Conv3x3(self.width, self.precision, name=name)(x))
+            x = nn.relu(_Conv3x3(self.width, self.precision, self.platform, name=name)(x))
         return x
 
 
@@ -120,28 +124,31 @@ class _UpConv(nn.Module):
     width: int
     skip: str
     precision: str
+    platform: str
 
     @nn.compact
     def __call__(self, x, skip):
         kernel = self.param("upconv_kernel", _XAVIER_NORMAL, (2, 2, x.shape[-1], self.width))
         bias = self.param("upconv_bias", nn.initializers.zeros, (self.width,))
-        x = _transposed_conv(x, kernel, self.precision) + bias
+        x = _transposed_conv(x, kernel, self.precision, self.platform) + bias
         if skip is not None:
             x = x + skip if self.skip == "add" else jnp.concatenate([x, skip], axis=-1)
         for name in ("conv1", "conv2"):
-            x = nn.relu(_Conv3x3(self.width, self.precision, name=name)(x))
+            x = nn.relu(_Conv3x3(self.width, self.precision, self.platform, name=name)(x))
         return x
 
 
 class _Conv3x3(nn.Module):
     width: int
     precision: str
+    platform: str
 
     @nn.compact
     def __call__(self, x):
         kernel = self.param("kernel", _XAVIER_NORMAL, (3, 3, x.shape[-1], self.width))
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        return convolution.conv3x3(x, kernel, precision=self.precision) + bias
+        options = {"precision": self.precision, "platform": self.platform}
+        return convolution.conv3x3(x, kernel, **options) + bias
 
 
 def _max_pool(x):
@@ -171,8 +178,9 @@ def _shifted(x, step, axis):
     )
 
 
-def _transposed_conv(x, kernel, precision):
+def _transposed_conv(x, kernel, precision, platform):
     """2x2 transposed convolution of stride 2: each pixel becomes a 2x2 block, so one matrix product does it."""
     n, h, w, c = x.shape
-    blocks = convolution.matmul(x, kernel.transpose(2, 0, 1, 3).reshape(c, -1), precision=precision)
+    matrix = kernel.transpose(2, 0, 1, 3).reshape(c, -1)
+    blocks = convolution.matmul(x, matrix, precision=precision, platform=platform)
     return blocks.reshape(n, h, w, 2, 2, -1).swapaxes(2, 3).reshape(n, 2 * h, 2 * w, -1)

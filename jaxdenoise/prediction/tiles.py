@@ -15,11 +15,10 @@ import numpy as np
 from jaxdenoise.imaging.hotpixels import replace_hot_pixels
 from jaxdenoise.imaging.symmetry import SYMMETRIES, apply_symmetry, undo_symmetry
 from jaxdenoise.microscope.psf import check_psf_fits, convolve, trimmed
-from jaxdenoise.network import convolution
 from jaxdenoise.network.denoiser import network_output
 from jaxdenoise.network.stacks import check_levels, checked_stack, row_length, table
 from jaxdenoise.prediction import tiling
-from jaxdenoise.system import errors
+from jaxdenoise.system import errors, meshes
 
 _RUNS = 8  # of the network in one call of the device
 _AHEAD = 2  # calls that each of several devices is given before the results of the first are read
@@ -94,15 +93,15 @@ def tiles(
     check_psf_fits(denoiser.psf.shape, frames.shape[1:])
     beside = table(len(frames), sequence or len(frames), denoiser.config.network.neighbours)
     denoiser = dataclasses.replace(
-        denoiser, psf=trimmed(denoiser.psf), history={}
+        denoiser.for_devices(devices), psf=trimmed(denoiser.psf), history={}
     )  # a narrower overlap of the tiles
     layout = tiling.tiling(frames.shape, tile_size, denoiser.config.network, denoiser.psf, share)
     corners = layout.corners(share)
     copies = itertools.cycle(
-        [denoiser] if devices is None else [jax.device_put(denoiser, device) for device in devices]
+        [jax.device_put(denoiser, device) for device in meshes.chosen(devices)]
     )
     ahead = 1 if devices is None or len(devices) == 1 else _AHEAD * len(devices)
-    in_turn = len(corners) > 1 and convolution.fast_in_loops(denoiser.config.precision)
+    in_turn = len(corners) > 1 and denoiser.config.fast_in_loops
     at_once = max(1, _RUNS // denoiser.config.symmetries) if in_turn else 1
     size, begun, done = layout.core, deque(), 0
 
@@ -245,7 +244,7 @@ def _denoise_tile(denoiser, tile, corner, size):
 def _deconvolved(denoiser, tile):
     """The mean over the symmetries, which are computed one after the other: eight at once would take eight times the memory."""
     params, scale, config = denoiser.params, denoiser.scale, denoiser.config
-    if config.symmetries > 1 and convolution.fast_in_loops(config.precision):
+    if config.symmetries > 1 and config.fast_in_loops:
         return _deconvolve_in_turn(params, tile, scale, config=config)
     return (
         sum(

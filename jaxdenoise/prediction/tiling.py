@@ -116,7 +116,7 @@ def core_size(frame_shape, tile_size, network, psf):
     Args:
         frame_shape: (H, W) of the images.
         tile_size: as in `tiles.denoise`; None for the default.
-        network: `config.UNetConfig`.
+        network: `settings.NetworkShape`.
         psf: (h, w) array.
 
     Raises:

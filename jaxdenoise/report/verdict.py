@@ -124,7 +124,7 @@ def judge(noisy, residual, halves, denoiser):
         *_neighbours(denoiser.config.network.neighbours),
         *_repeats(denoiser.config.targets),
         *(
-            [] if any(denoiser.config.hidden) else [_structure(residual)]
+            [] if any(denoiser.config.blind) else [_structure(residual)]
         ),  # of which such noise has its own
         *_brightness(residual, denoiser.scale),
         *_grey_scale(noisy),
@@ -165,9 +165,9 @@ def _repeats(targets):
 
 def _independent_noise(noisy, config):
     measured = f"the noise's correlation between neighbouring pixels is {noisy.noise_correlation:.2f} (limit {CORRELATED})"
-    if any(config.hidden):
-        rows, columns = (2 * n + 1 for n in config.hidden)
-        apart = _STRIDES[config.network.apart]
+    if any(config.blind):
+        rows, columns = (2 * n + 1 for n in config.blind)
+        apart = _STRIDES[config.network.stride]
         return Finding(
             CARE,
             "Neighbouring pixels share their noise",
@@ -179,7 +179,7 @@ def _independent_noise(noisy, config):
             CARE,
             "Neighbouring pixels share their noise",
             f"{_sentence(measured)} The training told it from signal by other frames of the same scene; in images that are not of that "
-            f"training, or that no other frame repeats, it may be left.{_STRIDES[config.network.apart]}",
+            f"training, or that no other frame repeats, it may be left.{_STRIDES[config.network.stride]}",
         )
     if noisy.noise_correlation > CORRELATED:
         return Finding(

@@ -1,5 +1,6 @@
 """Finished models on disk: one, or the members of an ensemble. Host side."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.network.denoiser import Denoiser, Scale
+from jaxdenoise.network.settings import settle
 from jaxdenoise.runs.arrays import load_arrays, save_arrays
 from jaxdenoise.runs.layout import (
     has_model,
@@ -78,7 +80,8 @@ def load(path, *, weights=None):
         )
     if weights is not None:
         config = TrainConfig.from_dict({**config.to_dict(), "weights": weights})
-    params = jax.eval_shape(lambda: start(jax.random.key(0), config).state.params)
+    settings = settle(config)
+    params = jax.eval_shape(lambda: start(jax.random.key(0), settings).state.params)
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     abstract = {
         "best": params,
@@ -93,7 +96,9 @@ def load(path, *, weights=None):
         raise CheckpointError(
             f"{path / 'weights'}: the standard deviation of the images cannot be {scale.std:g}; train again"
         )
-    return Denoiser(**arrays, scale=scale, history=read_history(path), config=config)
+    if config.background == "auto":
+        settings = dataclasses.replace(settings, background=float(scale.background))
+    return Denoiser(**arrays, scale=scale, history=read_history(path), config=settings)
 
 
 RANDOM_START = "random-start"

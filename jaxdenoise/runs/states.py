@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from jaxdenoise.network.settings import settle
 from jaxdenoise.runs.arrays import load_arrays, save_arrays
 from jaxdenoise.runs.layout import (
     CANDIDATES,
@@ -24,8 +25,10 @@ from jaxdenoise.runs.layout import (
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import CheckpointError, one_line
 from jaxdenoise.system.files import replace_text
-from jaxdenoise.training.fit import Snapshot, TrainState, start
-from jaxdenoise.training.sweep import Progress
+from jaxdenoise.training.candidates import Progress
+from jaxdenoise.training.epochs import Snapshot
+from jaxdenoise.training.fit import start
+from jaxdenoise.training.step import TrainState
 
 _KEPT = 2  # states to resume from, in case that the last one cannot be read
 
@@ -46,7 +49,7 @@ class Saver:
         """Begin to write states, whose arrays may change afterwards; first wait for those before.
 
         Args:
-            snapshots: dict of the folder, as of `save_snapshot`, to the `fit.Snapshot`.
+            snapshots: dict of the folder, as of `save_snapshot`, to the `epochs.Snapshot`.
 
         Raises:
             CheckpointError: the ones before could not be written.
@@ -82,7 +85,7 @@ def save_snapshot(path, snapshot):
 
 
 def load_snapshot(path, config):
-    """The `fit.Snapshot` of the last epoch whose state can be read, or None; a warning for each that cannot."""
+    """The `epochs.Snapshot` of the last epoch whose state can be read, or None; a warning for each that cannot."""
     path = Path(path)
     saved = unfinished_epochs(path)
     if not saved:
@@ -92,7 +95,7 @@ def load_snapshot(path, config):
         dict(zip(columns, map(float, row), strict=True))
         for row in zip(*columns.values(), strict=True)
     )
-    abstract = jax.eval_shape(lambda: start(jax.random.key(0), config))
+    abstract = jax.eval_shape(lambda: start(jax.random.key(0), settle(config)))
     abstract = {"state": abstract.state._asdict(), "best": abstract.best, "lowest": abstract.lowest}
     for epoch, folder in reversed(saved):
         if len(history) < epoch:
@@ -116,11 +119,11 @@ def candidate_folder(path, index):
 
 
 def write_scores(path, progress):
-    """Write scores.json: what `sweep.Progress` says of each candidate beside its state.
+    """Write scores.json: what `candidates.Progress` says of each candidate beside its state.
 
     Args:
         path: the run folder.
-        progress: dict of the PSF's index to `sweep.Progress`.
+        progress: dict of the PSF's index to `candidates.Progress`.
     """
     scores = {
         index: {
@@ -133,7 +136,7 @@ def write_scores(path, progress):
 
 
 def load_candidates(path, config, count):
-    """How far the models of ``count`` candidates have come: dict of the PSF's index to `sweep.Progress`.
+    """How far the models of ``count`` candidates have come: dict of the PSF's index to `candidates.Progress`.
 
     Raises:
         CheckpointError: scores.json cannot be read.

@@ -4,7 +4,10 @@ A mesh has two axes: the models of a sweep, and the patches of their batches. Wh
 does not depend on the mesh, but for the order of the sums over a batch.
 """
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +41,34 @@ def mesh(devices, *, batch_size, models=1):
     ]
     members = max((width for width in wide if width <= models), default=min(wide))
     return Mesh(np.asarray(devices).reshape(members, -1), (MEMBERS, DATA))
+
+
+def chosen(devices: Sequence[jax.Device] | None) -> Sequence[jax.Device]:
+    """Return the devices that were asked for; None is the default device of this process."""
+    if devices is not None:
+        return devices
+    default = jax.config.jax_default_device  # type: ignore[attr-defined] # set at run time
+    if default is None:
+        return jax.local_devices()[:1]
+    return jax.local_devices(backend=default)[:1] if isinstance(default, str) else [default]
+
+
+def platform_of(devices: Sequence[jax.Device] | None) -> str:
+    """Return the platform of devices, "cpu", "gpu" or "tpu"; None is the default device."""
+    return chosen(devices)[0].platform
+
+
+def computing_on(devices: Sequence[jax.Device] | None) -> AbstractContextManager:
+    """Return a context in which the first of some devices of this process is the default one."""
+    if devices is None:
+        return nullcontext()
+    own = (device for device in devices if device.process_index == jax.process_index())
+    return jax.default_device(next(own))
+
+
+def on_single(tree: Any, devices: Sequence[jax.Device] | None) -> Any:
+    """Return a pytree of arrays on the one device that is given; as it is for none or several."""
+    return jax.device_put(tree, devices[0]) if devices is not None and len(devices) == 1 else tree
 
 
 def of_one_model(devices, *, batch_size):
@@ -108,7 +139,11 @@ def local(tree):
 
 def wait_on_cpu(tree, mesh):
     """What was asked of a mesh; of one of CPUs when it is there: with many steps under way, these end up waiting for each other."""
-    return tree if mesh is None or jax.default_backend() != "cpu" else jax.block_until_ready(tree)
+    return tree if mesh is None or not _is_of_cpus(mesh) else jax.block_until_ready(tree)
+
+
+def _is_of_cpus(mesh):
+    return mesh.devices.flat[0].platform == "cpu"
 
 
 def vmap_or_single(function, *stacked):

@@ -1,31 +1,37 @@
-"""What a training is given: images checked, put on the device, split into what trains and what validates."""
+"""What a training is given: images checked, put on the device and split, and settings decided.
+
+`prepare` makes a `Plan` of a request (`config.TrainConfig`) and the images. Host side.
+"""
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Real, Shaped, UInt8
 
-from jaxdenoise.config import PRETRAINED
+from jaxdenoise.config import PRETRAINED, TrainConfig, UNetConfig
 from jaxdenoise.imaging.hotpixels import replaced
 from jaxdenoise.microscope.correlation import correlated_reach, noise_stride, residual_reach
 from jaxdenoise.microscope.psf import check_psf_fits, normalized_psf
 from jaxdenoise.network import pretrained
 from jaxdenoise.network.denoiser import Scale
+from jaxdenoise.network.settings import NetworkShape, Settings, settle, shape_of
 from jaxdenoise.network.stacks import LARGEST, checked_stack, row_length, table
+from jaxdenoise.system import meshes
 from jaxdenoise.targets import blindspot, patches
 from jaxdenoise.targets.repeats import Repeats, find_repeats
+from jaxdenoise.training import streams
 
-_LOOKED_AT, _SIDE = (
-    4,
-    512,
-)  # frames and pixels a side, at the most, that tell how far neighbours share their noise
+_FRAMES, _SIDE = 4, 512  # of the images, at most, measure how far neighbours share their noise
+_SMALLEST_VIEW = 16  # pixels a side that each interleaved part of an image keeps
 
 
 class Problem(NamedTuple):
-    """What training is given, on the device.
+    """The data of a training, on the device.
 
     Attributes:
         frames: (N, H, W) float32 above the background, in grey levels.
@@ -42,37 +48,107 @@ class Problem(NamedTuple):
         validation_repeats: the same of the frames that validate.
     """
 
-    frames: jax.Array
-    held_out: jax.Array | None
-    validation: jax.Array
+    frames: Float[Array, "N H W"]
+    held_out: UInt8[Array, "N H W"] | None
+    validation: Float[Array, "V H W"]
     scale: Scale
-    psf: jax.Array
-    beside: jax.Array | None = None
+    psf: Float[Array, "h w"]
+    beside: Int[Array, "N 2K"] | None = None
     repeats: Repeats | None = None
     validation_repeats: Repeats | None = None
 
 
-def prepare(key, stack, *, psf, config, masks=1):
-    """Check the data, put it on the device, hold out what validates.
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A training that was prepared: its data on the device, and its settings, all decided.
+
+    Attributes:
+        problem: `Problem`.
+        settings: `Settings`, static for compiled functions.
+        request: the `TrainConfig` that was asked for.
+    """
+
+    problem: Problem
+    settings: Settings
+    request: TrainConfig
+
+
+def prepare(
+    key: PRNGKeyArray,
+    stack: Shaped[Array | np.ndarray, "..."],
+    *,
+    psf: Real[Array | np.ndarray, "..."],
+    config: TrainConfig,
+    masks: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> Plan:
+    """Check the images, put them on the device, hold out what validates, and decide every "auto".
 
     Args:
         key: random key.
         stack: (N, H, W) or (H, W) array of any real dtype, in grey levels; for a network that sees
             neighbouring frames N in a row, or (S, N, H, W) for several such sequences.
         psf: (h, w) array with odd sides.
-        config: `TrainConfig`.
-        masks: how many disjoint masks of held-out pixels, see `patches.held_out_masks`. The first
+        config: the request.
+        masks: number of disjoint masks of held-out pixels, see `patches.held_out_masks`. The first
             validates.
+        devices: that will train; default: the default device.
 
-    Returns:
-        `Problem`, and the config with its patch size made to fit the frames, and with what is
-        "auto" of targets, blind spots and stride.
+    Raises:
+        ValueError: NaN, a constant stack, frames too small to train on, a PSF that is no PSF or
+            does not fit, no repeats where the request wants them.
     """
+    with meshes.computing_on(devices):
+        return _prepared(key, stack, psf, config, masks, devices)
+
+
+def _prepared(key, stack, psf, config, masks, devices):
     sequence = row_length(stack)
     stack = replaced(checked_stack(stack))
     psf = _square(normalized_psf(psf))
     background = estimate_background(stack) if config.background == "auto" else config.background
     frames = stack - np.float32(background)
+    scale = _scale(stack, frames, background)
+    network = strided(config.network, frames)
+    patch_size = _patch_size(config.patch_size, network, stack.shape[1:], psf.shape)
+    training, validation = _split(jnp.asarray(frames), config)
+    repeats, validation_repeats = _repeats(training, validation, config)
+    blind = config.blind
+    if blind == "auto":
+        everywhere = repeats is not None and bool(jnp.all(repeats.count > 0))
+        options = {"stride": network.stride, "patch_size": patch_size, "devices": devices}
+        blind = (0, 0) if everywhere else _correlated_reach(frames, scale, **options)
+    settings = settle(
+        config,
+        devices=devices,
+        network=network,
+        patch_size=patch_size,
+        blind=blind,
+        targets="own" if repeats is None else "repeats",
+        validation="pixels" if validation is None else "frames",
+        background=background,
+    )
+    if any(blind) and blindspot.spacing(settings.density, blind) > patch_size:
+        raise ValueError(
+            f"blind spots that hide {blind} pixels on each side do not fit into patches of "
+            f"{patch_size} pixels"
+        )
+    held_out = _hold_out(key, training, settings, masks) if validation is None else None
+    reach = network.neighbours
+    problem = Problem(
+        frames=training,
+        held_out=held_out,
+        validation=training if validation is None else validation,
+        scale=scale,
+        psf=jnp.asarray(psf),
+        beside=jnp.asarray(table(len(frames), sequence, reach)) if reach else None,
+        repeats=repeats,
+        validation_repeats=validation_repeats,
+    )
+    return Plan(meshes.on_single(problem, devices), settings, config)
+
+
+def _scale(stack, frames, background):
     mean, std = float(frames.mean(dtype=np.float64)), float(frames.std(dtype=np.float64))
     if not std > 0:
         raise ValueError(
@@ -80,83 +156,79 @@ def prepare(key, stack, *, psf, config, masks=1):
         )
     if std < 1 / LARGEST:
         raise ValueError(
-            f"the pixels' standard deviation of {std:.3g} is too small for the squares of float32; multiply the images"
+            f"the pixels' standard deviation of {std:.3g} is too small for the squares of "
+            "float32; multiply the images"
         )
-    config = dataclasses.replace(config, network=strided(config.network, frames))
-    config = _fit_patch(config, stack.shape[1:], psf.shape)
-    scale = Scale(*(jnp.float32(v) for v in (background, mean, std)))
-    training, apart = _split(jnp.asarray(frames), config)
-    repeats, apart_repeats, config = _repeats(training, apart, config)
-    if config.blind == "auto":
-        everywhere = repeats is not None and bool(jnp.all(repeats.count > 0))
-        reach = (0, 0) if everywhere else _correlated_reach(frames, scale, config)
-        config = dataclasses.replace(config, blind=reach)
-    if blindspot.spacing(config.density, config.hidden) > config.patch_size and any(config.hidden):
-        raise ValueError(
-            f"blind spots that hide {config.hidden} pixels on each side do not fit into patches of {config.patch_size} pixels"
-        )
-    held_out = _hold_out(key, training, config, masks) if apart is None else None
-    reach = config.network.neighbours
-    beside = jnp.asarray(table(len(frames), sequence, reach)) if reach else None
-    validation = training if apart is None else apart
-    return Problem(
-        training, held_out, validation, scale, jnp.asarray(psf), beside, repeats, apart_repeats
-    ), config
+    return Scale(*(jnp.float32(value) for value in (background, mean, std)))
 
 
-def strided(network, frames):
-    """The `UNetConfig` with what its stride "auto" is for these frames (N, H, W). Host side."""
+def strided(network: UNetConfig, frames: Float[np.ndarray, "N H W"]) -> NetworkShape:
+    """Decide a stride of "auto" for these frames. Host side.
+
+    Args:
+        network: the request.
+        frames: (N, H, W) in grey levels.
+    """
+    shape = shape_of(network)
     if network.stride != "auto":
-        return network
-    stride = min(
-        noise_stride(frames), max(1, min(frames.shape[1:]) // (16 * network.multiple))
-    )  # parts of 16 pixels at least
-    return dataclasses.replace(network, stride=stride)
+        return shape
+    most = max(1, min(frames.shape[1:]) // (_SMALLEST_VIEW * shape.multiple))
+    return dataclasses.replace(shape, stride=min(noise_stride(frames), most))
 
 
-def _correlated_reach(frames, scale, config):
-    """What `TrainConfig.blind` should hide: at least up to the next pixel that the network sees, and as far as blind spots fit."""
-    stride, near = config.network.apart, correlated_reach(frames)
+def _correlated_reach(frames, scale, *, stride, patch_size, devices):
+    """Return what blind spots should hide on each side along y and x, in pixels.
+
+    It is at least up to the next pixel that the network sees, and at most what fits into a patch.
+    """
+    near = correlated_reach(frames)
     if not any(near):
         return 0, 0
-    # Weakly as pixels further away share the noise, a training would learn it.
-    some = frames[:_LOOKED_AT, :_SIDE, :_SIDE]
-    network = dataclasses.replace(PRETRAINED, stride=stride)
-    height, width = (size // network.multiple * network.multiple for size in some.shape[1:])
+    # However weakly the pixels further away share the noise, a training would learn it.
+    some = frames[:_FRAMES, :_SIDE, :_SIDE]
+    multiple = shape_of(dataclasses.replace(PRETRAINED, stride=stride)).multiple
+    height, width = (size // multiple * multiple for size in some.shape[1:])
     some = jnp.asarray(some[:, :height, :width])
-    far = residual_reach(some - pretrained.denoised(some, scale, network))
+    far = residual_reach(some - pretrained.denoised(some, scale, stride=stride, devices=devices))
     reach = tuple(
-        min(max(-(-n // stride) * stride, further), (config.patch_size - 2) // 4)
+        min(max(-(-n // stride) * stride, further), (patch_size - 2) // 4)
         for n, further in zip(near, far, strict=True)
     )
     if any(reach):
         rows, columns = (2 * n + 1 for n in reach)
         warnings.warn(
-            f"neighbouring pixels share their noise: each blind spot hides {rows} x {columns} pixels",
-            stacklevel=4,
+            "neighbouring pixels share their noise: each blind spot hides "
+            f"{rows} x {columns} pixels",
+            stacklevel=5,
         )
     return reach
 
 
-def estimate_background(stack):
-    """The grey level of no light: the lowest mean of a 5x5 window in the stack (N, H, W), never above the darkest signal. NumPy."""
+def estimate_background(stack: Real[np.ndarray, "N H W"]) -> float:
+    """Estimate the grey level without light: the lowest mean of a 5x5 window. NumPy, host side.
+
+    It is never above the darkest signal.
+
+    Args:
+        stack: (N, H, W) in grey levels.
+    """
     side_y, side_x = min(5, stack.shape[1]), min(5, stack.shape[2])
     return min(_lowest_window(frame, side_y, side_x) for frame in stack)
 
 
 def _lowest_window(frame, side_y, side_x):
     sums = np.pad(frame.cumsum(axis=0, dtype=np.float64).cumsum(axis=1), ((1, 0), (1, 0)))
-    windows = (
+    totals = (
         sums[side_y:, side_x:]
         - sums[:-side_y, side_x:]
         - sums[side_y:, :-side_x]
         + sums[:-side_y, :-side_x]
     )
-    return float(windows.min()) / (side_y * side_x)
+    return float(totals.min()) / (side_y * side_x)
 
 
 def _split(frames, config):
-    """The frames that train, and those that validate; None where pixels of the former do."""
+    """Return the frames that train, and those that validate; None where pixels are held out."""
     count = len(frames)
     spare = count >= config.FRAMES_TO_SPARE and not config.network.neighbours
     whole = config.validation == "frames" or (config.validation == "auto" and spare)
@@ -166,43 +238,52 @@ def _split(frames, config):
     return frames[:training], frames[training:]
 
 
-def _repeats(frames, apart, config):
-    """`Repeats` of the frames that train and of those that validate, or twice None, and the config with what "auto" of its targets is."""
-    asked = config.targets == "repeats"
-    # Who says what blind spots hide wants blind spots.
-    wanted = asked or (
+def _repeats(frames, validation, config):
+    """Return the `Repeats` of the frames that train and of those that validate.
+
+    Both are None unless both are found: else the validation would judge blind spots that no
+    training has seen.
+    """
+    required = config.targets == "repeats"
+    # A request that says what blind spots hide is one for blind spots.
+    wanted = required or (
         config.targets == "auto" and config.blind == "auto" and not config.network.neighbours
     )
     repeats = find_repeats(frames) if wanted else None
-    of_apart = repeats if apart is None else repeats and find_repeats(apart)
-    if of_apart is None and asked:
-        those = "frames" if apart is None else "frames that train, or of those that validate,"
+    if validation is None:
+        validation_repeats = repeats
+    else:
+        validation_repeats = None if repeats is None else find_repeats(validation)
+    if validation_repeats is None and required:
+        which = "frames" if validation is None else "frames that train, or of those that validate,"
         raise ValueError(
-            f"no two of the {those} show the same scene with noise of their own; leave the targets to 'auto'"
+            f"no two of the {which} show the same scene with noise of their own; "
+            "leave the targets to 'auto'"
         )
-    if of_apart is None:  # the validation would judge blind spots that no training has seen
-        return None, None, dataclasses.replace(config, targets="own")
-    return repeats, of_apart, dataclasses.replace(config, targets="repeats")
+    return (None, None) if validation_repeats is None else (repeats, validation_repeats)
 
 
-def _hold_out(key, frames, config, masks):
-    box, regular = blindspot.spacing(config.density, config.hidden), any(config.hidden)
-    return patches.held_out_masks(
-        jax.random.fold_in(key, 2**31 + 1), frames.shape, box=box, masks=masks, regular=regular
-    )
+def _hold_out(key, frames, settings, masks):
+    box, regular = blindspot.spacing(settings.density, settings.blind), any(settings.blind)
+    key = streams.stream_key(key, streams.HELD_OUT)
+    return patches.held_out_masks(key, frames.shape, box=box, masks=masks, regular=regular)
 
 
-def _fit_patch(config, frame_shape, psf_shape):
-    """Patches no larger than the frames, but as large as the PSF, whose reflected border would else be most of what is seen."""
+def _patch_size(size, network, frame_shape, psf_shape):
+    """Return a patch size that fits the frames, and the PSF where that is possible.
+
+    In a patch smaller than the PSF, most of what is seen would be the PSF's reflected border.
+    """
     check_psf_fits(psf_shape, frame_shape)
-    multiple = config.network.multiple
+    multiple = network.multiple
     largest = min(frame_shape) // multiple * multiple
-    wanted = -(-max(config.patch_size, *psf_shape) // multiple) * multiple
+    wanted = -(-max(size, *psf_shape) // multiple) * multiple
     if largest < max(8, 2 * multiple):
         raise ValueError(
-            f"frames of {frame_shape[0]}x{frame_shape[1]} pixels are too small to train on; at least 8x8 are needed"
+            f"frames of {frame_shape[0]}x{frame_shape[1]} pixels are too small to train on; "
+            "at least 8x8 are needed"
         )
-    return dataclasses.replace(config, patch_size=min(wanted, largest))
+    return min(wanted, largest)
 
 
 def _square(psf):

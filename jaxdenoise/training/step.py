@@ -1,26 +1,56 @@
-"""The train step and its parts, from a random key to the next weights. Pure JAX: everything works under jit, vmap and grad.
+"""The train step and its parts, from a random key to the next weights.
 
-All randomness of a step is ``fold_in(key, step)``: a training that was stopped and resumed is the
-one that was never stopped.
+Pure JAX: everything works under jit, vmap and grad. All randomness of a step comes from the key and
+the number of the step (`streams.step_key`): a training that was stopped and resumed is the one that
+was never stopped.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxdenoise.imaging.symmetry import apply_symmetry
 from jaxdenoise.microscope.psf import convolve
-from jaxdenoise.network.denoiser import network_output
+from jaxdenoise.network.denoiser import Params, Scale, network_output
+from jaxdenoise.network.settings import Settings
 from jaxdenoise.targets import blindspot, patches
-from jaxdenoise.targets.losses import total_loss
+from jaxdenoise.targets.losses import LossTerms, total_loss
+from jaxdenoise.training import streams
+from jaxdenoise.training.problem import Problem
+
+_ADAM = optax.scale_by_adam()  # the step applies the learning rate, which a plateau may lower
 
 
-def batch_losses(params, batch, scale, psf, config):
-    """`losses.LossTerms` with one value a patch, (B,), of a `patches.Batch`."""
+class TrainState(NamedTuple):
+    """What a step changes, on the device.
+
+    Attributes:
+        step: number of steps that were taken, int32 scalar.
+        params: the network's parameters.
+        opt_state: Adam's moments.
+        averaged: exponential moving average of the parameters.
+    """
+
+    step: Int[Array, ""]
+    params: Params
+    opt_state: Any
+    averaged: Params
+
+
+def batch_losses(
+    params: Params,
+    batch: patches.Batch,
+    scale: Scale,
+    psf: Float[Array, "h w"],
+    config: Settings,
+) -> LossTerms:
+    """Return `losses.LossTerms` with one value per patch, (B,), of a `patches.Batch`."""
     deconvolved = network_output(params, batch.visible, scale, config, batch.beside)
     turned = jax.vmap(apply_symmetry, (None, 0))(psf, batch.symmetry)
     denoised = jax.vmap(convolve)(deconvolved, turned)
@@ -30,19 +60,30 @@ def batch_losses(params, batch, scale, psf, config):
     return jax.vmap(loss)(batch.noisy, batch.scored, deconvolved, denoised)
 
 
-def train_step(key, state, problem, rate_scale, *, config, parts=1, axis=None):
-    """One optimiser step on one random batch. Pure; `jax.jit` it with ``config`` static and ``state`` donated.
+def train_step(
+    key: PRNGKeyArray,
+    state: TrainState,
+    problem: Problem,
+    rate_scale: float | Float[Array, ""],
+    *,
+    config: Settings,
+    parts: int = 1,
+    axis: str | None = None,
+) -> tuple[TrainState, LossTerms]:
+    """Take one optimiser step on one random batch.
+
+    Pure; `jax.jit` it with ``config``, ``parts`` and ``axis`` static and ``state`` donated.
 
     Args:
         key: the training's random key; the step folds its number in.
         state: `TrainState`.
         problem: `Problem`.
         rate_scale: scalar factor on the scheduled learning rate.
-        config: `TrainConfig`, static.
-        parts: into how many the batch is cut, if it can be, which are computed one after the other,
-            for less memory; static.
-        axis: name of the axis of a `jax.shard_map` (or `jax.vmap`) whose members share the batch, a
-            patch or several each; static.
+        config: `Settings`, static.
+        parts: number of parts, at most, that are computed one after the other, for less memory;
+            the batch is cut into the largest number of equal parts up to it. Static.
+        axis: name of the axis of a `jax.shard_map` (or `jax.vmap`) whose members share the batch,
+            one or several patches each; static.
 
     Returns:
         The next `TrainState`, and `losses.LossTerms` of scalars, means over the batch.
@@ -56,32 +97,61 @@ def train_step(key, state, problem, rate_scale, *, config, parts=1, axis=None):
     return apply_gradients(state, gradients, rate_scale, config), terms
 
 
-def draw_batch(key, step, problem, config, share=None):
-    """The `patches.Batch` of a step (0-based, may be traced), or a share of it; arguments as of `train_step` and `training_batch`."""
+def take_steps(
+    key: PRNGKeyArray,
+    state: TrainState,
+    problem: Problem,
+    rate_scale: float | Float[Array, ""],
+    *,
+    config: Settings,
+    steps: int,
+    parts: int = 1,
+    axis: str | None = None,
+) -> tuple[TrainState, LossTerms]:
+    """Take several `train_step`s. Pure; the keyword arguments are static.
+
+    Returns:
+        The next `TrainState`, and `losses.LossTerms` with a leading axis of steps, or of scalars
+        for a single step.
+    """
+
+    def step(state, _):
+        return train_step(key, state, problem, rate_scale, config=config, parts=parts, axis=axis)
+
+    if steps == 1:  # no loop, see `convolution.fast_in_loops`
+        return step(state, None)
+    return jax.lax.scan(step, state, length=steps)
+
+
+def draw_batch(
+    key: PRNGKeyArray,
+    step: int | Int[Array, ""],
+    problem: Problem,
+    config: Settings,
+    share: tuple[Int[Array, ""] | int, int] | None = None,
+) -> patches.Batch:
+    """Draw the `patches.Batch` of a step (0-based, may be traced).
+
+    ``share`` is as of `patches.training_batch`, the other arguments are as of `train_step`.
+    """
     data = problem.frames, problem.held_out, problem.beside, problem.repeats
     options = _patch_options(config)
     return patches.training_batch(
-        jax.random.fold_in(key, step), *data, batch_size=config.batch_size, share=share, **options
+        streams.step_key(key, step), *data, batch_size=config.batch_size, share=share, **options
     )
 
 
-def _share(axis):
-    """(index, count) of this member of a mapped axis; None without one."""
-    return None if axis is None else (jax.lax.axis_index(axis), jax.lax.axis_size(axis))
+def batch_gradients(
+    params: Params, batch: patches.Batch, problem: Problem, config: Settings
+) -> tuple[Params, LossTerms]:
+    """Return the gradients of the batch's mean loss, and its mean `losses.LossTerms`.
 
-
-def _mean_over(axis, tree):
-    """Mean over the members of a mapped axis, of a pytree of float32 as one vector: one message between devices."""
-    vector, restored = ravel_pytree(tree)
-    return restored(jax.lax.pmean(vector, axis))
-
-
-def batch_gradients(params, batch, problem, config):
-    """Gradients of the batch's mean loss, a pytree like ``params``, and its mean `losses.LossTerms`; arguments as of `train_step`."""
+    The gradients are a pytree like ``params``. Arguments as of `train_step`.
+    """
 
     def loss(params):
-        # The published code sums the gradients of its virtual batch; Adam does not feel the factor
-        # between that and this mean.
+        # The published code sums the gradients of its virtual batch; Adam is invariant to the
+        # factor between that sum and this mean.
         terms = jax.tree.map(
             jnp.mean, batch_losses(params, batch, problem.scale, problem.psf, config)
         )
@@ -90,26 +160,22 @@ def batch_gradients(params, batch, problem, config):
     return jax.grad(loss, has_aux=True)(params)
 
 
-def _in_parts(function, batch, parts):
-    """What a function gives for each of some equal parts of a batch, at most ``parts``, stacked."""
-    parts = equal_parts(len(batch.noisy), parts)
-    if parts == 1:  # no loop, see `convolution.fast_in_loops`
-        return jax.tree.map(lambda leaf: leaf[None], function(batch))
-    return jax.lax.map(
-        function, jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
-    )
-
-
-def equal_parts(size, most):
-    """Into how many equal parts, at most so many, something can be cut."""
-    return next(count for count in range(min(most, size), 0, -1) if size % count == 0)
-
-
-def validation_losses(key, params, problem, *, config, parts=1, axis=None):
-    """Squared error of what is scored over variance, on each of the validation patches that ``key`` draws: (V,) float32.
+def validation_losses(
+    key: PRNGKeyArray,
+    params: Params,
+    problem: Problem,
+    *,
+    config: Settings,
+    parts: int = 1,
+    axis: str | None = None,
+) -> Float[Array, " V"]:
+    """Return the mean squared error over the variance on each validation patch that ``key`` draws.
 
     Arguments as of `train_step`. Members of an axis share the patches if they can, and all get all
     losses.
+
+    Returns:
+        (V,) float32.
     """
     share = _share(axis)
     if share is not None and config.validation_patches % share[1]:
@@ -132,53 +198,32 @@ def validation_losses(key, params, problem, *, config, parts=1, axis=None):
     return losses if share is None else jax.lax.all_gather(losses, axis, tiled=True)
 
 
-def take_steps(key, state, problem, rate_scale, *, config, steps, parts=1, axis=None):
-    """Several `train_step`s; the `LossTerms` have a leading axis of steps, but for a single step. Pure; the keyword arguments static."""
-
-    def step(state, _):
-        return train_step(key, state, problem, rate_scale, config=config, parts=parts, axis=axis)
-
-    if steps == 1:  # no loop, see `convolution.fast_in_loops`
-        return step(state, None)
-    return jax.lax.scan(step, state, length=steps)
+def equal_parts(size: int, most: int) -> int:
+    """Return the largest divisor of ``size`` that is not above ``most``."""
+    return next(count for count in range(min(most, size), 0, -1) if size % count == 0)
 
 
-def _patch_options(config):
-    box = blindspot.spacing(config.density, config.hidden)
-    return {
-        "patch_size": config.patch_size,
-        "box": box,
-        "radius": config.radius,
-        "blind": config.hidden,
-        "by": config.replacement,
-    }
+def initial_state(params: Params) -> TrainState:
+    """Return the `TrainState` before the first step.
 
-
-_ADAM = optax.scale_by_adam()  # the step applies the learning rate, which a plateau may lower
-
-
-class TrainState(NamedTuple):
-    """What a step changes: pytrees on the device."""
-
-    step: jax.Array
-    params: dict
-    opt_state: tuple
-    averaged: dict
-
-
-def initial_state(params):
-    """The `TrainState` before the first step. It holds the parameters themselves, and a copy as their average."""
+    It holds the parameters themselves, and a copy as their average.
+    """
     return TrainState(jnp.int32(0), params, _ADAM.init(params), jax.tree.map(jnp.copy, params))
 
 
-def apply_gradients(state, gradients, rate_scale, config):
-    """The next `TrainState`: a step of Adam, and of the average of the weights. Pure.
+def apply_gradients(
+    state: TrainState,
+    gradients: Params,
+    rate_scale: float | Float[Array, ""],
+    config: Settings,
+) -> TrainState:
+    """Return the next `TrainState`: a step of Adam, and of the average of the weights. Pure.
 
     Args:
         state: `TrainState`.
         gradients: pytree like its parameters.
         rate_scale: scalar factor on the scheduled learning rate.
-        config: `TrainConfig`, static.
+        config: `Settings`, static.
     """
     updates, opt_state = _ADAM.update(gradients, state.opt_state)
     rate = learning_rate(state.step, config) * rate_scale
@@ -187,8 +232,16 @@ def apply_gradients(state, gradients, rate_scale, config):
     return TrainState(state.step + 1, params, opt_state, averaged)
 
 
-def learning_rate(step, config):
-    """The scheduled learning rate of a step (0-based, may be traced), before a plateau lowers it; float32 scalar."""
+def learning_rate(step: int | Int[Array, ""], config: Settings) -> Float[Array, ""]:
+    """Return the scheduled learning rate of a step, before a plateau lowers it.
+
+    Args:
+        step: 0-based, may be traced.
+        config: `Settings`, static.
+
+    Returns:
+        float32 scalar.
+    """
     if config.schedule == "plateau":
         return jnp.float32(config.learning_rate)
     steps = config.epochs * config.steps_per_epoch
@@ -198,11 +251,12 @@ def learning_rate(step, config):
     return config.learning_rate * jnp.minimum(rising, falling)
 
 
-def plateau_factor(epoch_losses, patience):
-    """The factor on the learning rate after these epochs: halved each time more than ``patience`` of them brought no new minimum.
+def plateau_factor(epoch_losses: list[float], patience: int) -> float:
+    """Return the factor on the learning rate after epochs of these validation losses.
 
-    As PyTorch's ReduceLROnPlateau, which the published code uses, a minimum counts as new when it
-    is lower by a factor of 1e-4.
+    It is halved each time that more than ``patience`` epochs brought no new minimum. As in
+    PyTorch's ReduceLROnPlateau, which the published code uses, a minimum counts as new when it is
+    lower by a factor of 1 - 1e-4.
     """
     factor, best, waited = 1.0, float("inf"), 0
     for loss in epoch_losses:
@@ -210,6 +264,41 @@ def plateau_factor(epoch_losses, patience):
         if waited > patience:
             factor, waited = factor / 2, 0
     return factor
+
+
+def _share(axis):
+    """Return (index, count) of this member of a mapped axis; None without one."""
+    return None if axis is None else (jax.lax.axis_index(axis), jax.lax.axis_size(axis))
+
+
+def _mean_over(axis, tree):
+    """Return the mean of a pytree of float32 over the members of a mapped axis.
+
+    The leaves travel as one vector, in one message between the devices.
+    """
+    vector, restored = ravel_pytree(tree)
+    return restored(jax.lax.pmean(vector, axis))
+
+
+def _in_parts(function: Callable[[patches.Batch], Any], batch: patches.Batch, parts: int) -> Any:
+    """Return the stacked results of a function for equal parts of a batch, at most ``parts``."""
+    parts = equal_parts(len(batch.noisy), parts)
+    if parts == 1:  # no loop, see `convolution.fast_in_loops`
+        return jax.tree.map(lambda leaf: leaf[None], function(batch))
+    return jax.lax.map(
+        function, jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
+    )
+
+
+def _patch_options(config):
+    box = blindspot.spacing(config.density, config.blind)
+    return {
+        "patch_size": config.patch_size,
+        "box": box,
+        "radius": config.radius,
+        "blind": config.blind,
+        "by": config.replacement,
+    }
 
 
 def _moving_average(average, params, step, decay):

@@ -1,51 +1,45 @@
-"""One model for each of several PSFs and seeds, and the choice among the PSFs without ground truth. Host side: drives the jitted steps.
+"""One model for each of several PSFs and seeds, and the choice among the PSFs without ground truth.
 
-All models see the same data, blind spots and order, so that their scores differ by the PSF alone. A
-PSF is an argument of the compiled
-program, never a constant in it: one compilation serves all. On an accelerator the models train
-together as one vmapped program; on CPU, where vmapped parameters are slow, one after the other by
-the same step function, with the same results to rounding. `scores` says how the PSF is chosen.
+Host side: drives the jitted steps. All models see the same data, blind spots and order, so that
+their scores differ by the PSF alone. A PSF is an argument of the compiled program, never a constant
+in it: one compilation serves all. On an accelerator the models train together as one vmapped
+program. On CPU, where vmapped parameters are slow, they train one after the other by the same step
+function, with the same results to rounding. `scores` says how the PSF is chosen.
 """
 
+import itertools
 import math
-import time
 import warnings
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, Real, Shaped
 
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.microscope.noise_estimation import CORRELATED, noise_level
-from jaxdenoise.microscope.psf import normalized_psf, psf_sigma
+from jaxdenoise.microscope.psf import normalized_psf
 from jaxdenoise.network.denoiser import Denoiser
-from jaxdenoise.system import meshes
-from jaxdenoise.system.errors import is_out_of_memory
 from jaxdenoise.training import scores
-from jaxdenoise.training.fit import Snapshot, denoiser_of, on_mesh, run_epoch_in_memory, start
-from jaxdenoise.training.problem import prepare
-from jaxdenoise.training.together import run_epoch_together
+from jaxdenoise.training.candidates import Candidate, OnEpoch, Progress, Run, score, train_until
+from jaxdenoise.training.fit import denoiser_of
+from jaxdenoise.training.halving import Schedule, kept, stages
+from jaxdenoise.training.problem import Plan, prepare
+from jaxdenoise.training.selection import standard_error
 
-SIGMAS = (
-    0.0,
-    0.5,
-    0.75,
-    1.0,
-    1.25,
-    1.5,
-    2.0,
-)  # of the Gaussian PSFs that are tried if none are named, in pixels; 0: no PSF
-# After this share of the epochs so many PSFs go on: 7 x 0.05 + 4 x 0.1 + 2 x 0.35 + 0.5 = 1.95
-# trainings for seven candidates.
-HALVING = ((0.05, 4), (0.15, 2), (0.5, 1))
+# Sigma in pixels of the Gaussian PSFs that are tried if none are named; 0: no PSF.
+SIGMAS = (0.0, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+
+Psfs = Sequence[Real[Array | np.ndarray, "..."]]
 
 
 class Model(NamedTuple):
     """One of the models of a sweep.
 
     Attributes:
-        psf: index into the sweep's PSFs.
+        psf_index: index into the sweep's PSFs.
         seed: index of the seed.
         denoiser: `denoiser.Denoiser`, as far as it was trained.
         errors: dict of epoch to a (B,) array: the score's summands, patch by patch; they are paired
@@ -54,44 +48,33 @@ class Model(NamedTuple):
             has its share.
     """
 
-    psf: int
+    psf_index: int
     seed: int
     denoiser: Denoiser
-    errors: dict
+    errors: dict[int, Float[np.ndarray, " B"]]
     seconds: float
 
     @property
-    def epochs(self):
-        """How many epochs it was trained for."""
+    def epochs(self) -> int:
+        """Number of epochs that it was trained for."""
         return len(self.denoiser.history["epoch"])
 
     @property
-    def score(self):
-        """The latest score: the error of the denoised image plus the noise's variance, over the data's variance."""
+    def score(self) -> float:
+        """The latest score.
+
+        It is the error of the denoised image plus the noise's variance, over the data's variance.
+        """
         return float(self._latest.mean())
 
     @property
-    def score_se(self):
-        """Standard error of the score. Most of it is the noise of the pixels, which all models share."""
-        return scores.standard_error(self._latest)
+    def score_se(self) -> float:
+        """Standard error of the score. Most of it is the pixels' noise, which all models share."""
+        return standard_error(self._latest)
 
     @property
     def _latest(self):
         return self.errors[max(self.errors)]
-
-
-class Progress(NamedTuple):
-    """How far a model of a sweep has come, to go on from.
-
-    Attributes:
-        snapshot: `fit.Snapshot`, or None before the first epoch.
-        errors: as of `Model`.
-        seconds: as of `Model`.
-    """
-
-    snapshot: Snapshot | None = None
-    errors: dict = {}  # noqa: RUF012 (never changed)
-    seconds: float = 0.0
 
 
 class Sweep(NamedTuple):
@@ -101,257 +84,239 @@ class Sweep(NamedTuple):
         models: tuple of `Model`, PSF by PSF, seed by seed.
         chosen: index of the PSF that was chosen.
         denoiser: `denoiser.Denoiser` of that PSF, of the seed with the lowest score.
-        correlation: lag-1 autocorrelation of the noise, see `noise_level`. Above `CORRELATED`
-            there, and where blind spots hide no neighbours, the choice is not to be trusted, and a
-            warning says so.
+        correlation: lag-1 autocorrelation of the noise, see `noise_level`. If it is above
+            `CORRELATED` there and blind spots hide no neighbours, the choice is not to be trusted,
+            and a warning says so.
     """
 
-    models: tuple
+    models: tuple[Model, ...]
     chosen: int
     denoiser: Denoiser
     correlation: float
 
 
+OnStage = Callable[[tuple[Model, ...], tuple[int, ...]], object]
+
+
 def sweep(
-    key,
-    stack,
+    key: PRNGKeyArray,
+    stack: Shaped[Array | np.ndarray, "..."],
     *,
-    psfs,
-    seeds=1,
-    config=None,
-    halving=(),
-    together=None,
-    devices=None,
-    resume=None,
-    on_epoch=None,
-    on_stage=None,
-):
-    """Train one model for each PSF and seed on the same data, and choose among the PSFs by held-out pixels.
+    psfs: Psfs,
+    seeds: int = 1,
+    config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
+    halving: Schedule = (),
+    together: bool | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    resume: dict[tuple[int, int], Progress] | None = None,
+    on_epoch: OnEpoch | None = None,
+    on_stage: OnStage | None = None,
+) -> Sweep:
+    """Train one model for each PSF and seed, and choose among the PSFs by held-out pixels.
+
+    It is `prepare_sweep`, then `train_and_choose`, whose docstring says what each option means.
 
     Args:
         key: random key; the models of the first seed are those of `fit.fit` with this key, but that
             more pixels are held out.
         stack: (N, H, W) or (H, W) array of any real dtype, in grey levels.
         psfs: sequence of (h, w) arrays with odd sides; ``[[1.0]]`` means no blur.
-        seeds: how many models for each PSF: other weights, patches and blind spots, the same
+        seeds: number of models for each PSF.
+        config: the request; default: the preset "fast".
+        halving: how many PSFs go on after which share of the epochs.
+        together: train the models as one vmapped program.
+        devices: that share the models, and their batches where there are more devices than models.
+        resume: go on from there.
+        on_epoch: called after each epoch.
+        on_stage: called after each scoring.
+
+    Raises:
+        ValueError: what `train_and_choose` and `fit.fit` raise.
+    """
+    _check_counts(psfs, seeds)
+    plan = prepare_sweep(key, stack, psfs=psfs, config=config, devices=devices)
+    return train_and_choose(
+        key,
+        plan,
+        psfs=psfs,
+        seeds=seeds,
+        halving=halving,
+        together=together,
+        devices=devices,
+        resume=resume,
+        on_epoch=on_epoch,
+        on_stage=on_stage,
+    )
+
+
+def prepare_sweep(
+    key: PRNGKeyArray,
+    stack: Shaped[Array | np.ndarray, "..."],
+    *,
+    psfs: Psfs,
+    config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
+    devices: Sequence[jax.Device] | None = None,
+) -> Plan:
+    """Return the `problem.Plan` of a sweep: it holds out more pixels than that of one training.
+
+    Arguments and errors as of `sweep`.
+    """
+    _check_counts(psfs, 1)
+    largest = of_one_size(psfs)[0]
+    return prepare(key, stack, psf=largest, config=config, masks=scores.MASKS, devices=devices)
+
+
+def train_and_choose(
+    key: PRNGKeyArray,
+    plan: Plan,
+    *,
+    psfs: Psfs,
+    seeds: int = 1,
+    halving: Schedule = (),
+    together: bool | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    resume: dict[tuple[int, int], Progress] | None = None,
+    on_epoch: OnEpoch | None = None,
+    on_stage: OnStage | None = None,
+) -> Sweep:
+    """Train the models of a prepared sweep, and choose among the PSFs.
+
+    Args:
+        key: the one that `prepare_sweep` was given.
+        plan: `prepare_sweep`'s, for the same PSFs and devices.
+        psfs: as of `sweep`.
+        seeds: number of models for each PSF: other weights, patches and blind spots, the same
             held-out pixels.
-        config: `TrainConfig`; default ``TrainConfig()``.
-        halving: pairs (share of the epochs, how many PSFs go on), in rising order: all models are
-            scored there, and the PSFs with the lowest scores go on, or, if it is one,
-            `scores.choose`'s choice. `HALVING` is a good one; by default all are trained to the
-            end.
+        halving: pairs (share of the epochs, number of PSFs that go on), in rising order: all models
+            are scored there, and the PSFs with the lowest scores go on, or, if it is one,
+            `selection.choose`'s choice. `halving.HALVING` is a good one; by default all are trained
+            to the end.
         together: train the models as one vmapped program, or as several if the device has no memory
             for it; default: everywhere but on a single CPU.
         devices: sequence of `jax.Device` that share the models, and their batches where there are
             more devices than models; default: the default device alone.
         resume: dict of (index of the PSF, of the seed) to `Progress`, as `on_epoch` and `on_stage`
-            told of it: go on from there.
+            reported it: go on from there.
         on_epoch: called after each epoch with a list of (index of the PSF, of the seed,
-            `fit.Snapshot`) of the models that took it at once. Their states are used up by the next
-            epoch: copy what must outlive the call.
+            `epochs.Snapshot`) of the models that took it at once. Their states are used up by the
+            next epoch: copy what must outlive the call.
         on_stage: called with (tuple of `Model`, tuple of the indices of the PSFs that go on) after
             each of these scorings, and at the end. Parameters of models that go on are used up by
             their next epoch.
 
-    Returns:
-        `Sweep`.
-
     Raises:
         ValueError: no PSF, no seed, a schedule that is not rising, a ``resume`` without the errors
-            of a scoring that it has passed; and what `fit.fit` raises.
+            of a scoring that it has passed.
     """
+    _check_counts(psfs, seeds)
+    several = devices is not None and len(devices) > 1
+    if together is None:
+        together = several or plan.settings.platform != "cpu"
+    run = Run(plan, of_one_size(psfs), devices, together)
+    candidates = _candidates(key, run, seeds, resume or {})
+    left = _in_stages(key, candidates, run, halving, on_epoch, on_stage)
+    return _choice(candidates, left, run)
+
+
+def _check_counts(psfs, seeds):
     if len(psfs) == 0 or seeds < 1:
         raise ValueError(f"sweep: needs at least one PSF and one seed, got {len(psfs)} and {seeds}")
-    config = config or TrainConfig()
-    psfs = _of_one_size([normalized_psf(psf) for psf in psfs])
-    problem, config = prepare(key, stack, psf=psfs[0], config=config, masks=scores.MASKS)
-    several = devices is not None and len(devices) > 1
-    together = several or jax.default_backend() != "cpu" if together is None else together
-    covering = scores.covering(key, problem, config)
-    resume, stages = resume or {}, _stages(halving, config.epochs, len(psfs))
-    running = [
-        _Running(psf, seed, _key(key, seed), config, problem, resume.get((psf, seed), Progress()))
-        for psf in range(len(psfs))
-        for seed in range(seeds)
+
+
+def _candidates(key, run, seeds, resume):
+    return [
+        Candidate(key, run, place, resume.get(place, Progress()))
+        for place in itertools.product(range(len(run.psfs)), range(seeds))
     ]
-    dropped = []
 
-    def models():
-        everyone = sorted(dropped + running, key=lambda model: (model.psf, model.seed))
-        return tuple(_finish(model, problem, psfs, config) for model in everyone)
 
-    for until, keep in stages:
-        _train(running, problem, psfs, config, until, together, devices, on_epoch)
-        passed = any(len(model.snapshot.history) > until for model in running)  # before this call
-        if passed and not all(until in model.errors for model in running):
-            raise ValueError(f"sweep: resume lacks errors of epoch {until}, which it has passed")
-        scored = (
-            not running[0].errors or len({model.psf for model in running}) > 1
-        )  # nothing is left to choose, once one is left
-        if scored and not all(until in model.errors for model in running):
-            _score(running, problem, psfs, covering, config, together)
-        kept = _kept(running, psfs, keep, until)
+def _in_stages(key, candidates, run, halving, on_epoch, on_stage):
+    """Train and score stage by stage; return the candidates that were trained to the end."""
+    problem, config = run.plan.problem, run.plan.settings
+    schedule = stages(halving, config.epochs, len(run.psfs))
+    cover, training = scores.covering(key, problem, config), candidates
+    for until, keep in schedule:
+        train_until(training, run, until, on_epoch)
+        passed = _has_passed(training, until)
+        # Once one PSF is left there is nothing to choose.
+        scored = not training[0].errors or len({one.psf_index for one in training}) > 1
+        if scored and not all(until in one.errors for one in training):
+            score(training, run, cover)
+        going_on = _going_on(training, run, keep, until)
         if on_stage is not None and not passed:
-            on_stage(models(), kept)
-        dropped += [model for model in running if model.psf not in kept]
-        running = [model for model in running if model.psf in kept]
-    (chosen,) = _kept(running, psfs, 1, config.epochs)
-    best = min((model for model in models() if model.psf == chosen), key=lambda model: model.score)
-    warned = not any(config.hidden) and problem.validation_repeats is None
-    return Sweep(models(), chosen, best.denoiser, _correlation(problem.frames, warned=warned))
+            on_stage(_models(candidates, run), going_on)
+        training = [one for one in training if one.psf_index in going_on]
+    return training
 
 
-def epochs_in_all(halving, epochs, count):
-    """How many epochs of training a sweep of ``count`` models of one seed takes; arguments as in `sweep`."""
-    total, done = 0, 0
-    for until, keep in _stages(halving, epochs, count):
-        total, done, count = total + count * (until - done), until, min(count, keep)
-    return total
+def _choice(candidates, left, run):
+    (chosen,) = _going_on(left, run, 1, run.plan.settings.epochs)
+    models = _models(candidates, run)
+    best = min((one for one in models if one.psf_index == chosen), key=lambda model: model.score)
+    return Sweep(models, chosen, best.denoiser, _correlation(run.plan))
 
 
-class _Running:
-    """A model in training."""
-
-    def __init__(self, psf, seed, key, config, problem, progress=Progress()):  # noqa: B008 (never changed)
-        self.psf, self.seed, self.key = psf, seed, key
-        self.snapshot = progress.snapshot or start(key, config, problem)
-        self.errors, self.seconds = dict(progress.errors), progress.seconds
-
-    def params(self, config):
-        state = self.snapshot.state
-        return {"best": self.snapshot.best, "averaged": state.averaged, "last": state.params}[
-            config.weights
-        ]
+def _models(candidates, run):
+    return tuple(_model(candidate, run) for candidate in candidates)
 
 
-def _train(running, problem, psfs, config, until, together, devices, on_epoch):
-    """Train the models until the end of an epoch: all together epoch by epoch, or one model after the other."""
-    most, parts = len(running) if together else 1, 1
-    everywhere = meshes.replicate(problem, meshes.mesh(devices, batch_size=config.batch_size))
-    while behind := [model for model in running if len(model.snapshot.history) < until]:
-        least = (
-            min(len(model.snapshot.history) for model in behind)
-            if together
-            else len(behind[0].snapshot.history)
-        )
-        group = [model for model in behind if len(model.snapshot.history) == least][:most]
-        mesh = meshes.mesh(devices, batch_size=config.batch_size, models=len(group))
-        began = time.monotonic()
-        if len(group) > 1 or meshes.places(mesh) > 1:
-            try:
-                snapshots = run_epoch_together(group, everywhere, psfs, config, mesh)
-            except jax.errors.JaxRuntimeError as error:
-                most = _fewer(error, len(group))
-                continue
-        else:
-            (model,) = group
-            own = everywhere._replace(psf=meshes.replicate(psfs[model.psf], mesh))
-            snapshot = on_mesh(model.snapshot, mesh)
-            snapshot, parts = run_epoch_in_memory(
-                model.key, snapshot, own, config, parts=parts, mesh=mesh
-            )
-            snapshots = [snapshot if mesh is None else meshes.local(snapshot)]
-        for model, snapshot in zip(group, snapshots, strict=True):
-            model.snapshot = snapshot
-            model.seconds += (time.monotonic() - began) / len(group)
-        if on_epoch is not None:
-            on_epoch([(model.psf, model.seed, model.snapshot) for model in group])
+def _has_passed(training, until):
+    """Return whether a resumed training was past an epoch; its errors must be known then."""
+    passed = any(candidate.epochs > until for candidate in training)
+    if passed and not all(until in candidate.errors for candidate in training):
+        raise ValueError(f"sweep: resume lacks errors of epoch {until}, which it has passed")
+    return passed
 
 
-def _fewer(error, count):
-    """Half the models that the device had no memory for; any other error is raised again."""
-    if not is_out_of_memory(error) or count == 1:
-        raise error
-    warnings.warn(
-        f"the device has no memory for {count} models at once; going on with fewer, the result is the same",
-        stacklevel=4,
-    )
-    return count // 2
-
-
-def _score(running, problem, psfs, covering, config, together):
-    """Add the errors of the epoch that all models have reached."""
-    began = time.monotonic()
-    params, own_psfs = (
-        [model.params(config) for model in running],
-        psfs[np.array([model.psf for model in running])],
-    )
-    try:
-        measured = scores.errors_of_models(
-            params, own_psfs, covering, problem.scale, config, together=together
-        )
-    except jax.errors.JaxRuntimeError as error:
-        _fewer(error, len(running))
-        measured = scores.errors_of_models(
-            params, own_psfs, covering, problem.scale, config, together=False
-        )
-    blind = (
-        min(model.snapshot.history[-1]["validation_loss"] for model in running)
-        * float(problem.scale.std) ** 2
-    )
-    for model, summands in zip(running, scores.summands(measured, covering, blind), strict=True):
-        model.errors[len(model.snapshot.history)] = summands
-        model.seconds += (time.monotonic() - began) / len(running)
-
-
-def _stages(halving, epochs, count):
-    """(epoch, PSFs that go on) of each time that the models are scored."""
-    shares, keeps = [share for share, _ in halving], [keep for _, keep in halving]
-    if (
-        sorted(set(shares)) != shares
-        or sorted(keeps, reverse=True) != keeps
-        or not all(0 < share < 1 for share in shares)
-        or 0 in keeps
-    ):
-        raise ValueError(
-            f"sweep: halving must be pairs of a rising share between 0 and 1 and a falling number of PSFs, not {halving}"
-        )
-    stages = [(max(1, round(share * epochs)), keep) for share, keep in halving]
-    return [*stages, (epochs, count)]
-
-
-def _kept(running, psfs, keep, epoch):
-    """The PSFs that go on after an epoch: those of the lowest scores; if it is one, `scores.choose`'s choice."""
-    left = sorted({model.psf for model in running})
+def _going_on(training, run, keep, epoch):
+    """Return the indices of the PSFs that go on after an epoch."""
+    left = sorted({candidate.psf_index for candidate in training})
     if len(left) <= keep:
         return tuple(left)
-    errors = [
-        np.mean([model.errors[epoch] for model in running if model.psf == psf], axis=0)
-        for psf in left
-    ]  # over its seeds
-    if keep == 1:
-        return (left[scores.choose(errors, [psf_sigma(psfs[psf]) for psf in left])],)
-    return tuple(sorted(sorted(left, key=lambda psf: errors[left.index(psf)].mean())[:keep]))
+    errors = {
+        index: np.mean([one.errors[epoch] for one in training if one.psf_index == index], axis=0)
+        for index in left
+    }  # over its seeds
+    return kept(errors, run.psfs, keep)
 
 
-def _correlation(frames, *, warned):
+def _correlation(plan):
+    frames = plan.problem.frames
     correlation = float(noise_level(frames)[1]) if min(frames.shape[1:]) >= 5 else math.nan
-    if warned and correlation > CORRELATED:
+    visible = not any(plan.settings.blind) and plan.problem.validation_repeats is None
+    if visible and correlation > CORRELATED:
         warnings.warn(
-            f"the noise is correlated between neighbouring pixels (lag-1 autocorrelation {correlation:.2f}): the score rewards keeping it, "
-            "so do not trust the choice of the PSF, nor fine structure in the result",
-            stacklevel=3,
+            "the noise is correlated between neighbouring pixels (lag-1 autocorrelation "
+            f"{correlation:.2f}): the score rewards keeping it, so do not trust the choice of the "
+            "PSF, nor fine structure in the result",
+            stacklevel=5,
         )
     return correlation
 
 
-def _finish(model, problem, psfs, config):
-    psf = np.asarray(psfs[model.psf])
+def _model(candidate, run):
+    psf = np.asarray(run.psfs[candidate.psf_index])
     rim = min(int(np.argmax(psf.any(axis=axis))) for axis in (0, 1))
     psf = psf[rim : len(psf) - rim, rim : len(psf) - rim]
-    denoiser = denoiser_of(model.snapshot, problem._replace(psf=jnp.asarray(psf)), config)
-    return Model(model.psf, model.seed, denoiser, model.errors, model.seconds)
+    problem = run.plan.problem._replace(psf=jnp.asarray(psf))
+    denoiser = denoiser_of(candidate.snapshot, problem, run.plan.settings)
+    own = candidate.psf_index, candidate.seed
+    return Model(*own, denoiser, candidate.errors, candidate.seconds)
 
 
-def _key(key, seed):
-    return key if seed == 0 else jax.random.fold_in(key, 2**31 - seed)
+def of_one_size(psfs: Psfs) -> Float[Array, "K side side"]:
+    """Normalise PSFs and pad all to the largest with zeros, so that one program serves all.
 
+    Args:
+        psfs: sequence of (h, w) arrays with odd sides.
 
-def _of_one_size(psfs):
-    """(K, side, side) float32: all PSFs filled up with zeros to the largest, so that one program serves all."""
-    side = max(max(psf.shape) for psf in psfs)
+    Raises:
+        ValueError: an array that is no PSF.
+    """
+    normalized = [normalized_psf(psf) for psf in psfs]
+    side = max(max(psf.shape) for psf in normalized)
     return jnp.asarray(
         np.stack(
-            [np.pad(psf, [((side - length) // 2,) * 2 for length in psf.shape]) for psf in psfs]
+            [np.pad(psf, [((side - size) // 2,) * 2 for size in psf.shape]) for psf in normalized]
         )
     )

@@ -12,7 +12,7 @@ import jax
 
 from jaxdenoise.io import images
 from jaxdenoise.microscope.psf import trimmed
-from jaxdenoise.network import convolution
+from jaxdenoise.network.settings import settle, shape_of
 from jaxdenoise.prediction import tiling
 from jaxdenoise.runs.layout import clear, read_config, write_config
 from jaxdenoise.runs.states import (
@@ -27,8 +27,9 @@ from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.training import sweep as sweep_
 from jaxdenoise.training.fit import fit
+from jaxdenoise.training.halving import HALVING, epochs_in_all
 from jaxdenoise.training.problem import prepare
-from jaxdenoise.training.sweep import HALVING, SIGMAS, epochs_in_all
+from jaxdenoise.training.sweep import SIGMAS
 from jaxdenoise.workflows.requests import config_of, devices, psf_named
 from jaxdenoise.workflows.sweep import table
 
@@ -55,7 +56,7 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
     if (
         getattr(args, "tile_size", None) is not None
     ):  # a wrong one must not be noticed after minutes of training
-        tiling.core_size(stack.shape[-2:], args.tile_size, config.network, trimmed(widest))
+        tiling.core_size(stack.shape[-2:], args.tile_size, shape_of(config.network), trimmed(widest))
     key, resumed, rows = jax.random.key(args.seed), *(resume or (None, None))
     if run is not None and resume is None:
         # The checks that need no training come first, so that bad input neither leaves a folder
@@ -88,7 +89,7 @@ def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
             nonlocal rows
             rows = rows or (table(models, list(psfs), kept[0]) if len(kept) == 1 else None)
             if run is not None:
-                write_scores(run, {model.psf: model for model in models})
+                write_scores(run, {model.psf_index: model for model in models})
                 write_config(
                     run,
                     config,
@@ -119,7 +120,7 @@ def notes_of(args, stack, choice=None):
         "seed": args.seed,
         "psf": psf_named(args) if optics["na"] is None else optics,
         "pixels_sha256": hashlib.sha256(stack.tobytes()).hexdigest(),
-        "precision": convolution.resolve(config_of(args).precision),
+        "precision": settle(config_of(args), devices=devices(args)).precision,
         "inputs": list(map(str, args.input)),
         **({} if choice is None else {"choice": choice}),
     }
@@ -129,7 +130,7 @@ def resumable(args, run, notes):
     """What to go on from, or None, with a warning, if no epoch was saved. RequestError unless inputs and flags are the same.
 
     Returns:
-        (Snapshot, None), or with ``--psf auto`` (dict of the PSF's index to `sweep.Progress`,
+        (Snapshot, None), or with ``--psf auto`` (dict of the PSF's index to `candidates.Progress`,
         `table` of the choice or None).
     """
     if not (Path(run) / "config.json").exists():

@@ -3,7 +3,7 @@
 import jax
 
 from jaxdenoise.training import sweep as sweep_
-from jaxdenoise.training.sweep import HALVING, epochs_in_all
+from jaxdenoise.training.halving import HALVING, epochs_in_all
 from jaxdenoise.workflows.requests import config_of, devices
 
 
@@ -34,7 +34,7 @@ def table(models, names, chosen):
     """
     rows = [
         {
-            "psf": _value(names[model.psf]),
+            "psf": _value(names[model.psf_index]),
             "seed": model.seed,
             "score": model.score,
             "score_se": model.score_se,

@@ -22,7 +22,8 @@ from jaxdenoise.microscope import synthetic
 from jaxdenoise.prediction.tiles import denoise
 from jaxdenoise.runs.states import load_snapshot, save_snapshot
 from jaxdenoise.system import meshes
-from jaxdenoise.training.fit import on_mesh, start, take_steps
+from jaxdenoise.training.epochs import on_mesh, take_steps
+from jaxdenoise.training.fit import start
 from jaxdenoise.training.problem import prepare
 
 KEY, COUNTS = jax.random.key(0), (1, 2, 8)
@@ -78,7 +79,8 @@ def resumed(stack, folder, before, after):
 def collectives(stack):
     """The collective operations in the compiled program of a step on eight devices, and how many gradients there are."""
     mesh = meshes.mesh(jax.devices(), batch_size=CONFIG.batch_size)
-    problem, config = prepare(KEY, stack, psf=PSFS[1], config=CONFIG)
+    plan = prepare(KEY, stack, psf=PSFS[1], config=CONFIG)
+    problem, config = plan.problem, plan.settings
     snapshot = on_mesh(start(KEY, config, problem), mesh)
     options = {"config": config, "steps": 1, "mesh": mesh}
     lowered = take_steps.lower(KEY, snapshot.state, meshes.replicate(problem, mesh), 1.0, **options)

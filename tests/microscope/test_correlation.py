@@ -94,7 +94,7 @@ def test_blind_spots_hide_a_weak_correlation_too():
             cells(2, 256, 256) + 10 * noise,
             psf=np.ones((1, 1)),
             config=TrainConfig(targets="own"),
-        )[1].blind
+        ).settings.blind
         for noise in (short, short + 0.8 * filtered(white(2, 256, 256, seed=3), (1.3, 1.3)))
     ]
     assert hidden[0] == (2, 2)

@@ -11,6 +11,7 @@ from jaxdenoise.microscope import synthetic
 from jaxdenoise.microscope.calibration import SIGMAS
 from jaxdenoise.network import pretrained, unet
 from jaxdenoise.network.denoiser import Scale
+from jaxdenoise.network.settings import shape_of
 from jaxdenoise.system.errors import ConfigError
 from jaxdenoise.training.fit import start
 from jaxdenoise.training.problem import prepare
@@ -30,7 +31,7 @@ def cells():
 def test_the_shipped_file_is_small_and_fits_the_network():
     assert pretrained._FILE.stat().st_size < 2**21
     scale = Scale(0.0, 100.0, 30.0)
-    shipped, random = pretrained.parameters(scale, 5.0, 10.0), unet.init(KEY, PRETRAINED)
+    shipped, random = pretrained.parameters(scale, 5.0, 10.0), unet.init(KEY, shape_of(PRETRAINED))
     assert jax.tree.map(jnp.shape, shipped) == jax.tree.map(jnp.shape, random)
     assert all(
         leaf.dtype == jnp.float32 and jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(shipped)
@@ -171,6 +172,6 @@ def test_a_model_that_began_so_is_kept_and_read(cells, tmp_path):
 
 def test_random_weights_do_not_depend_on_the_images(cells):
     config = TrainConfig(network=UNetConfig(depth=2, filters=4), patch_size=32)
-    given, config = prepare(KEY, cells.noisy, psf=PSF, config=config)
-    a, b = (start(KEY, config, some).state.params for some in (given, None))
+    plan = prepare(KEY, cells.noisy, psf=PSF, config=config)
+    a, b = (start(KEY, plan.settings, some).state.params for some in (plan.problem, None))
     jax.tree.map(np.testing.assert_array_equal, a, b)

@@ -10,20 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdenoise.config import UNetConfig
 from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.network import published, unet
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.published import WeightsError
+from jaxdenoise.network.settings import NetworkShape
 from jaxdenoise.prediction.tiles import denoise
 
 NETWORKS = [
-    UNetConfig(depth=1, filters=3),
-    UNetConfig(depth=2, filters=1),
-    UNetConfig(depth=2, filters=1, skip="concat"),
-    UNetConfig(depth=3, filters=4),
-    UNetConfig(depth=3, filters=4, skip="concat"),
-    UNetConfig(depth=4, filters=2, skip="concat"),
+    NetworkShape(depth=1, filters=3),
+    NetworkShape(depth=2, filters=1),
+    NetworkShape(depth=2, filters=1, skip="concat"),
+    NetworkShape(depth=3, filters=4),
+    NetworkShape(depth=3, filters=4, skip="concat"),
+    NetworkShape(depth=4, filters=2, skip="concat"),
 ]
 
 
@@ -303,7 +303,7 @@ class TestDenoiser:
 
     @pytest.mark.parametrize(
         "network",
-        [UNetConfig(depth=2, filters=4), UNetConfig(depth=3, filters=3, skip="concat")],
+        [NetworkShape(depth=2, filters=4), NetworkShape(depth=3, filters=3, skip="concat")],
         ids=str,
     )
     def test_denoises_as_pytorch_does(self, network, torch, twin):
@@ -334,7 +334,7 @@ class TestDenoiser:
             )
 
     def test_stores_what_it_was_given(self):
-        network = UNetConfig(depth=2, filters=4, skip="concat")
+        network = NetworkShape(depth=2, filters=4, skip="concat")
         psf = 7 * np.asarray(gaussian_psf(1.0))
         denoiser = self.denoiser(state_dict(network), psf)
         assert isinstance(denoiser, Denoiser)

@@ -9,11 +9,11 @@ import pytest
 from scipy import ndimage
 from skimage.measure import block_reduce
 
-from jaxdenoise.config import UNetConfig
 from jaxdenoise.network import unet
+from jaxdenoise.network.settings import NetworkShape
 
 RNG = np.random.default_rng(0)
-SMALL = UNetConfig(depth=2, filters=2)
+SMALL = NetworkShape(depth=2, filters=2)
 
 
 def shapes(config):
@@ -119,7 +119,7 @@ N2V2 = {"top_skip": False, "pooling": "blur"}
     ],
 )
 def test_the_network_is_the_one_of_scipy(depth, skip, more):
-    config = UNetConfig(depth=depth, filters=3, skip=skip, **more)
+    config = NetworkShape(depth=depth, filters=3, skip=skip, **more)
     images = normal(2, 12, 8)
     result = network(config)(parameters(config), images)
     assert result.shape == images.shape
@@ -200,13 +200,13 @@ def test_the_published_network_has_the_published_number_of_parameters():
         + conv(3, 256, 256)
     )
     up = conv(2, 256, 128) + 2 * conv(3, 128, 128) + conv(2, 128, 64) + 2 * conv(3, 64, 64)
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes(UNetConfig()))) == down + up + conv(
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes(NetworkShape()))) == down + up + conv(
         1, 64, 1
     )
 
 
 def test_concatenation_doubles_the_inputs_of_one_convolution_a_level():
-    add, concat = flat(shapes(UNetConfig())), flat(shapes(UNetConfig(skip="concat")))
+    add, concat = flat(shapes(NetworkShape())), flat(shapes(NetworkShape(skip="concat")))
     assert add.keys() == concat.keys()
     changed = {name for name in add if add[name].shape != concat[name].shape}
     assert changed == {"up_convs_0/conv1/kernel", "up_convs_1/conv1/kernel"}
@@ -229,11 +229,11 @@ def test_the_parameters_names():
     expected |= {
         f"up_convs_{step}/upconv_{part}" for step in range(2) for part in ("kernel", "bias")
     }
-    assert flat(shapes(UNetConfig())).keys() == expected | {"conv_final/kernel", "conv_final/bias"}
+    assert flat(shapes(NetworkShape())).keys() == expected | {"conv_final/kernel", "conv_final/bias"}
 
 
 def test_the_first_weights_are_xavier_normal_and_the_biases_zero():
-    params = flat(initialise(jax.random.key(0), UNetConfig(depth=2, filters=32)))
+    params = flat(initialise(jax.random.key(0), NetworkShape(depth=2, filters=32)))
     large = 0
     for name, leaf in params.items():
         assert leaf.dtype == jnp.float32
@@ -251,7 +251,7 @@ def test_the_first_weights_are_xavier_normal_and_the_biases_zero():
 
 def test_init_is_decided_by_its_key():
     first, again, other = (
-        flat(initialise(jax.random.key(seed), UNetConfig(depth=2, filters=32)))
+        flat(initialise(jax.random.key(seed), NetworkShape(depth=2, filters=32)))
         for seed in (0, 0, 1)
     )
     for name, leaf in first.items():
@@ -264,7 +264,7 @@ def test_init_is_decided_by_its_key():
 
 @pytest.mark.parametrize("shape", [(1, 6, 8), (1, 8, 10), (1, 7, 7), (8, 8), (1, 8, 8, 1)], ids=str)
 def test_sizes_that_do_not_fit_are_refused(shape):
-    config = UNetConfig(depth=3, filters=2)
+    config = NetworkShape(depth=3, filters=2)
     with pytest.raises(ValueError, match="multiples of 4"):
         unet.apply(parameters(config), jnp.zeros(shape), config)
 
@@ -300,7 +300,7 @@ def test_gradients_are_finite(images):
     ids=str,
 )
 def test_the_radius_is_as_far_as_a_pixel_reaches(depth, more):
-    config = UNetConfig(depth=depth, filters=1, **{"stride": 1, **more})
+    config = NetworkShape(depth=depth, filters=1, **{"stride": 1, **more})
     # Positive means in place of all weights: nothing cancels, no ReLU and no maximum hides a bright
     # enough pixel.
     params = jax.tree.map(
@@ -327,7 +327,7 @@ def test_the_radius_is_as_far_as_a_pixel_reaches(depth, more):
 
 
 def test_an_image_moved_by_a_multiple_gives_a_moved_output():
-    config = UNetConfig(depth=3, filters=2)
+    config = NetworkShape(depth=3, filters=2)
     image, move, margin = (
         normal(64, 68),
         (config.multiple, -config.multiple),
@@ -343,19 +343,18 @@ def test_an_image_moved_by_a_multiple_gives_a_moved_output():
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_a_stride_is_the_network_on_each_interleaved_part(stride):
-    config = UNetConfig(depth=2, filters=4, stride=stride)
+    config = NetworkShape(depth=2, filters=4, stride=stride)
     params = unet.init(jax.random.key(1), config)
     images = jax.random.normal(jax.random.key(2), (2, 6 * stride, 8 * stride))
     whole = unet.apply(params, images, config)
     for row in range(stride):
         for column in range(stride):
             part = (slice(None), slice(row, None, stride), slice(column, None, stride))
-            alone = unet.apply(params, images[part], UNetConfig(depth=2, filters=4, stride=1))
+            alone = unet.apply(params, images[part], NetworkShape(depth=2, filters=4, stride=1))
             np.testing.assert_allclose(whole[part], alone, rtol=1e-5, atol=1e-6)
 
 
 def test_a_stride_widens_the_field_and_the_grid():
-    config = UNetConfig(depth=3, filters=4, stride=3)
-    assert (config.multiple, config.apart) == (12, 3)
-    assert config.radius == 3 * (UNetConfig(depth=3).radius - 3) + 11
-    assert UNetConfig(stride="auto").apart == 1
+    config = NetworkShape(depth=3, filters=4, stride=3)
+    assert (config.multiple, config.stride) == (12, 3)
+    assert config.radius == 3 * (NetworkShape(depth=3).radius - 3) + 11

@@ -15,10 +15,11 @@ from jaxdenoise.imaging.symmetry import SYMMETRIES, apply_symmetry
 from jaxdenoise.microscope.psf import convolve, gaussian_psf, normalized_psf
 from jaxdenoise.network import published, unet
 from jaxdenoise.network.denoiser import Scale, network_output
+from jaxdenoise.network.settings import NetworkShape, settle
 from jaxdenoise.targets import blindspot, patches
-from jaxdenoise.training.fit import TrainState, start
+from jaxdenoise.training.fit import start
 from jaxdenoise.training.problem import Problem
-from jaxdenoise.training.step import batch_losses, plateau_factor, train_step
+from jaxdenoise.training.step import TrainState, batch_losses, plateau_factor, train_step
 
 torch = pytest.importorskip("torch")
 from common import pytorch_rivals  # noqa: E402  (it imports torch)
@@ -91,6 +92,11 @@ def example(config, *, batch_size, brightness, seed=0):
         batch,
         scale,
     )
+
+
+def paper(**changes):
+    """The published settings."""
+    return settle(TrainConfig.paper(**changes))
 
 
 def random_params(network, *, seed=0):
@@ -261,7 +267,7 @@ CASES = {
     ("network", "psf", "positivity", "variation", "side", "brightness"), CASES.values(), ids=CASES
 )
 def test_outputs_losses_and_gradients_agree(network, psf, positivity, variation, side, brightness):
-    config = TrainConfig.paper(
+    config = paper(
         network=UNetConfig(**network), positivity=positivity, variation=variation, patch_size=side
     )
     compare(*example(config, batch_size=3, brightness=brightness), psf, config)
@@ -273,9 +279,9 @@ def test_the_published_network_agrees_at_its_full_size():
     Of these millions of ReLUs one may lie within rounding of its kink, and then the two libraries
     take different sides of it.
     """
-    config = TrainConfig.paper()
+    config = paper()
     assert (config.network, config.patch_size) == (
-        UNetConfig(depth=3, filters=64, skip="add", stride=1),
+        NetworkShape(depth=3, filters=64, skip="add", stride=1),
         100,
     )
     case = *example(config, batch_size=1, brightness=2000), gaussian_psf(1.0, size=81), config
@@ -286,7 +292,7 @@ def test_the_published_network_agrees_at_its_full_size():
 @pytest.fixture(scope="module")
 def turned_patches():
     """A case with every term, and all symmetries of the patches."""
-    config = TrainConfig.paper(
+    config = paper(
         network=UNetConfig(depth=3, filters=3, skip="concat"),
         variation=0.3,
         density=0.1,
@@ -326,9 +332,9 @@ def test_the_gradient_is_the_slope_of_the_loss(turned_patches):
 
 
 def test_the_initial_weights_are_as_large_as_pytorchs():
-    network = UNetConfig(depth=2, filters=32)
+    config = settle(TrainConfig(network=UNetConfig(depth=2, filters=32)))
     state_dict = published.state_dict_from_params(
-        start(jax.random.key(0), TrainConfig(network=network)).best, network
+        start(jax.random.key(0), config).best, config.network
     )
     for name, tensor in pytorch_rivals.UNet(depth=2, filters=32).state_dict().items():
         ours, theirs = state_dict[name], tensor.numpy()
@@ -341,7 +347,7 @@ def test_the_initial_weights_are_as_large_as_pytorchs():
 
 
 def test_three_train_steps_are_three_of_adam():
-    config = TrainConfig.paper(
+    config = paper(
         network=UNetConfig(depth=2, filters=6), patch_size=24, batch_size=4, positivity=0.7
     )
     rng = np.random.default_rng(3)
@@ -388,7 +394,7 @@ def test_three_train_steps_are_three_of_adam():
 @pytest.mark.parametrize("rival", ["published", "tuned"])
 def test_what_the_speed_comparison_races_agrees(rival):
     """The loss of both rivals, whose own code computes it, and its gradients."""
-    config = TrainConfig.paper(network=UNetConfig(depth=3, filters=8), patch_size=32)
+    config = paper(network=UNetConfig(depth=3, filters=8), patch_size=32)
     params, batch, _ = example(config, batch_size=3, brightness=800)
     batch = batch._replace(symmetry=np.zeros_like(batch.symmetry))
     scale = Scale(np.float32(BACKGROUND), batch.noisy.mean(), batch.noisy.std())

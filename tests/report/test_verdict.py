@@ -7,6 +7,7 @@ from jaxdenoise.config import TrainConfig
 from jaxdenoise.imaging.filters import gaussian_filter
 from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.network.denoiser import Scale
+from jaxdenoise.network.settings import settle
 from jaxdenoise.report import diagnostics, verdict
 from jaxdenoise.report.halves import Halves, compare_halves
 from jaxdenoise.report.verdict import CARE, FINE, HEADLINES, STOP, judge
@@ -36,7 +37,7 @@ def denoiser_of(noisy, *, history=HISTORY, psf_sigma=1.0, **config):
     scale = Scale(100.0, float(noisy.mean()) - 100, float(noisy.std()))
     return SimpleNamespace(
         history=history,
-        config=TrainConfig(**config),
+        config=settle(TrainConfig(**config)),
         psf=np.asarray(gaussian_psf(psf_sigma)),
         scale=scale,
     )

@@ -18,7 +18,9 @@ from jax.scipy.signal import convolve2d
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.microscope.psf import convolve, gaussian_psf
 from jaxdenoise.network import convolution, unet
-from jaxdenoise.training.fit import _step_by_patches, start, take_steps
+from jaxdenoise.network.settings import settle
+from jaxdenoise.training.epochs import step_by_patches, take_steps
+from jaxdenoise.training.fit import start
 from jaxdenoise.training.problem import prepare
 from jaxdenoise.training.step import batch_gradients, draw_batch
 
@@ -27,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(jax.default_backend() != "cpu", reason="cliffs of XLA's CPU backend"),
 ]
 KEY = jax.random.key(0)
-CONFIG = TrainConfig(precision="float32", validation_patches=1)
+CONFIG = settle(TrainConfig(precision="float32", validation_patches=1))
 _CPUS = Path("/proc/cpuinfo")
 HAS_MATRIX_UNITS = _CPUS.exists() and "amx_bf16" in _CPUS.read_text()
 
@@ -53,7 +55,8 @@ def gradient_of(function):
 
 @pytest.fixture(scope="module")
 def problem():
-    return prepare(KEY, 100 + 10 * normal(2, 128, 128), psf=gaussian_psf(1.0), config=CONFIG)[0]
+    config, frames = TrainConfig(precision="float32"), 100 + 10 * normal(2, 128, 128)
+    return prepare(KEY, frames, psf=gaussian_psf(1.0), config=config).problem
 
 
 def eight_steps(problem, a_call, **changes):
@@ -104,7 +107,7 @@ def test_a_batch_patch_by_patch_is_1_2_times_as_fast_as_at_once(problem):
     at_once = run(lambda state: take_steps(KEY, state, problem, 1.0, config=config, steps=1))
     assert (
         times_as_fast(
-            at_once, run(lambda state: _step_by_patches(KEY, state, problem, 1.0, config))
+            at_once, run(lambda state: step_by_patches(KEY, state, problem, 1.0, config))
         )
         > 1.2
     )
@@ -135,7 +138,7 @@ def test_the_transposed_convolution_is_5_times_as_fast_as_jaxs():
 
     theirs, ours = (
         gradient_of(jaxs),
-        gradient_of(lambda x, kernel: unet._transposed_conv(x, kernel, "float32")),
+        gradient_of(lambda x, kernel: unet._transposed_conv(x, kernel, "float32", "cpu")),
     )
     assert times_as_fast(lambda: theirs(x, kernel), lambda: ours(x, kernel)) > 5
 
@@ -154,7 +157,7 @@ def test_bfloat16_convolutions_are_twice_as_fast_as_float32_where_there_are_matr
     exact, ours = (
         gradient_of(
             lambda x, kernel, precision=precision: convolution.conv3x3(
-                x, kernel, precision=precision
+                x, kernel, precision=precision, platform="cpu"
             )
         )
         for precision in ("float32", "bfloat16")

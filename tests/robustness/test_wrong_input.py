@@ -30,6 +30,7 @@ from jaxdenoise.cli.main import main
 from jaxdenoise.cli.parser import parser
 from jaxdenoise.io import images
 from jaxdenoise.network.denoiser import Denoiser
+from jaxdenoise.network.settings import settle
 from jaxdenoise.runs.layout import write_config
 from jaxdenoise.runs.models import load, save
 from jaxdenoise.runs.states import save_snapshot
@@ -584,7 +585,7 @@ def make_runs(make_denoiser):
     config, stack = config_of(args), images.read(args.input[0]).frames
     psf = psfs_of("1.0")["1.0"]
     write_config("unfinished", config, psf_shape=psf.shape, notes=notes_of(args, stack))
-    snapshot = fit.start(jax.random.key(0), config)
+    snapshot = fit.start(jax.random.key(0), settle(config))
     row = dict.fromkeys(COLUMNS, 1.0)
     save_snapshot(
         "unfinished", snapshot._replace(lowest=jnp.ones_like(snapshot.lowest), history=(row,))

@@ -151,7 +151,9 @@ def test_noise_alone_shows_no_scene():
 
 
 def problem_of(frames, **changes):
-    return prepare(KEY, frames, psf=PSF, config=dataclasses.replace(TINY, **changes), masks=3)
+    config = dataclasses.replace(TINY, **changes)
+    plan = prepare(KEY, frames, psf=PSF, config=config, masks=3)
+    return plan.problem, plan.settings
 
 
 @pytest.mark.parametrize("make", [patches.training_batch, patches.validation_batch])

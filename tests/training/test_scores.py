@@ -12,16 +12,15 @@ from jaxdenoise.microscope import synthetic
 from jaxdenoise.microscope.psf import convolve, gaussian_psf
 from jaxdenoise.network.denoiser import network_output
 from jaxdenoise.targets import blindspot, patches
-from jaxdenoise.training import scores
+from jaxdenoise.training import scores, selection
+from jaxdenoise.training.candidates import Candidate, Run, score, train_until
 from jaxdenoise.training.problem import prepare
-from jaxdenoise.training.sweep import _Running, _score, _train
 
 KEY = jax.random.key(0)
 PSF = gaussian_psf(2.0)
 
 
 # --- the score
-# ---------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("frames", [2, 12], ids=["pixels held out", "frames held out"])
@@ -29,13 +28,9 @@ def test_every_held_out_pixel_is_scored_once_and_none_is_a_target(frames, tiny_c
     stack = np.arange(frames * 50 * 43, dtype=np.float32).reshape(
         frames, 50, 43
     )  # each value says where it is
-    problem, config = prepare(
-        KEY,
-        stack,
-        psf=PSF,
-        config=dataclasses.replace(tiny_config, background=0.0, blind=(0, 0), targets="own"),
-        masks=3,
-    )
+    config = dataclasses.replace(tiny_config, background=0.0, blind=(0, 0), targets="own")
+    plan = prepare(KEY, stack, psf=PSF, config=config, masks=3)
+    problem, config = plan.problem, plan.settings
     covering = jax.tree.map(np.asarray, scores.covering(KEY, problem, config))
     scored = covering.noisy[covering.scored].astype(int)
     assert len(set(scored)) == len(scored)
@@ -57,7 +52,8 @@ def test_every_held_out_pixel_is_scored_once_and_none_is_a_target(frames, tiny_c
 def test_where_neighbours_share_their_noise_the_score_hides_them(frames, tiny_config):
     stack = np.random.default_rng(0).normal(100, 10, (frames, 50, 43)).astype(np.float32)
     config = dataclasses.replace(tiny_config, blind=(1, 2))
-    problem, config = prepare(KEY, stack, psf=PSF, config=config, masks=3)
+    plan = prepare(KEY, stack, psf=PSF, config=config, masks=3)
+    problem, config = plan.problem, plan.settings
     covering = jax.tree.map(np.asarray, scores.covering(KEY, problem, config))
     expected = 1 / blindspot.spacing(config.density, config.blind) ** 2
     assert covering.scored.sum() == pytest.approx(problem.validation.size * expected, rel=0.3)
@@ -122,9 +118,10 @@ def test_the_noise_is_as_strong_as_that_of_the_image(noise):
         assert found[:, half].mean() == pytest.approx(true[:, half].mean(), rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["constant", "shot"])
 def test_the_score_estimates_the_error_of_the_denoised_image(noise):
-    """Against the truth, within a few standard errors: the error of what sees the pixel, plus the noise's variance."""
+    """It is the error of what sees the pixel, plus the noise's variance, within standard errors."""
     network = UNetConfig(depth=2, filters=8)
     config = TrainConfig(
         network=network,
@@ -135,12 +132,13 @@ def test_the_score_estimates_the_error_of_the_denoised_image(noise):
         learning_rate=3e-3,
     )
     noisy, clean = scene_with(noise)
-    problem, config = prepare(KEY, noisy, psf=PSF, config=config, masks=4)
-    covering = scores.covering(KEY, problem, config)
-    model = _Running(0, 0, KEY, config, problem)
-    _train([model], problem, jnp.asarray(PSF)[None], config, 4, False, None, None)
-    _score([model], problem, jnp.asarray(PSF)[None], covering, config, False)
-    score = np.mean(model.errors[4])
+    plan = prepare(KEY, noisy, psf=PSF, config=config, masks=4)
+    problem, config = plan.problem, plan.settings
+    covering, run = scores.covering(KEY, problem, config), Run(plan, jnp.asarray(PSF)[None])
+    model = Candidate(KEY, run)
+    train_until([model], run, 4)
+    score([model], run, covering)
+    estimate = np.mean(model.errors[4])
 
     deconvolved = network_output(model.params(config), covering.noisy, problem.scale, config)
     denoised = np.asarray(jax.vmap(convolve, (0, None))(deconvolved, PSF))
@@ -160,14 +158,13 @@ def test_the_score_estimates_the_error_of_the_denoised_image(noise):
     chance = 2 * np.sqrt(
         error * strength / scored.sum()
     )  # of the product of error and noise, whose mean the score corrects
-    assert score == pytest.approx(error + strength, abs=4 * chance + 0.02 * strength)
+    assert estimate == pytest.approx(error + strength, abs=4 * chance + 0.02 * strength)
     assert (
         4 * chance + 0.02 * strength < 2 * 0.05 * strength
     )  # a model that follows its pixel by 5 % would be noticed
 
 
 # --- the choice
-# --------------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_widest_within_a_standard_error_of_the_best_is_chosen():
@@ -176,12 +173,12 @@ def test_the_widest_within_a_standard_error_of_the_best_is_chosen():
     errors = (
         noise[0] + 0.1 * own + np.array([0.5, 0.0, -0.003, 0.3])[:, None]
     )  # a difference has a standard error of 0.007
-    assert scores.choose(errors, (0.0, 1.0, 0.5, 2.0)) == 1
-    assert scores.choose(errors, (0.0, 0.5, 1.0, 2.0)) == 2
-    assert scores.choose(errors[:1], (0.0,)) == 0
+    assert selection.choose(errors, (0.0, 1.0, 0.5, 2.0)) == 1
+    assert selection.choose(errors, (0.0, 0.5, 1.0, 2.0)) == 2
+    assert selection.choose(errors[:1], (0.0,)) == 0
     # Paired: what all have in common does not widen the interval.
-    assert scores.choose(errors + 100 * noise[1], (0.0, 1.0, 0.5, 2.0)) == 1
+    assert selection.choose(errors + 100 * noise[1], (0.0, 1.0, 0.5, 2.0)) == 1
 
 
 def test_one_patch_alone_gives_the_best():
-    assert scores.choose([[2.0], [1.0], [1.5]], (0.0, 1.0, 2.0)) == 1
+    assert selection.choose(np.array([[2.0], [1.0], [1.5]]), (0.0, 1.0, 2.0)) == 1

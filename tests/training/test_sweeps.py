@@ -1,4 +1,4 @@
-"""Many PSFs at once: the same models one by one and together, one compilation, paired scores, and the choice."""
+"""Many PSFs at once: the same models one by one and together, paired scores, and the choice."""
 
 import dataclasses
 
@@ -10,20 +10,21 @@ from jax.flatten_util import ravel_pytree
 
 from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.network.denoiser import network_output
-from jaxdenoise.training import scores
-from jaxdenoise.training import together as together_module
-from jaxdenoise.training.fit import _add_gradients, _apply_gradients, _validation_losses, fit
-from jaxdenoise.training.sweep import Progress, sweep
+from jaxdenoise.training import candidates, scores
+from jaxdenoise.training.candidates import Progress
+from jaxdenoise.training.epochs import _add_gradients, _apply_gradients, _validation_losses
+from jaxdenoise.training.fit import fit
+from jaxdenoise.training.halving import HALVING, epochs_in_all
+from jaxdenoise.training.sweep import SIGMAS, prepare_sweep, sweep, train_and_choose
 from jaxdenoise.training.together import _steps_together, _validation_together, run_epoch_together
 
 KEY = jax.random.key(0)
-SIGMAS = (0.0, 1.0, 2.0)
-PSFS = [gaussian_psf(sigma) for sigma in SIGMAS]
+PSFS = [gaussian_psf(sigma) for sigma in (0.0, 1.0, 2.0)]
 
 
 @pytest.fixture(scope="module")
 def tiny_config(tiny_config):
-    """In float32: where sums end on either side of a rounding to bfloat16, trainings part by more than their order explains."""
+    """In float32: rounding to bfloat16 would enlarge the differences that orders of sums make."""
     return dataclasses.replace(tiny_config, precision="float32")
 
 
@@ -37,19 +38,15 @@ def together(scene, tiny_config):
     return sweep(KEY, scene.noisy, psfs=PSFS, seeds=2, config=tiny_config, together=True)
 
 
-# --- training
-# ----------------------------------------------------------------------------------------------------------------------------
-
-
 def test_looped_and_vmapped_training_agree_after_twenty_steps(looped, together, scene, tiny_config):
     assert tiny_config.epochs * tiny_config.steps_per_epoch == 20
     for a, b in zip(looped.models, together.models, strict=True):
-        assert (a.psf, a.seed, a.epochs) == (b.psf, b.seed, 4)
+        assert (a.psf_index, a.seed, a.epochs) == (b.psf_index, b.seed, 4)
         np.testing.assert_allclose(a.score, b.score, rtol=1e-4)
         # As a whole: Adam moves a single weight whose gradient is nothing but rounding as far as
         # any other.
         x, y = (
-            network_output(m.denoiser.last, scene.noisy, m.denoiser.scale, tiny_config)
+            network_output(m.denoiser.last, scene.noisy, m.denoiser.scale, m.denoiser.config)
             for m in (a, b)
         )
         assert np.linalg.norm(x - y) < 1e-4 * np.linalg.norm(x)
@@ -63,31 +60,20 @@ def test_looped_and_vmapped_training_agree_after_twenty_steps(looped, together, 
 
 
 def test_one_compilation_serves_all_psfs(scene, tiny_config):
-    config = dataclasses.replace(
-        tiny_config, steps_per_epoch=2, batch_size=3
-    )  # of its own, so that nothing is compiled yet
+    # Settings of its own, so that nothing is compiled in this process yet.
+    config = dataclasses.replace(tiny_config, patience=11)
     programs = (_add_gradients, _apply_gradients, _validation_losses, scores._errors)
     before = [program._cache_size() for program in programs]
-    sweep(
-        KEY,
-        scene.noisy,
-        psfs=[gaussian_psf(sigma) for sigma in sweep.SIGMAS],
-        config=config,
-        together=False,
-    )
+    once = {"config": config, "halving": ((0.25, 1),)}
+    psfs = [gaussian_psf(sigma) for sigma in SIGMAS]
+    sweep(KEY, scene.noisy, psfs=psfs, together=False, **once)
     assert [
         program._cache_size() - count for program, count in zip(programs, before, strict=True)
     ] == [1, 1, 1, 1]
     programs = (_steps_together, _validation_together, scores._errors_together)
     before = [program._cache_size() for program in programs]
-    sweep(KEY, scene.noisy, psfs=PSFS, config=config, together=True)
-    sweep(
-        KEY,
-        scene.noisy,
-        psfs=[gaussian_psf(sigma, size=17) for sigma in (0.3, 0.6, 0.9)],
-        config=config,
-        together=True,
-    )
+    for psfs in (PSFS, [gaussian_psf(sigma, size=17) for sigma in (0.3, 0.6, 0.9)]):
+        sweep(KEY, scene.noisy, psfs=psfs, seeds=2, config=config, together=True)
     assert [
         program._cache_size() - count for program, count in zip(programs, before, strict=True)
     ] == [1, 1, 1]
@@ -112,7 +98,7 @@ def test_without_more_held_out_pixels_a_model_is_fits(scene, tiny_config, monkey
 
 def test_the_psf_comes_back_without_its_padding(looped):
     for model in looped.models:
-        np.testing.assert_allclose(model.denoiser.psf, PSFS[model.psf], atol=1e-7)
+        np.testing.assert_allclose(model.denoiser.psf, PSFS[model.psf_index], atol=1e-7)
 
 
 def test_halving_drops_the_worst_and_trains_the_rest_to_the_end(scene, tiny_config, looped):
@@ -155,7 +141,7 @@ HALVED = {"psfs": PSFS, "halving": ((0.25, 2), (0.5, 1))}
 
 @pytest.fixture(scope="module")
 def watched(scene, tiny_config):
-    """A sweep, and what there is to resume from after each epoch and each scoring; and which PSFs went on."""
+    """A sweep, its states after each epoch and each scoring, and which PSFs went on."""
     snapshots, errors, saved, reported = {}, {}, [], []
 
     def save():
@@ -170,7 +156,7 @@ def watched(scene, tiny_config):
         save()
 
     def on_stage(models, kept):
-        errors.update({model.psf: model.errors for model in models})
+        errors.update({model.psf_index: model.errors for model in models})
         reported.append(kept)
         save()
 
@@ -189,7 +175,10 @@ def copied(progress):
     }
 
 
-@pytest.mark.parametrize("index", range(10))
+RESUMED = [n if n in (1, 6) else pytest.param(n, marks=pytest.mark.robustness) for n in range(10)]
+
+
+@pytest.mark.parametrize("index", RESUMED)
 def test_a_sweep_resumed_anywhere_is_bit_identical(scene, tiny_config, watched, index):
     whole, saved, reported = watched
     assert len(saved) == 10
@@ -222,7 +211,7 @@ def test_a_resume_without_its_scores_is_refused(scene, tiny_config, watched):
         sweep(KEY, scene.noisy, config=tiny_config, resume=progress, **HALVED)
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("at_once", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_device_without_memory_trains_fewer_models_at_once(
     scene, tiny_config, looped, monkeypatch, at_once
 ):
@@ -233,15 +222,17 @@ def test_a_device_without_memory_trains_fewer_models_at_once(
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
 
     monkeypatch.setattr(
-        together_module,
+        candidates,
         "run_epoch_together",
         lambda group, *args: (refuse(len(group)), run_together(group, *args))[1],
     )
     monkeypatch.setattr(
         scores, "_errors_together", lambda params, psfs, *args, **options: refuse(len(psfs))
     )
-    with pytest.warns(UserWarning, match="no memory for 6 models at once"):
+    with pytest.warns(UserWarning, match="no memory for 6 models at once") as told:
         found = sweep(KEY, scene.noisy, psfs=PSFS, seeds=2, config=tiny_config, together=True)
+    counts = [int(str(warning.message).split()[6]) for warning in told]
+    assert counts == ([6, 3, 6] if at_once == 1 else [6, 6])  # of the training, then of the score
     for ours, theirs in zip(found.models, looped.models, strict=True):
         assert ours.score == pytest.approx(theirs.score, rel=1e-3)
 
@@ -270,3 +261,15 @@ def test_correlated_noise_is_warned_of(tiny_config):
 def test_what_cannot_be_swept(scene, tiny_config, options, message):
     with pytest.raises(ValueError, match=message):
         sweep(KEY, scene.noisy, config=tiny_config, **options)
+
+
+def test_a_prepared_sweep_is_the_sweep(scene, tiny_config, looped):
+    plan = prepare_sweep(KEY, scene.noisy, psfs=PSFS, config=tiny_config)
+    found = train_and_choose(KEY, plan, psfs=PSFS, seeds=2)
+    for ours, theirs in zip(found.models, looped.models, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, ours.denoiser, theirs.denoiser)
+
+
+def test_halving_seven_candidates_takes_two_trainings():
+    assert epochs_in_all((), 100, 7) == 700
+    assert epochs_in_all(HALVING, 100, 7) == 195

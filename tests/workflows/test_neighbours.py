@@ -146,7 +146,7 @@ def test_a_single_image_is_refused(make_denoiser, sequences):
 
 def test_whole_frames_are_not_held_out(tiny_config, sequences):
     config = seeing(tiny_config, 1)
-    problem, _ = prepare(KEY, sequences, psf=np.ones((1, 1)), config=config)
+    problem = prepare(KEY, sequences, psf=np.ones((1, 1)), config=config).problem
     assert problem.held_out is not None
     assert len(problem.frames) == len(problem.beside) == 10
     with pytest.raises(ConfigError, match="neighbouring frames"):
@@ -156,7 +156,8 @@ def test_whole_frames_are_not_held_out(tiny_config, sequences):
 def pretrained_result(stack, reach):
     """Of the shipped network, as a training with so many neighbours starts from it."""
     config = seeing(TrainConfig.best(network=UNetConfig(filters=32, stride=1), symmetries=1), reach)
-    problem, config = prepare(KEY, stack, psf=jd.gaussian_psf(pretrained.PSF_SIGMA), config=config)
+    plan = prepare(KEY, stack, psf=jd.gaussian_psf(pretrained.PSF_SIGMA), config=config)
+    problem, config = plan.problem, plan.settings
     params = pretrained.fitted(problem, config)
     return jd.denoise(
         jd.Denoiser(params, params, params, problem.psf, problem.scale, {}, config), stack

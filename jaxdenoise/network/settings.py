@@ -1,0 +1,146 @@
+"""What was decided for a training: the request's values, with a value in place of each "auto".
+
+`config.TrainConfig` is the request. `settle` makes `Settings` of it, which compiled functions take
+as a static argument.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Self
+
+import jax
+
+from jaxdenoise.config import TrainConfig, UNetConfig
+from jaxdenoise.network import convolution
+from jaxdenoise.system import meshes
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkShape:
+    """Shape of a network; as `config.UNetConfig`, but ``stride`` is a number."""
+
+    depth: int = 3
+    filters: int = 64
+    skip: str = "add"
+    top_skip: bool = True
+    pooling: str = "max"
+    stride: int = 1
+    neighbours: int = 0
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of an input must be multiples of this many pixels."""
+        return 2 ** (self.depth - 1) * self.stride
+
+    @property
+    def radius(self) -> int:
+        """Radius of the receptive field in pixels: no pixel further away changes the output.
+
+        It holds for each axis. Each level adds its convolutions (two on the way down, two up, of
+        radius 1 at its stride; the last level has one pair), and the grids of the pooled levels
+        shift the field by up to ``multiple`` - 1 pixels. A blur before a level adds one pixel at
+        its stride.
+        """
+        levels = sum(2**level for level in range(self.depth - 1))
+        blurs = levels if self.pooling == "blur" else 0
+        convolutions = 4 * levels + 2 * 2 ** (self.depth - 1)
+        return (convolutions + blurs) * self.stride + self.multiple - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The settings that a training runs with; as `config.TrainConfig`, but nothing is "auto".
+
+    Attributes:
+        network: `NetworkShape`.
+        blind: pixels along y and x that a blind spot hides on each side.
+        targets: "own" or "repeats".
+        validation: "frames" or "pixels".
+        background: grey level without light.
+        precision: "float32" or "bfloat16".
+        platform: of the devices that compute, as `jax.Device` names it: "cpu", "gpu" or "tpu".
+        precision_by_device: whether the request left ``precision`` to the device. Then it is chosen
+            anew for each platform.
+    """
+
+    network: NetworkShape
+    init: str
+    output_scale: int | float
+    patch_size: int
+    batch_size: int
+    epochs: int
+    steps_per_epoch: int
+    learning_rate: int | float
+    schedule: str
+    patience: int
+    density: int | float
+    radius: int
+    replacement: str
+    blind: tuple[int, int]
+    targets: str
+    positivity: int | float
+    variation: int | float
+    averaging: int | float
+    validation: str
+    validation_fraction: int | float
+    validation_patches: int
+    validation_redraw: bool
+    background: int | float
+    weights: str
+    precision: str
+    symmetries: int
+    platform: str
+    precision_by_device: bool
+
+    @property
+    def fast_in_loops(self) -> bool:
+        """Whether the network keeps its speed inside ``jax.lax.scan`` and other loops."""
+        return convolution.fast_in_loops(self.precision, self.platform)
+
+    def for_platform(self, platform: str) -> Self:
+        """Return the settings for devices of another platform."""
+        asked = "auto" if self.precision_by_device else self.precision
+        precision = convolution.resolve(asked, platform)
+        return dataclasses.replace(self, platform=platform, precision=precision)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as the request that decides the same, for JSON.
+
+        `TrainConfig.from_dict` reads it, and `settle` gives these settings again.
+        """
+        values = dataclasses.asdict(self)
+        del values["platform"]
+        if values.pop("precision_by_device"):
+            values["precision"] = "auto"
+        return values
+
+
+def shape_of(network: UNetConfig) -> NetworkShape:
+    """Return the shape of a network before anything was measured: a stride of "auto" is 1."""
+    values = dataclasses.asdict(network)
+    return NetworkShape(**values | ({"stride": 1} if values["stride"] == "auto" else {}))
+
+
+def settle(
+    config: TrainConfig, *, devices: Sequence[jax.Device] | None = None, **decisions: Any
+) -> Settings:
+    """Return the settings of a request.
+
+    Args:
+        config: the request.
+        devices: that compute; default: the default device.
+        **decisions: fields that take the place of the request's. For a field that is "auto" and
+            not given, the harmless value stands: a stride of 1, no hidden neighbours, targets of
+            the frames' own, held-out pixels, a background of 0.
+    """
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    harmless = {"blind": (0, 0), "targets": "own", "validation": "pixels", "background": 0.0}
+    values |= {name: value for name, value in harmless.items() if values[name] == "auto"}
+    platform = meshes.platform_of(devices)
+    values |= {
+        "network": shape_of(config.network),
+        "platform": platform,
+        "precision": convolution.resolve(config.precision, platform),
+        "precision_by_device": config.precision == "auto",
+    }
+    return Settings(**values | decisions)
