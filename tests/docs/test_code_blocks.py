@@ -11,7 +11,7 @@ import tifffile
 
 from jaxdenoise.cli.main import main
 from jaxdenoise.config import TrainConfig
-from jaxdenoise.workflows import demo
+from jaxdenoise.workflows import demonstration
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -65,8 +65,8 @@ def short_trainings(monkeypatch):
         checked(self)
 
     monkeypatch.setattr(TrainConfig, "__post_init__", shortened)
-    monkeypatch.setattr(demo, "FRAMES", 3)
-    monkeypatch.setattr(demo, "SIDE", 64)
+    monkeypatch.setattr(demonstration, "FRAMES", 3)
+    monkeypatch.setattr(demonstration, "SIDE", 64)
 
 
 @pytest.fixture
