@@ -7,9 +7,10 @@ from jaxdenoise.config import TrainConfig
 from jaxdenoise.imaging.filters import gaussian_filter
 from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.network.denoiser import Scale
-from jaxdenoise.report import diagnostics, verdict
+from jaxdenoise.report import diagnostics, limits
 from jaxdenoise.report.halves import Halves, compare_halves
-from jaxdenoise.report.verdict import CARE, FINE, HEADLINES, STOP, judge
+from jaxdenoise.report.findings import CARE, FINE, STOP
+from jaxdenoise.report.verdict import HEADLINES, judge
 
 SHAPE = (3, 192, 192)
 HISTORY = {
@@ -211,6 +212,6 @@ def test_trainings(clean, history, config, level, title):
 
 
 def test_what_would_break_it_is_told():
-    told = " ".join(f"{name} {text}" for name, text in verdict.LIMITS)
+    told = " ".join(f"{name} {text}" for name, text in limits.LIMITS)
     for word in ("noise", "PSF", "background", "deconvolved", "Invented", "Moving"):
         assert word in told
