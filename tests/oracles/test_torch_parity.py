@@ -217,7 +217,7 @@ def compare_in_double(params, batch, scale, psf, config):
 
 
 def gradient_of(tree, name):
-    """One array under its published name and axes, in its own dtype, apart from the library's mapping."""
+    """One array under its published name and axes, without the library's own mapping."""
     part, *rest = name.split(".")
     node = tree[part if part == "conv_final" else f"{part}_{rest.pop(0)}"]
     if rest[0] == "upconv":
@@ -446,7 +446,7 @@ def test_the_rivals_hide_as_many_pixels_as_we_do(rival):
 
 
 def torch_factors(validation_losses, patience):
-    """Factors on the learning rate by epoch, of PyTorch's scheduler as the published code calls it."""
+    """Factors on the learning rate by epoch, of PyTorch's scheduler as published."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, "min", factor=0.5, patience=patience

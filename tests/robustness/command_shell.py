@@ -125,6 +125,13 @@ def refused(shell, words):
     return err
 
 
+def named(table, slow=()):
+    """Parameters for command lines with names. Those that are slow are marked ``robustness``."""
+    for name, words in table.items():
+        marks = [pytest.mark.robustness] if name in slow else []
+        yield pytest.param(words, id=name, marks=marks)
+
+
 def spread(verbs, kinds, excluded=()):
     """Parameters for the product of verbs and kinds of bad input: command lines with names.
 

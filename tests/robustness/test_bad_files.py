@@ -1,7 +1,7 @@
 """Files that no verb can read, and files that are wrong for one purpose."""
 
 import pytest
-from command_shell import refused, skip_what_root_may, spread
+from command_shell import named, refused, skip_what_root_may, spread
 
 NOT_READABLE = {
     "missing": "missing.tif",
@@ -53,6 +53,7 @@ READERS = {
 }
 # `info` does not read pixels.
 PIXELS = ("damaged deflate", "damaged LZW", "damaged zstd", "NaN", "infinite", "beyond float32")
+COMPILED = ("filter grey levels too large", "filter grey levels too large with a box")
 UNSUITABLE = {
     "denoise a constant": "denoise constant.tif -o out",
     "denoise zeros": "denoise zero.tif -o out",
@@ -103,6 +104,6 @@ def test_files_that_cannot_be_read(shell, words):
     assert name in refused(shell, words.split())
 
 
-@pytest.mark.parametrize("words", UNSUITABLE.values(), ids=UNSUITABLE)
+@pytest.mark.parametrize("words", named(UNSUITABLE, COMPILED))
 def test_files_that_are_wrong_for_a_purpose(shell, words):
     refused(shell, words.split())
