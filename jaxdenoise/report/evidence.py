@@ -251,7 +251,7 @@ def _residual_images(stack: _Stack, part: tuple, found: diagnostics.Residual) ->
         "appear."
     )
     alt = f"Residual of the first frame, smoothed: {strong}."
-    image = page.image(pictures.diverging(smooth[0][part], _STRONG), alt)
+    image = page.image(pictures.diverging(smooth[0][part], float(_STRONG)), alt)
     yield page.figure("The residual, smoothed", image, caption, pixels=True)
 
 

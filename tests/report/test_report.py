@@ -275,8 +275,8 @@ def test_pictures_are_pngs_of_the_right_size():
 
 def test_grey_levels():
     image = np.array([[-5.0, 0.0, 50.0, 100.0, 900.0]])
-    np.testing.assert_array_equal(pictures.grey(image, 0, 100), [[0, 0, 128, 255, 255]])
-    red, green, blue = pictures.diverging(image - 50, 50).transpose(2, 0, 1)[:, 0].astype(int)
+    np.testing.assert_array_equal(pictures.grey(image, 0.0, 100.0), [[0, 0, 128, 255, 255]])
+    red, green, blue = pictures.diverging(image - 50, 50.0).transpose(2, 0, 1)[:, 0].astype(int)
     assert blue[0] > red[0]  # purple below
     assert red[-1] > blue[-1]  # orange above
     assert abs(red[2] - blue[2]) < 12  # white in the middle

@@ -229,6 +229,7 @@ def test_models_of_wrong_numbers(shell, copy, make_denoiser, change):
 
 
 COMPILED = ("correlated noise", "structure without noise", "a constant")
+COMPILED += ("a window wider than the image",)
 ACCEPTED = {  # code 0: with a warning that says so, or with none
     "several series": (
         "filter series.tif -o out --filter median --size 3",
