@@ -127,9 +127,10 @@ def refused(shell, words):
 
 def named(table, slow=()):
     """Parameters for command lines with names. Those that are slow are marked ``robustness``."""
-    for name, words in table.items():
-        marks = [pytest.mark.robustness] if name in slow else []
-        yield pytest.param(words, id=name, marks=marks)
+    marks = {True: [pytest.mark.robustness], False: []}
+    return [
+        pytest.param(words, id=name, marks=marks[name in slow]) for name, words in table.items()
+    ]
 
 
 def spread(verbs, kinds, excluded=()):
@@ -148,11 +149,9 @@ def spread(verbs, kinds, excluded=()):
         kind = list(kinds)[number % len(kinds)]
         allowed = [verb for verb in verbs if (verb, kind) not in excluded]
         fast.add((allowed[number % len(allowed)], kind))
-    for verb, words in verbs.items():
-        for kind, value in kinds.items():
-            if (verb, kind) not in excluded:
-                marks = [] if (verb, kind) in fast else [pytest.mark.robustness]
-                yield pytest.param(words.format(value), id=f"{verb}: {kind}", marks=marks)
+    pairs = [(verb, kind) for verb in verbs for kind in kinds if (verb, kind) not in excluded]
+    table = {f"{verb}: {kind}": verbs[verb].format(kinds[kind]) for verb, kind in pairs}
+    return named(table, {f"{verb}: {kind}" for verb, kind in pairs if (verb, kind) not in fast})
 
 
 def skip_what_root_may(words):

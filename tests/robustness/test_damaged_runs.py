@@ -182,9 +182,7 @@ FAST = {  # one of each kind
 
 def parameters(table):
     """The damages with their names; all but the fast ones are marked ``robustness``."""
-    for name, damage in table.items():
-        marks = [] if name in FAST else [pytest.mark.robustness]
-        yield pytest.param(damage, id=name, marks=marks)
+    return named(table, table.keys() - FAST)
 
 
 @pytest.fixture
