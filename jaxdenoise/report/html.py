@@ -70,10 +70,9 @@ def write_html(path: str | os.PathLike, content: ReportContent) -> Path:
     )
 
     def length(pixels):
-        if content.pixel_size_um is None:
-            return f"{pixels:.2f} pixels"
-        size = pixels * np.mean(content.pixel_size_um)
-        return f"{pixels:.2f} pixels ({size:.3g} \N{MICRO SIGN}m)"
+        side = content.pixel_size_um and np.mean(content.pixel_size_um)
+        size = f" ({pixels * side:.3g} \N{MICRO SIGN}m)" if side else ""
+        return f"{pixels:.2f} pixels{size}"
 
     settings = {**content.settings, "Training, with all settings": denoiser.config.to_dict()}
     sections = {

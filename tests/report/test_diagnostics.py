@@ -146,6 +146,7 @@ def test_small_frames():
         for values in (residual.autocorrelation, *residual.spectrum, *residual.levels)
     )
     assert residual.structure < diagnostics.BLOCK
+    assert examine_input(np.ones_like(frames), background=0.0).step == 0
 
 
 def test_nothing_removed(noisy):

@@ -5,6 +5,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from jaxdenoise.config import TrainConfig
+from jaxdenoise.microscope.psf import gaussian_psf
+from jaxdenoise.network.denoiser import Denoiser, Scale
 from jaxdenoise.report import evidence, pictures, provenance
 from jaxdenoise.report.html import ReportContent, write_html
 from jaxdenoise.report.page import write
@@ -58,8 +61,14 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
+def a_model(psf, history):
+    """A model without weights, which no report needs."""
+    scale = Scale(*(np.float32(v) for v in (100, 50, 30)))
+    return Denoiser({}, {}, {}, psf, scale, history, TrainConfig(symmetries=1))
+
+
 @pytest.fixture(scope="module")
-def model(make_denoiser):
+def model():
     epochs = np.arange(1, 7)
     history = {
         "epoch": epochs,
@@ -70,7 +79,7 @@ def model(make_denoiser):
         "validation_loss": 0.2 + 0.1 / epochs,
         "chosen": np.ones(6),
     }
-    return dataclasses.replace(make_denoiser(), history=history)
+    return a_model(np.asarray(gaussian_psf(1.0)), history)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +106,7 @@ def full(tmp_path_factory, model, static, white):
 
 
 @pytest.fixture(scope="module")
-def least(make_denoiser):
+def least():
     """The least that a run can be: one small frame, no PSF, no history, nothing else."""
     noisy = 100 + 10 * np.random.default_rng(0).normal(size=(1, 24, 20))
     return ReportContent(
@@ -105,7 +114,7 @@ def least(make_denoiser):
         noisy=noisy,
         denoised=np.full_like(noisy, 100),
         deconvolved=np.full_like(noisy, 100),
-        denoiser=make_denoiser(psf=np.ones((1, 1), np.float32)),
+        denoiser=a_model(np.ones((1, 1), np.float32), {}),
         settings={},
     )
 
@@ -267,6 +276,19 @@ def test_a_failed_write_leaves_the_older_report(tmp_path):
         write(path, "new \ud800")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_frames_too_small_for_the_window_of_ssim_have_psnr_alone():
+    clean = np.arange(25, dtype=np.float32).reshape(1, 5, 5)
+    truth = Page(evidence.truth_section(clean + 1, clean + 0.5, clean))
+    assert truth.text["truth"].count("-") == 2
+
+
+def test_a_comparison_of_results(tmp_path):
+    images = {"noisy": np.eye(40), "denoised": np.ones((40, 40))}
+    captions = {"denoised": "30 dB"}
+    pictures.save_comparison(tmp_path / "c.png", images, zoom=(4, 8, 16), captions=captions)
+    assert struct.unpack(">II", (tmp_path / "c.png").read_bytes()[16:24]) == (660, 750)
 
 
 def test_pictures_are_pngs_of_the_right_size():
