@@ -1,27 +1,27 @@
-"""What a noisy stack, its denoised version and the difference of the two tell about a result. Host side: NumPy in and out, no files.
+"""Measure a noisy stack, its denoised version and their difference. Host side: NumPy in and out.
 
-Nothing here needs a clean image. What the numbers mean in words is `verdict`'s affair.
+Nothing here needs a clean image. `verdict` words the numbers.
 """
 
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import ArrayLike, Float, Float64, Real
 
 from jaxdenoise.imaging.filters import gaussian_filter
 from jaxdenoise.microscope.noise_estimation import estimate_noise, noise_level
 
 REACH = 8  # pixels, the largest lag of the autocorrelation
-SMOOTHING = 2.0  # sigma in pixels at which a residual is looked at for structure
-_NEIGHBOURHOOD = 6.0  # sigma in pixels over which the residual's variance is called local
+SMOOTHING = 2.0  # sigma in pixels of the filter that shows structure in a residual
+BLOCK = 8  # pixels a side of the blocks in whose means noise is weak
+_NEIGHBOURHOOD = 6.0  # sigma in pixels of the local variance of the residual
 _RING = 0.05  # cycles per pixel, the width of a ring of the residual's spectrum
-# cycles per pixel: finer than this (2.5 pixels) optics pass next to nothing, so the residual there
-# is noise
+# Cycles per pixel. Optics pass hardly any detail finer than this (2.5 pixels): it is noise.
 _FINE = 0.4
 _ERRORS = 3.0  # standard errors that a ring's power may lie above the truth
 _LEVELS = 16  # grey levels at which the residual's mean and spread are measured
 _OUTLIER = 10.0  # local standard deviations; 7 would catch the tail of the noise of a few photons
-BLOCK = 8  # pixels a side of the blocks in whose means noise is weak
 _ESTIMABLE = 16  # pixels a side that `estimate_noise` needs
 
 # Compiled as a whole: operation by operation the first call would take seconds.
@@ -30,22 +30,33 @@ _compiled_filter = jax.jit(gaussian_filter, static_argnums=1)
 
 
 class Spectrum(NamedTuple):
-    """The residual's power by spatial frequency: `frequency` (R,) in cycles per pixel, `power` (R,), where white noise has 1 everywhere."""
+    """The residual's power by spatial frequency.
 
-    frequency: np.ndarray
-    power: np.ndarray
+    Attributes:
+        frequency: (R,) in cycles per pixel.
+        power: (R,), 1 everywhere for white noise.
+    """
+
+    frequency: Float64[np.ndarray, " R"]
+    power: Float64[np.ndarray, " R"]
 
 
 class Levels(NamedTuple):
-    """The residual at `level` (L,), quantiles of the denoised image: its `mean` and standard deviation `spread` there, in grey levels."""
+    """The residual by brightness, in grey levels.
 
-    level: np.ndarray
-    mean: np.ndarray
-    spread: np.ndarray
+    Attributes:
+        level: (L,), mean of the denoised pixels between two of its quantiles.
+        mean: (L,), mean of the residual at these pixels.
+        spread: (L,), standard deviation of the residual at these pixels.
+    """
+
+    level: Float64[np.ndarray, " L"]
+    mean: Float64[np.ndarray, " L"]
+    spread: Float64[np.ndarray, " L"]
 
 
 class Residual(NamedTuple):
-    """What is left when the denoised image is subtracted from the noisy one.
+    """Measurements of the residual, the noisy minus the denoised images.
 
     Attributes:
         mean: in grey levels.
@@ -53,11 +64,11 @@ class Residual(NamedTuple):
         contrast: standard deviation of the denoised image in grey levels.
         correlation: lag-1 autocorrelation, the larger of y and x.
         autocorrelation: (17, 17), lags -8 to 8 along y and x, 1 in the middle.
-        spectrum: `Spectrum`.
-        structure: power of the strongest ring of the spectrum, divided by what chance may make of
-            it: at most about 1 for white noise.
+        spectrum: power by spatial frequency.
+        structure: power of the strongest ring of the spectrum, divided by the most that chance
+            explains: at most about 1 for white noise.
         structure_size: period of that ring in pixels.
-        levels: `Levels`.
+        levels: mean and spread by brightness.
         outliers: share of the pixels that lie further from zero than 10 local standard deviations.
     """
 
@@ -65,7 +76,7 @@ class Residual(NamedTuple):
     std: float
     contrast: float
     correlation: float
-    autocorrelation: np.ndarray
+    autocorrelation: Float64[np.ndarray, "17 17"]
     spectrum: Spectrum
     structure: float
     structure_size: float
@@ -74,10 +85,10 @@ class Residual(NamedTuple):
 
 
 class Input(NamedTuple):
-    """What the noisy images alone tell.
+    """Measurements of the noisy images alone.
 
     Attributes:
-        pixels: in all frames together.
+        pixels: of all frames together.
         mean: in grey levels.
         std: in grey levels, of signal and noise together.
         noise_std: in grey levels, its mean over the image.
@@ -87,8 +98,8 @@ class Input(NamedTuple):
         step: distance of neighbouring grey levels (1 for integers), 0 if there is no smallest one.
         saturated: share of the pixels at the brightest grey level, if they pile up there.
         clipped: share of the pixels at the darkest grey level, if they pile up there.
-        below_background: share of the image that is darker than the background beyond doubt.
-        constant_frames: how many frames hold one grey level only.
+        below_background: share of the image that is significantly darker than the background.
+        constant_frames: how many frames hold a single grey level.
         identical_frames: pairs of frames, counted from 1, that hold the same pixels.
     """
 
@@ -104,18 +115,17 @@ class Input(NamedTuple):
     clipped: float
     below_background: float
     constant_frames: int
-    identical_frames: tuple
+    identical_frames: tuple[tuple[int, int], ...]
 
 
-def examine_input(noisy, *, background):
+def examine_input(
+    noisy: Real[ArrayLike, "N H W"], *, background: float | Float[ArrayLike, ""]
+) -> Input:
     """Measure the noisy images alone.
 
     Args:
         noisy: (N, H, W) real, in grey levels, at least 5 x 5 pixels a frame.
         background: grey level of no light.
-
-    Returns:
-        `Input`.
     """
     noisy = np.asarray(noisy, np.float32)
     variance, correlation = noise_of(noisy)
@@ -146,20 +156,19 @@ def examine_input(noisy, *, background):
     )
 
 
-def examine_residual(noisy, denoised):
+def examine_residual(
+    noisy: Real[ArrayLike, "N H W"], denoised: Real[ArrayLike, "N H W"]
+) -> Residual:
     """Measure the residual ``noisy - denoised``.
 
-    A denoiser that only averages noise away removes at most all of the noise at every spatial
-    frequency, so the spectrum of white noise's residual nowhere rises above its level at the finest
-    detail, where next to nothing but noise is. Where it does rise, signal was removed (or the noise
-    is not white).
+    At the finest detail the images hold hardly anything but noise. A denoiser that only averages
+    removes at most all of the noise at each spatial frequency. If the noise is white, the spectrum
+    of the residual therefore never rises above its level at the finest detail. Where it does rise,
+    signal was removed, or the noise is not white.
 
     Args:
         noisy: (N, H, W) real, in grey levels.
         denoised: the same shape and unit.
-
-    Returns:
-        `Residual`.
     """
     denoised = np.asarray(denoised, np.float32)
     residual = np.asarray(noisy, np.float32) - denoised
@@ -181,15 +190,15 @@ def examine_residual(noisy, denoised):
     )
 
 
-def autocorrelation(residual):
-    """Autocorrelation of a stack's frames at lags from -8 to 8 pixels along both axes, normalised by the variance.
+def autocorrelation(residual: Real[np.ndarray, "N H W"]) -> Float64[np.ndarray, "17 17"]:
+    """Return the autocorrelation of a stack's frames at lags from -8 to 8 pixels along y and x.
 
     Args:
         residual: (N, H, W) real; the mean of each frame is subtracted.
 
     Returns:
-        (17, 17) float64, 1 in the middle; 0 elsewhere for a constant stack and at lags that do not
-        fit into the frame.
+        (17, 17), normalised by the variance, so 1 in the middle. A constant stack has 0 everywhere.
+        So have lags that do not fit into the frame.
     """
     centred = residual - residual.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
     height, width = residual.shape[1:]
@@ -204,28 +213,33 @@ def autocorrelation(residual):
     return np.where(pairs > 0, means / (means[REACH, REACH] or 1), 0)
 
 
-def smoothed_residual(residual):
-    """What stands out of the residual when it is smoothed (sigma 2 pixels), in standard deviations of what white noise would leave.
+def smoothed_residual(residual: Real[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:
+    """Smooth the residual (sigma 2 pixels) and divide by the standard deviation of white noise.
 
     Args:
         residual: (N, H, W) real.
 
     Returns:
-        (N, H, W) float32: about -2 to 2 everywhere if the residual is white noise, of whatever
-        local strength.
+        About -2 to 2 everywhere if the residual is white noise, whatever its local strength.
     """
     weight = 1 / (4 * np.pi * SMOOTHING**2)  # the sum of the squares of the Gaussian's weights
     return _blur(residual, SMOOTHING) / np.sqrt(weight * _local_variance(residual))
 
 
-def noise_of(frames):
-    """Variance (at least 0) and lag-1 autocorrelation of the noise, see `noise_estimation.noise_level`."""
+def noise_of(frames: Real[ArrayLike, "N H W"]) -> tuple[float, float]:
+    """Return variance (at least 0) and lag-1 autocorrelation of the noise, see `noise_level`."""
     variance, correlation = _compiled_noise_level(frames)
     return max(float(variance), 0.0), float(correlation)
 
 
-def block_means(frames):
-    """Means (N, rows, columns) of blocks of 8 x 8 pixels (of less, if the frames are smaller), and how many pixels a block has."""
+def block_means(
+    frames: Real[np.ndarray, "N H W"],
+) -> tuple[Float64[np.ndarray, "N rows columns"], int]:
+    """Return the means of blocks of 8 x 8 pixels and their number of pixels.
+
+    The blocks are smaller where the frames are. Rows and columns beyond the last whole block are
+    left out.
+    """
     side_y, side_x = (min(BLOCK, length) for length in frames.shape[1:])
     rows, columns = frames.shape[1] // side_y, frames.shape[2] // side_x
     blocks = frames[:, : rows * side_y, : columns * side_x].reshape(
@@ -234,15 +248,20 @@ def block_means(frames):
     return blocks.mean(axis=(2, 4), dtype=np.float64), side_y * side_x
 
 
-def identical_frames(frames):
-    """Pairs of frames, counted from 1, that hold the very same pixels: the first such frame and a repetition of it."""
-    first = {}
+def identical_frames(frames: Real[np.ndarray, "N H W"]) -> tuple[tuple[int, int], ...]:
+    """Return the pairs (first, repetition) of frames of identical pixels, counted from 1."""
+    first: dict[bytes, int] = {}
     owners = [first.setdefault(frame.tobytes(), number) for number, frame in enumerate(frames, 1)]
     return tuple((owner, number) for number, owner in enumerate(owners, 1) if owner != number)
 
 
-def modulation(psf, frequency):
-    """The contrast that a PSF (h, w) leaves to stripes of a spatial frequency in cycles per pixel: from 1 to 0, the mean over y and x."""
+def modulation(psf: Real[ArrayLike, "h w"], frequency: float) -> float:
+    """Return the contrast, from 0 to 1, that a PSF leaves to stripes: the mean over y and x.
+
+    Args:
+        psf: (h, w).
+        frequency: of the stripes in cycles per pixel.
+    """
     lines = [np.asarray(psf, float).sum(axis=axis) for axis in (0, 1)]
     waves = [np.exp(-2j * np.pi * frequency * np.arange(len(line))) for line in lines]
     return float(
@@ -251,7 +270,7 @@ def modulation(psf, frequency):
 
 
 def _step(values):
-    """The distance of neighbouring grey levels of sorted values that are few enough to be discrete, else 0."""
+    """Distance of neighbouring grey levels of sorted values; 0 if they are not discrete."""
     steps = np.diff(values.astype(np.float64))
     if len(steps) == 0:
         return 0.0
@@ -261,7 +280,10 @@ def _step(values):
 
 
 def _pile(counts):
-    """How many pixels are at the extreme grey level, the first, if that is more than at the next one: a tail would become thinner."""
+    """Pixels at the extreme grey level, the first, if they pile up there.
+
+    In the tail of a distribution there would be fewer than at the next level.
+    """
     return int(counts[0]) if len(counts) > 1 and counts[0] > counts[1] else 0
 
 
@@ -270,24 +292,22 @@ def _spectrum(residual):
     centred = residual - residual.mean(axis=(1, 2), keepdims=True)
     power = (np.abs(np.fft.fft2(centred)) ** 2).mean(axis=0)
     radius = np.hypot(np.fft.fftfreq(residual.shape[1])[:, None], np.fft.fftfreq(residual.shape[2]))
-    ring = np.minimum(
-        (radius / _RING).astype(int), round(0.5 / _RING)
-    )  # the last one holds the corners, and is left out
+    # The last ring holds the corners, and is left out.
+    ring = np.minimum((radius / _RING).astype(int), round(0.5 / _RING))
     ring[0, 0] = ring.max()
     inside = ring < round(0.5 / _RING)
-    count = np.bincount(ring[inside])
-    present = count > 0  # small frames have no coefficient in some rings
-    sums, frequencies = (
-        np.bincount(ring[inside], values[inside])[present] for values in (power, radius)
+    coefficients = np.bincount(ring[inside])
+    present = coefficients > 0  # small frames have no coefficient in some rings
+    count = coefficients[present]
+    means, frequencies = (
+        np.bincount(ring[inside], values[inside])[present] / count for values in (power, radius)
     )
-    means, frequencies, count = sums / count[present], frequencies / count[present], count[present]
     fine = frequencies > _FINE
     white = means[fine].mean() if fine.any() else means.mean()
-    # A coefficient's power varies as much as its mean; each comes twice, since the spectrum of a
-    # real image is symmetric.
-    return Spectrum(frequencies, means / (white or 1)), _ERRORS * np.sqrt(
-        2 / (count * len(residual))
-    )
+    # The standard deviation of a coefficient's power is its mean. Each coefficient comes twice,
+    # since the spectrum of a real image is symmetric.
+    errors = _ERRORS * np.sqrt(2 / (count * len(residual)))
+    return Spectrum(frequencies, means / (white or 1)), errors
 
 
 def _levels(residual, denoised):

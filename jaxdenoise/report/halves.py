@@ -1,88 +1,91 @@
-"""Down to which detail two halves of a stack agree, as far as its frames show one static scene. Host side: NumPy in and out."""
+"""Fourier ring correlation between two halves of a static stack. Host side: NumPy in and out."""
 
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import ArrayLike, Real
 
 from jaxdenoise.imaging.resolution import RingCorrelation, fourier_ring_correlation
 from jaxdenoise.report.diagnostics import BLOCK, block_means, identical_frames, noise_of
 
 _SMALLEST = 16  # pixels a side that `resolution.fourier_ring_correlation` needs
-_FRAMES = 8  # evenly spaced, that are compared with each other: enough to notice movement
-_NOISE_ERROR, _SCENE = (
-    1.5,
-    0.01,
-    # frames show one scene if the noise, that many times over, and a share of 1 % explain how they
-    # differ
-)
-_TOO_NOISY = (
-    0.5  # share of the blocks' variance that is noise, from which on frames cannot be compared
-)
+_FRAMES = 8  # evenly spaced frames that are compared with each other: enough to notice movement
+# Frames show one scene if their difference is at most this many times what the noise explains, plus
+# a share of 1 %.
+_NOISE_ERROR, _SCENE = 1.5, 0.01
+_TOO_NOISY = 0.5  # share of noise in the blocks' variance above which frames cannot be compared
+
+_compiled_correlation = jax.jit(fourier_ring_correlation)
 
 
 class Halves(NamedTuple):
-    """The FRC between the mean of the even and the mean of the odd frames: two `resolution.RingCorrelation`, or None and the `reason`."""
+    """Fourier ring correlation between the mean of the even frames and that of the odd ones.
+
+    Attributes:
+        noisy: of the noisy frames, or None.
+        denoised: of the denoised frames, or None.
+        reason: why both are None, else empty.
+    """
 
     noisy: RingCorrelation | None
     denoised: RingCorrelation | None
     reason: str
 
 
-def compare_halves(noisy, denoised, *, neighbours=0):
-    """Fourier ring correlation between the mean of the even and the mean of the odd frames, if all frames show one static scene.
+def compare_halves(
+    noisy: Real[ArrayLike, "N H W"], denoised: Real[ArrayLike, "N H W"], *, neighbours: int = 0
+) -> Halves:
+    """Correlate the mean of the even frames with that of the odd ones, if the scene is static.
 
-    That of the noisy halves is a measurement: their noise is independent. The denoised halves share
-    one network and its prior, so what it invents it invents in both; their FRC is an upper bound.
+    The curve of the noisy halves is a measurement: their noise is independent. The denoised halves
+    share one network, which invents the same structure in both; their curve is an upper bound.
 
     Args:
         noisy: (N, H, W) real, in grey levels.
         denoised: the same shape and unit.
-        neighbours: how many frames on each side the network saw: then each denoised half holds what
-            is in the other.
-
-    Returns:
-        `Halves`.
+        neighbours: how many frames on each side the network saw. If any, each denoised half holds
+            noise of the other one, and there is no result.
     """
-    mixed = (
-        "the network saw neighbouring frames, so that each denoised half holds the other's noise."
-        if neighbours
-        else ""
-    )
-    reason = mixed or why_not_comparable(noisy)
+    noisy, denoised = np.asarray(noisy), np.asarray(denoised)
+    if neighbours:
+        reason = (
+            "the network saw neighbouring frames, so each denoised half holds the other's noise."
+        )
+    else:
+        reason = why_not_comparable(noisy)
     if reason:
         return Halves(None, None, reason)
-    correlate = jax.jit(fourier_ring_correlation)
-    rings = [
-        correlate(stack[::2].mean(axis=0), stack[1::2].mean(axis=0)) for stack in (noisy, denoised)
-    ]
-    return Halves(*(RingCorrelation(*map(np.asarray, ring)) for ring in rings), "")
+    of_noisy, of_denoised = (
+        _compiled_correlation(stack[::2].mean(axis=0), stack[1::2].mean(axis=0))
+        for stack in (noisy, denoised)
+    )
+    return Halves(of_noisy, of_denoised, "")
 
 
-def why_not_comparable(noisy):
-    """Why the frames cannot be taken for independent captures of one static scene; the empty string if they can.
+def why_not_comparable(noisy: Real[ArrayLike, "N H W"]) -> str:
+    """Return why the frames are not independent images of one static scene; empty if they are.
 
-    The means of blocks of 8 x 8 pixels are compared between frames, where noise is weak: ``1 -
-    correlation`` of two frames of one scene is the share of noise in the blocks' variance, which is
-    known. A change of brightness, as by bleaching, does not count.
+    The means of blocks of 8 x 8 pixels, in which noise is weak, are compared between frames. For
+    two frames of one scene, ``1 - correlation`` is the share of noise in the blocks' variance,
+    which is known. A change of brightness, such as bleaching, does not count.
 
     Args:
         noisy: (N, H, W) real, in grey levels.
     """
-    if len(noisy) < 2:
+    frames = np.asarray(noisy, np.float32)
+    if len(frames) < 2:
         return "it compares two halves of a stack, and there is a single frame."
-    if min(noisy.shape[1:]) < _SMALLEST:
+    if min(frames.shape[1:]) < _SMALLEST:
         return f"the frames are smaller than {_SMALLEST} x {_SMALLEST} pixels."
-    frames = np.asarray(noisy, np.float32)[
-        np.linspace(0, len(noisy) - 1, min(len(noisy), _FRAMES)).round().astype(int)
-    ]
+    frames = frames[np.linspace(0, len(frames) - 1, min(len(frames), _FRAMES)).round().astype(int)]
     if identical_frames(frames):
         return "two frames hold the same pixels, so the halves would agree in their noise, too."
     variance, correlation = noise_of(frames)
-    blocks, count = block_means(frames)
-    blocks = blocks.reshape(len(frames), -1)
-    # Noise that neighbours share is averaged away more slowly; (1 + 2 r)^2 is exact for correlation
-    # between direct neighbours.
+    means, count = block_means(frames)
+    blocks = means.reshape(len(frames), -1)
+    # Averaging removes less of the noise that neighbours share; (1 + 2 r)^2 is exact for
+    # correlation between direct neighbours.
     noise = variance / count * (1 + 2 * max(correlation, 0)) ** 2
     share = noise / max(float(blocks.var(axis=1).mean()), 1e-30)
     if share > _TOO_NOISY:
@@ -92,7 +95,9 @@ def why_not_comparable(noisy):
     agreement = float(np.corrcoef(blocks).min())
     if 1 - agreement > _NOISE_ERROR * share + _SCENE:
         return (
-            f"the frames do not show one static scene. Averaged over {BLOCK} x {BLOCK} pixels, two of them correlate with {agreement:.3f} "
-            f"where noise alone would leave {1 - share:.3f}; movement, or the planes and channels of a stack, would count as blur."
+            f"the frames do not show one static scene. Averaged over {BLOCK} x {BLOCK} pixels, two "
+            f"of them have a correlation of {agreement:.3f}, where noise alone would leave "
+            f"{1 - share:.3f}. Movement, or the planes and channels of a stack, would look like "
+            "blur."
         )
     return ""

@@ -1,58 +1,68 @@
-"""The report of a run as one HTML file, and tables on the terminal. Host side; rich and matplotlib are imported when they are needed."""
+"""The report of a run as one HTML file. Host side; matplotlib is imported when it is needed."""
 
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import ArrayLike, Real
 
 from jaxdenoise.microscope.widths import full_widths
-from jaxdenoise.report import diagnostics, evidence, halves, page, provenance, verdict
+from jaxdenoise.report import diagnostics, evidence, halves, limits, page, provenance, verdict
+from jaxdenoise.report.findings import FINE, Finding, TrainedModel
+from jaxdenoise.system.errors import RequestError
 
-_MARKS = ("\N{CHECK MARK}", "!", "\N{MULTIPLICATION X}")  # of the verdict's levels
+_MARKS = ("\N{CHECK MARK}", "!", "\N{MULTIPLICATION X}")  # of the levels of findings
 _CLASSES = ("fine", "care", "stop")
 
 
-def write_html(
-    path,
-    *,
-    title,
-    noisy,
-    denoised,
-    deconvolved,
-    denoiser,
-    settings,
-    sweep=None,
-    truth=None,
-    commands=None,
-    pixel_size_um=None,
-):
-    """Write the report of a run as one HTML file with its pictures inside. It appears by rename and replaces an older one.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportContent:
+    """What a report is about.
 
-    Args:
-        path: of the file; missing parent directories are made.
+    Attributes:
         title: one line, such as the name of the input.
-        noisy: (N, H, W) real, in grey levels, at least 5 x 5 pixels: a handful of the frames that
-            were trained on, all of them if they are small (the verdict judges by these whether
-            there was enough to learn from).
+        noisy: (N, H, W) real, in grey levels, at least 5 x 5 pixels: some of the frames that were
+            trained on, or all if they are small. The verdict judges by them whether there was
+            enough to learn from.
         denoised: the same shape and unit.
         deconvolved: the same shape and unit.
-        denoiser: `denoiser.Denoiser` that made them.
-        settings: dict of all that the user set, and of the versions; dicts in it become groups.
-        sweep: dict of a sweep over PSFs: "chosen" (a sigma, a file name or "none") and
+        denoiser: the `denoiser.Denoiser` that made them.
+        settings: all that the user set, and the versions. Each dict in it becomes a group.
+        sweep: the table of a sweep over PSFs: "chosen" (a sigma, a file name or "none") and
             "candidates", a list of dicts with "psf", "seed", "score" (masked squared error on
             held-out pixels over the data's variance), "score_se", "psnr" (in dB or None), "seconds"
-            and "epochs" (for how long it was trained before it was dropped).
-        truth: (H, W) or (N, H, W), the clean image in grey levels, if there is one.
-        commands: list of the commands that give this result again.
-        pixel_size_um: height and width of a pixel in micrometres, or None, as `info.ImageInfo` says
-            it.
+            and "epochs" (of its training until it was complete or dropped).
+        truth: the clean image in grey levels, (H, W) or (N, H, W), if there is one.
+        commands: the commands that give this result again.
+        pixel_size_um: height and width of a pixel in micrometres, if known.
+    """
 
-    Returns:
-        `pathlib.Path` of the file.
+    title: str
+    noisy: Real[ArrayLike, "N H W"]
+    denoised: Real[ArrayLike, "N H W"]
+    deconvolved: Real[ArrayLike, "N H W"]
+    denoiser: TrainedModel
+    settings: Mapping[str, Any]
+    sweep: Mapping[str, Any] | None = None
+    truth: Real[ArrayLike, "*frames H W"] | None = None
+    commands: Sequence[str] | None = None
+    pixel_size_um: Sequence[float] | None = None
+
+
+def write_html(path: str | os.PathLike, content: ReportContent) -> Path:
+    """Write the report of a run as one HTML file, pictures included, and return its path.
+
+    It appears by rename and replaces an older one. Missing parent directories are made.
 
     Raises:
-        ValueError: the shapes do not fit, or a pixel is NaN or infinite.
+        RequestError: the shapes do not fit, or a pixel is NaN or infinite.
     """
-    noisy, denoised, deconvolved = _checked(noisy, denoised, deconvolved)
+    noisy, denoised, deconvolved = _checked(content.noisy, content.denoised, content.deconvolved)
+    denoiser, truth = content.denoiser, content.truth
     psf, background = np.asarray(denoiser.psf), float(denoiser.scale.background)
     found = diagnostics.examine_input(noisy, background=background)
     residual = diagnostics.examine_residual(noisy, denoised)
@@ -61,43 +71,36 @@ def write_html(
     )
 
     def length(pixels):
-        size = (
-            f" ({pixels * np.mean(pixel_size_um):.3g} \N{MICRO SIGN}m)"
-            if pixel_size_um is not None
-            else ""
-        )
+        side = content.pixel_size_um and np.mean(content.pixel_size_um)
+        size = f" ({pixels * side:.3g} \N{MICRO SIGN}m)" if side else ""
         return f"{pixels:.2f} pixels{size}"
 
+    settings = {**content.settings, "Training, with all settings": denoiser.config.to_dict()}
     sections = {
         "Verdict": _verdict(verdict.judge(found, residual, agreement, denoiser)),
         "Limits": _limits(),
-        "Images": evidence.images(noisy, denoised, deconvolved, truth, psf),
-        "Residual": evidence.residual(noisy, denoised, residual, found, background),
-        "Resolution": evidence.resolution(agreement, length),
-        "Truth": evidence.against_truth(noisy, denoised, truth),
-        "PSF": provenance.psf(psf, length),
-        "Sweep": provenance.sweep(sweep),
-        "Training": provenance.training(denoiser.history),
-        "Settings": provenance.settings(
-            {**settings, "Training, as it was done": denoiser.config.to_dict()}, commands
-        ),
+        "Images": evidence.images_section(noisy, denoised, deconvolved, truth, psf),
+        "Residual": evidence.residual_section(noisy, denoised, residual, found, background),
+        "Resolution": evidence.resolution_section(agreement, length),
+        "Truth": evidence.truth_section(noisy, denoised, truth),
+        "PSF": provenance.psf_section(psf, length),
+        "Sweep": provenance.sweep_section(content.sweep),
+        "Training": provenance.training_section(denoiser.history),
+        "Settings": provenance.settings_section(settings, content.commands),
     }
-    return page.write(
-        path,
-        page.document(title, _facts(noisy.shape, found, psf, denoiser.history, length), sections),
-    )
+    facts = _facts(noisy.shape, found, psf, denoiser.history, length)
+    return page.write(path, page.document(content.title, facts, sections))
 
 
-def _checked(*stacks):
-    stacks = [np.asarray(stack, np.float32) for stack in stacks]
+def _checked(*given):
+    stacks = [np.asarray(stack, np.float32) for stack in given]
     shapes = {stack.shape for stack in stacks}
     if len(shapes) > 1 or stacks[0].ndim != 3 or stacks[0].size == 0:
-        raise ValueError(
-            f"a report needs stacks (N, H, W) of one shape, got {', '.join(str(stack.shape) for stack in stacks)}"
-        )
+        found = ", ".join(str(stack.shape) for stack in stacks)
+        raise RequestError(f"a report needs stacks (N, H, W) of one shape, got {found}")
     if not all(np.isfinite(stack).all() for stack in stacks):
-        raise ValueError(
-            "a report needs finite pixels: the stacks hold NaN or infinite ones, check the model"
+        raise RequestError(
+            "a report needs finite pixels, but some are NaN or infinite: check the model"
         )
     return stacks
 
@@ -116,37 +119,38 @@ def _facts(shape, found, psf, history, length):
 
 
 def _verdict(judgement):
-    passed = [finding for finding in judgement.findings if finding.level == verdict.FINE]
-    raised = [finding for finding in judgement.findings if finding.level != verdict.FINE]
-    asks = "asks" if len(raised) == 1 else "ask"
+    passed = [finding for finding in judgement.findings if finding.level == FINE]
+    raised = [finding for finding in judgement.findings if finding.level != FINE]
+    needs = "needs" if len(raised) == 1 else "need"
     count = (
-        f"{len(raised)} of {len(judgement.findings)} checks {asks} for attention"
+        f"{len(raised)} of {len(judgement.findings)} checks {needs} attention"
         if raised
         else f"All {len(passed)} checks passed"
     )
     return f"""<section id="verdict" class="{_CLASSES[judgement.level]}">
 <p class="kind">Can I trust this result?</p>
 <h2>{judgement.headline}</h2>
-<p>{count}. They were made on the images themselves, without a clean one.</p>
+<p>{count}. They use the images themselves, without a clean one.</p>
 {_findings(raised)}{_findings(passed, "passed")}</section>
 """
 
 
-def _findings(findings, kind=""):
-    items = "".join(
-        f'<li class="{_CLASSES[finding.level]}"><span class="mark" aria-hidden="true">{_MARKS[finding.level]}</span>'
-        f"<div><strong>{escape(finding.title)}</strong><p>{escape(finding.text)}</p></div></li>\n"
-        for finding in findings
-    )
+def _findings(findings: Sequence[Finding], kind: str = "") -> str:
+    items = ""
+    for finding in findings:
+        mark = f'<span class="mark" aria-hidden="true">{_MARKS[finding.level]}</span>'
+        text = f"<strong>{escape(finding.title)}</strong><p>{escape(finding.text)}</p>"
+        items += f'<li class="{_CLASSES[finding.level]}">{mark}<div>{text}</div></li>\n'
     return f'<ul class="findings {kind}">\n{items}</ul>\n' if items else ""
 
 
 def _limits():
     items = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>\n"
-        for name, text in verdict.LIMITS
+        for name, text in limits.LIMITS
     )
     text = page.paragraph(
-        "What no check on this page can rule out: you know the microscope and the sample, the program does not."
+        "No check on this page can rule out the following. They depend on the microscope and the "
+        "sample, which you know and the program does not."
     )
-    return page.section("limits", "What would break it", f'{text}<dl class="limits">\n{items}</dl>')
+    return page.section("limits", "What could be wrong", f'{text}<dl class="limits">\n{items}</dl>')

@@ -1,28 +1,33 @@
-"""The building blocks of a HTML page that needs nothing but its own file: sections, tables, figures. Host side; strings in, strings out.
+"""The building blocks of an HTML page that needs no other file. Host side: strings in and out.
 
-What is called text is escaped here; what is called html must be already.
+Arguments called text are escaped here. Arguments called html must be escaped already.
 """
 
 import base64
 import os
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
 
 from jaxdenoise import __version__
-from jaxdenoise.report import pictures
+from jaxdenoise.report import charts, pictures
+from jaxdenoise.system import files
 
 
-def document(title, facts, sections):
-    """A whole page.
+def document(title: str, facts: str, sections: Mapping[str, str]) -> str:
+    """Return the HTML of a whole page.
 
     Args:
         title: text, one line.
         facts: text below it.
-        sections: dict of name in the navigation to html from `section`; an empty name stays out of
-            the navigation.
+        sections: name in the navigation to html from `section`.
     """
     css = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    links = "".join(f'<li><a href="#{name.lower()}">{name}</a></li>' for name in sections if name)
+    links = "".join(f'<li><a href="#{name.lower()}">{name}</a></li>' for name in sections)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -41,90 +46,110 @@ def document(title, facts, sections):
 </header>
 <main>
 {"".join(sections.values())}</main>
-<footer><p>Made by jaxdenoise {escape(__version__)}. Everything on this page is inside this file.</p></footer>
+<footer><p>Made by jaxdenoise {escape(__version__)}. This file holds the whole page.</p></footer>
 </body>
 </html>
 """
 
 
-def section(name, title, html):
-    """A section with a heading (text); `name` is what links point to."""
+def section(name: str, title: str, html: str) -> str:
+    """Return a section with a heading (text). Links point to `name`."""
     return f'<section id="{name}">\n<h2>{escape(title)}</h2>\n{html}\n</section>\n'
 
 
-def paragraph(text, kind=""):
-    """A paragraph of text; `kind` may be "note"."""
+def paragraph(text: str, kind: str = "") -> str:
+    """Return a paragraph of text. `kind` may be "note"."""
     return f'<p class="{kind}">{escape(text)}</p>\n' if kind else f"<p>{escape(text)}</p>\n"
 
 
-def table(heads, rows, *, numbers=False, chosen=()):
-    """A table in a box that scrolls by itself where the page is narrow.
+def table(
+    heads: Sequence[str] | None,
+    rows: Sequence[Sequence[Any]],
+    *,
+    numbers: bool = False,
+    chosen: Sequence[bool] = (),
+) -> str:
+    """Return a table in a box that scrolls by itself where the page is narrow.
 
     Args:
         heads: texts above the columns, or None.
-        rows: lists of cells (text, or what becomes it), the first of each being the row's head.
+        rows: lists of cells, which are shown as text. The first cell is the head of its row.
         numbers: align the cells to the right.
-        chosen: which rows stand out: one truth value a row, or none.
+        chosen: which rows stand out, one truth value a row, or empty.
     """
-    head = (
-        "<thead><tr>"
-        + "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-        + "</tr></thead>"
-        if heads
-        else ""
-    )
-    marks = [' class="chosen"' if mark else "" for mark in chosen] or [""] * len(rows)
-    kind = ' class="numbers"' if numbers else ""
+    columns = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads or ())
+    head = f"<thead><tr>{columns}</tr></thead>" if heads else ""
     body = ""
-    for mark, (first, *cells) in zip(marks, rows, strict=True):
-        body += (
-            f'<tr{mark}><th scope="row">{escape(str(first))}</th>'
-            + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells)
-            + "</tr>\n"
-        )
-    return scrolling("Table", f"<table{kind}>{head}<tbody>\n{body}</tbody></table>")
+    for mark, (first, *cells) in zip(chosen or [False] * len(rows), rows, strict=True):
+        kind = ' class="chosen"' if mark else ""
+        values = "".join(f"<td>{escape(str(cell))}</td>" for cell in cells)
+        body += f'<tr{kind}><th scope="row">{escape(str(first))}</th>{values}</tr>\n'
+    aligned = ' class="numbers"' if numbers else ""
+    return scrolling("Table", f"<table{aligned}>{head}<tbody>\n{body}</tbody></table>")
 
 
-def scrolling(label, html):
-    """A box that scrolls sideways by itself, by keyboard, too; `label` is text for those who do not see it."""
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">{html}</div>\n'
+def scrolling(label: str, html: str) -> str:
+    """Return a box that scrolls sideways by itself, also by keyboard.
+
+    `label` is text for readers who do not see the page.
+    """
+    box = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">'
+    return f"{box}{html}</div>\n"
 
 
-def figures(*htmls, kind=""):
-    """Figures side by side, as many as fit; `kind` "images" fills the width, "beside" gives what follows the first more room."""
+def figures(*htmls: str, kind: str = "") -> str:
+    """Return figures side by side, as many as fit.
+
+    Args:
+        *htmls: the figures.
+        kind: "images" fills the width, "beside" gives what follows the first figure more room.
+    """
     return f'<div class="figures {kind}">\n{"".join(htmls)}</div>\n'
 
 
-def figure(title, html, caption, *, pixels=False):
-    """A figure: heading and caption are text; `pixels` says that it shows an image and not a chart."""
+def figure(title: str, html: str, caption: str, *, pixels: bool = False) -> str:
+    """Return a figure with a heading and a caption (text); `pixels` marks images, not charts."""
     kind = ' class="pixels"' if pixels else ""
-    return f"<figure{kind}><h3>{escape(title)}</h3>{html}<figcaption>{escape(caption)}</figcaption></figure>\n"
+    heading, below = f"<h3>{escape(title)}</h3>", f"<figcaption>{escape(caption)}</figcaption>"
+    return f"<figure{kind}>{heading}{html}{below}</figure>\n"
 
 
-def image(pixels, alt, *, kind=""):
-    """An image of uint8 pixels (H, W) or (H, W, 3); `alt` is the text that stands for it, `kind` may be "zoom"."""
+def image(
+    pixels: UInt8[np.ndarray, "H W"] | UInt8[np.ndarray, "H W 3"], alt: str, *, kind: str = ""
+) -> str:
+    """Return an image.
+
+    Args:
+        pixels: grey (H, W) or coloured (H, W, 3).
+        alt: text that stands for it.
+        kind: may be "zoom".
+    """
     height, width = pixels.shape[:2]
     named = f'class="{kind}" ' if kind else ""
-    return f'<img {named}width="{width}" height="{height}" src="{_data(pictures.png(pixels))}" alt="{escape(alt)}">'
+    size = f'width="{width}" height="{height}"'
+    return f'<img {named}{size} src="{_data(pictures.png(pixels))}" alt="{escape(alt)}">'
 
 
-def chart(alt, draw, *arguments):
-    """A chart, drawn by ``draw`` of `pictures` for light and for dark pages; `alt` is the text that stands for it."""
-    light, dark = map(_data, pictures.chart(draw, *arguments))
+def chart(alt: str, draw: Callable[..., None], *arguments: Any) -> str:
+    """Return a chart for light and for dark pages.
+
+    Args:
+        alt: text that stands for it.
+        draw: a function of `charts`.
+        *arguments: of this function.
+    """
+    light, dark = map(_data, charts.chart(draw, *arguments))
     source = f'<source media="(prefers-color-scheme: dark)" srcset="{dark}">'
     return f'<picture>{source}<img src="{light}" alt="{escape(alt)}"></picture>'
 
 
-def write(path, html):
-    """Write a page; it appears by rename and replaces an older one. Missing parent directories are made. Returns the path."""
+def write(path: str | os.PathLike, html: str) -> Path:
+    """Write a page and return its path.
+
+    It appears by rename and replaces an older one. Missing parent directories are made.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.write_text(html, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.replace_text(path, html)
     return path
 
 

@@ -1,133 +1,131 @@
-"""The sections of a report that say how a result came about: PSF, sweep, training, settings. Host side."""
+"""The sections of a report about how a result was made: PSF, sweep, training. Host side."""
 
 import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
+from jaxtyping import ArrayLike, Float
 
 from jaxdenoise.microscope.widths import full_widths, sigma_from_fwhm
-from jaxdenoise.report import diagnostics, page, pictures
+from jaxdenoise.report import charts, diagnostics, page
 
-_STRIPES = 8, 4, 3  # pixels: periods for which the contrast that the PSF leaves is told
+_STRIPES = 8, 4, 3  # pixels: periods of the stripes whose contrast after the PSF is told
 
 
-def psf(psf, length):
-    """The PSF (h, w) in pictures and numbers; `length` is a function of a number of pixels to text."""
+def psf_section(psf: Float[np.ndarray, "h w"], length: Callable[[float], str]) -> str:
+    """Return the PSF in pictures and numbers; `length` puts a number of pixels into words."""
     if psf.size == 1:
-        text = "No PSF was given: the network was trained as Noise2Void, and the denoised and the deconvolved image are the same."
+        text = (
+            "No PSF was given. The network was trained as Noise2Void, and the denoised and the "
+            "deconvolved image are the same."
+        )
         return page.section("psf", "Point spread function", page.paragraph(text))
     widths, middle = full_widths(psf), psf[psf.shape[0] // 2, psf.shape[1] // 2]
+    sigmas = " and ".join(f"{sigma_from_fwhm(width):.2f}" for width in widths)
     contrast = ", ".join(f"{diagnostics.modulation(psf, 1 / period):.1%}" for period in _STRIPES)
+    size = f"{psf.shape[0]} x {psf.shape[1]} pixels"
     rows = [
         ["Full width at half maximum, y and x", " and ".join(map(length, widths))],
-        [
-            "As sigma of a Gaussian, y and x",
-            " and ".join(f"{sigma_from_fwhm(width):.2f}" for width in widths) + " pixels",
-        ],
+        ["As sigma of a Gaussian, y and x", f"{sigmas} pixels"],
         ["Light in the central pixel", f"{middle:.1%}"],
-        [f"Contrast it leaves to stripes of {', '.join(map(str, _STRIPES))} pixels", contrast],
-        ["Size of the kernel", f"{psf.shape[0]} x {psf.shape[1]} pixels"],
+        [f"Contrast that stripes of {', '.join(map(str, _STRIPES))} pixels keep", contrast],
+        ["Size of the kernel", size],
     ]
-    described = f"{psf.shape[0]} by {psf.shape[1]} pixels, {widths[0]:.2f} by {widths[1]:.2f} pixels wide at half maximum"
-    shown = page.chart(f"Picture of the PSF: {described}.", pictures.psf_image, psf)
-    profile = page.chart(
-        f"Profile of the PSF along y and x: {described}; {middle:.1%} in the middle.",
-        pictures.psf_profile,
-        psf,
-    )
+    described = f"{size}, {widths[0]:.2f} by {widths[1]:.2f} pixels wide at half maximum"
+    image = page.chart(f"Picture of the PSF: {described}.", charts.draw_psf, psf)
+    alt = f"Profile of the PSF along y and x: {described}; {middle:.1%} in the middle."
+    profile = page.chart(alt, charts.draw_psf_profile, psf)
     html = page.paragraph(
-        "The result can hold no detail that this blur would not have passed. If it is wrong, so is the result."
+        "The result can hold no detail finer than this blur lets pass. If the PSF is wrong, so is "
+        "the result."
     )
     html += page.figures(
-        page.figure("The PSF", shown, "How the microscope spreads the light of a point."),
+        page.figure("The PSF", image, "How the microscope spreads the light of a point."),
         page.figure("Its profile", profile, "The same along y and x, through its centre."),
     )
     return page.section("psf", "Point spread function", html + page.table(None, rows))
 
 
-def sweep(sweep):
-    """The choice among several PSFs; `sweep` as in `html.write_html`, None if there was none."""
+def sweep_section(sweep: Mapping[str, Any] | None) -> str:
+    """Return the choice among several PSFs; `sweep` as in `html.ReportContent`."""
     if sweep is None:
-        return page.section(
-            "sweep", "Choice of the PSF", page.paragraph("One PSF was used; no others were tried.")
-        )
+        text = page.paragraph("One PSF was used. No others were tried.")
+        return page.section("sweep", "Choice of the PSF", text)
     candidates, name = sweep["candidates"], str(sweep["chosen"])
     chosen = [str(row["psf"]) == name for row in candidates]
     best = min(
         (row["score"] for row, mark in zip(candidates, chosen, strict=True) if mark),
         default=float("nan"),
     )
-    alt = f"Score of {len(candidates)} trainings by their PSF. Chosen: {name}, with a score of {best:.4f}."
-    caption = (
-        "Lower is better. The bars are standard errors; most of them is noise that all share, so differences are more certain than they "
-        "look. Of those that were dropped early the last score is shown."
+    alt = (
+        f"Score of {len(candidates)} trainings by their PSF. Chosen: {name}, with a score of "
+        f"{best:.4f}."
     )
-    drawings = [
-        page.figure(
-            "Score",
-            page.chart(alt, pictures.sweep_values, sweep, "score", "score_se", "score"),
-            caption,
-        )
-    ]
+    caption = (
+        "Lower is better. The bars are standard errors. Most of this noise is common to all "
+        "candidates, so their differences are more certain than the bars suggest. For candidates "
+        "that were dropped early, the last score is shown."
+    )
+    score = page.chart(alt, charts.draw_candidates, sweep, "score", "score_se", "score")
+    drawings = [page.figure("Score", score, caption)]
     if any(row.get("psnr") is not None for row in candidates):
         alt = f"PSNR against the clean image by PSF. Chosen without it: {name}."
-        drawing = page.chart(alt, pictures.sweep_values, sweep, "psnr", None, "PSNR in dB")
-        drawings.append(
-            page.figure("PSNR", drawing, "Against the clean image, which the choice did not see.")
-        )
+        psnr = page.chart(alt, charts.draw_candidates, sweep, "psnr", None, "PSNR in dB")
+        caption = "Against the clean image, which was not used for the choice."
+        drawings.append(page.figure("PSNR", psnr, caption))
     html = page.paragraph(
-        f"Several PSFs were tried, and {name} was chosen, without a clean image. The score estimates the error of the denoised image plus "
-        "the noise's variance, which all candidates share, in units of the data's variance; it was measured on pixels that no training "
-        "had as a target, and holds if the noise is white or other frames showed the same scene. It cannot see what the PSF removes: it "
-        "says nothing about the deconvolved image."
+        f"Several PSFs were tried, and {name} was chosen, without a clean image. The score "
+        "estimates the error of the denoised image plus the noise's variance, which is the same "
+        "for all candidates, in units of the data's variance. It was measured on pixels that were "
+        "never the target of a training. It is valid if the noise is white, or if other frames "
+        "showed the same scene. It is blind to what the PSF removes, so it says nothing about the "
+        "deconvolved image."
     )
     heads = ["PSF", "seed", "score", "standard error", "PSNR in dB", "epochs", "seconds"]
     table = page.table(heads, list(_rows(candidates)), numbers=True, chosen=chosen)
     return page.section("sweep", "Choice of the PSF", html + page.figures(*drawings) + table)
 
 
-def training(history):
-    """The curves of a training: `history` of a `denoiser.Denoiser`."""
+def training_section(history: Mapping[str, ArrayLike]) -> str:
+    """Return the curves of a training; `history` as in `denoiser.Denoiser`."""
     if not history:
-        return page.section(
-            "training", "Training", page.paragraph("The model holds no record of its training.")
-        )
-    history = {name: np.asarray(values) for name, values in history.items()}
-    held_out, kept = history["validation_loss"], np.flatnonzero(history["chosen"])
+        text = page.paragraph("The model holds no record of its training.")
+        return page.section("training", "Training", text)
+    columns = {name: np.asarray(values) for name, values in history.items()}
+    losses, kept = columns["validation_loss"], np.flatnonzero(columns["chosen"])
     weights = (
-        f"The weights kept are those of epoch {history['epoch'][kept[-1]]:.0f}."
+        f"The weights of epoch {columns['epoch'][kept[-1]]:.0f} were kept."
         if len(kept)
         else "No weights were kept."
     )
-    ends = f"The loss on held-out pixels went from {held_out[0]:.4f} to {held_out[-1]:.4f}."
-    alt = f"Training curves over {len(held_out)} epochs. {ends} {weights}"
+    alt = (
+        f"Training curves over {len(losses)} epochs. The loss on held-out pixels went from "
+        f"{losses[0]:.4f} to {losses[-1]:.4f}. {weights}"
+    )
     caption = (
-        "Squared error at blind spots, or against other frames of the same scene, in units of the data's variance; at the end "
-        f"{history['data_loss'][-1]:.4f} on training and "
-        f"{held_out[-1]:.4f} on held-out pixels. It ends at the noise's share, not at 0. {weights}"
+        "Squared error at blind spots, or against other frames of the same scene, in units of the "
+        f"data's variance. At the end it was {columns['data_loss'][-1]:.4f} on training pixels and "
+        f"{losses[-1]:.4f} on held-out pixels. It approaches the share of noise, not 0. {weights}"
     )
-    rate = page.chart(
-        f"Learning rate by epoch, at most {history['learning_rate'].max():.2g}.",
-        pictures.learning_rates,
-        history,
-    )
+    loss = page.chart(alt, charts.draw_losses, columns)
+    alt = f"Learning rate by epoch, at most {columns['learning_rate'].max():.2g}."
+    rate = page.chart(alt, charts.draw_learning_rates, columns)
+    penalty = f"The penalty on negative light ended at {columns['positivity_loss'][-1]:.2g}."
     html = page.figures(
-        page.figure("Loss", page.chart(alt, pictures.losses, history), caption),
-        page.figure(
-            "Learning rate",
-            rate,
-            f"The penalty on negative light ended at {history['positivity_loss'][-1]:.2g}.",
-        ),
+        page.figure("Loss", loss, caption), page.figure("Learning rate", rate, penalty)
     )
     return page.section("training", "Training", html)
 
 
-def settings(settings, commands):
-    """All settings, a dict that may hold dicts, and the commands (list of str, or None) that give the result again."""
+def settings_section(settings: Mapping[str, Any], commands: Sequence[str] | None) -> str:
+    """Return all settings, a dict that may hold dicts, and the commands that repeat the run."""
     rows = "".join(_groups(settings))
     html = page.scrolling("Settings", f'<table class="settings">{rows}</table>')
     if commands:
-        html += f"<h3>To get this result again</h3>\n<pre><code>{escape(chr(10).join(map(str, commands)))}</code></pre>"
+        lines = escape("\n".join(map(str, commands)))
+        html += f"<h3>To get this result again</h3>\n<pre><code>{lines}</code></pre>"
     return page.section("settings", "Settings", html)
 
 
@@ -144,20 +142,16 @@ def _number(value, digits):
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _groups(settings, group=""):
-    """Rows of a table: the plain values of a dict, then each dict in it as a group of its own."""
+def _groups(settings: Mapping[str, Any], group: str = "") -> Iterator[str]:
+    """Yield the rows of a table: the plain values of a dict, then each dict in it as a group."""
     plain = {name: value for name, value in settings.items() if not isinstance(value, dict)}
     if plain:
-        head = (
-            f'<tr class="group"><th colspan="2" scope="rowgroup">{escape(group)}</th></tr>\n'
-            if group
-            else ""
-        )
-        lines = (
-            f'<tr><th scope="row">{escape(str(name))}</th><td>{escape(_words(value))}</td></tr>\n'
-            for name, value in plain.items()
-        )
-        yield f"<tbody>{head}{''.join(lines)}</tbody>"
+        head = f'<th colspan="2" scope="rowgroup">{escape(group)}</th>'
+        body = f'<tr class="group">{head}</tr>\n' if group else ""
+        for name, value in plain.items():
+            cells = f'<th scope="row">{escape(str(name))}</th><td>{escape(_words(value))}</td>'
+            body += f"<tr>{cells}</tr>\n"
+        yield f"<tbody>{body}</tbody>"
     for name, value in settings.items():
         if isinstance(value, dict):
             yield from _groups(value, f"{group}: {name}" if group else str(name))

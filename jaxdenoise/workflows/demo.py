@@ -16,7 +16,7 @@ from jaxdenoise.microscope import synthetic
 from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.prediction.tiles import denoise
 from jaxdenoise.report import pictures
-from jaxdenoise.report.html import write_html
+from jaxdenoise.report.html import ReportContent, write_html
 from jaxdenoise.training.fit import fit
 
 FRAMES, SIDE, PSF_SIGMA = 8, 256, 1.0
@@ -128,7 +128,7 @@ def _write_all(directory, targets, files, methods, clean, scores, about):
         )
         if "report" in targets:
             stacks = {name: files[name] for name in ("noisy", "denoised", "deconvolved")}
-            write_html(temporary / targets["report"].name, **stacks, **about)
+            write_html(temporary / targets["report"].name, ReportContent(**stacks, **about))
         directory.mkdir(parents=True, exist_ok=True)
         for target in targets.values():
             (temporary / target.name).replace(target)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxdenoise import __version__
 from jaxdenoise.network import stacks as stacks_
 from jaxdenoise.prediction.tiles import denoise
-from jaxdenoise.report.html import write_html
+from jaxdenoise.report.html import ReportContent, write_html
 
 
 def versions():
@@ -46,7 +46,7 @@ def write_for(path, image, denoiser, *, results=None, truth=None, **options):
         denoiser: `denoiser.Denoiser`.
         results: `tiles.Denoised` of all frames; by default those that are shown are denoised here.
         truth: (1, H, W) or (N, H, W), the clean image in grey levels, if there is one.
-        **options: of `write_html`: title, settings, sweep, commands.
+        **options: of `ReportContent`: title, settings, sweep, commands.
     """
     shown = _shown(image.frames.shape)
     frames, rows, columns = shown
@@ -65,9 +65,8 @@ def write_for(path, image, denoiser, *, results=None, truth=None, **options):
             )
         ]
     stacks = {"noisy": noisy, "denoised": denoised, "deconvolved": deconvolved, "truth": truth}
-    return write_html(
-        path, denoiser=denoiser, pixel_size_um=image.info.pixel_size_um, **stacks, **options
-    )
+    about = {"denoiser": denoiser, "pixel_size_um": image.info.pixel_size_um}
+    return write_html(path, ReportContent(**about, **stacks, **options))
 
 
 def _denoise_shown(denoiser, frames, shown):

@@ -1,6 +1,7 @@
-"""What `test_meshes` compares: a process with eight simulated devices trains, sweeps, predicts and resumes on 1, 2 and 8 of them.
+"""A process with eight simulated devices, whose results `test_meshes` compares.
 
-Prints JSON; an argument names the folder where states are saved.
+It trains, predicts and resumes on 1 and 8 of them, and with the argument "all" also on 2, and
+sweeps. It prints JSON. The first argument names the folder where states are saved.
 """
 
 import dataclasses
@@ -26,13 +27,13 @@ from jaxdenoise.training.epochs import on_mesh, take_steps
 from jaxdenoise.training.fit import start
 from jaxdenoise.training.problem import prepare
 
-KEY, COUNTS = jax.random.key(0), (1, 2, 8)
+KEY = jax.random.key(0)
 CONFIG = jd.TrainConfig(
     network=jd.UNetConfig(depth=2, filters=4, stride=1),
     patch_size=16,
     batch_size=8,
     epochs=2,
-    steps_per_epoch=5,
+    steps_per_epoch=4,
     validation_patches=8,
     precision="float32",
     targets="own",
@@ -60,7 +61,7 @@ def trained(stack, **options):
 
 
 def resumed(stack, folder, before, after):
-    """A training whose first epoch is on so many devices and whose second on others, by way of the disk."""
+    """Train the first epoch on some devices, the second on others, by way of the disk."""
 
     class Stopped(Exception):
         pass
@@ -77,7 +78,7 @@ def resumed(stack, folder, before, after):
 
 
 def collectives(stack):
-    """The collective operations in the compiled program of a step on eight devices, and how many gradients there are."""
+    """The collective operations in the program of a step on eight devices, and its gradients."""
     mesh = meshes.mesh(jax.devices(), batch_size=CONFIG.batch_size)
     plan = prepare(KEY, stack, psf=PSFS[1], config=CONFIG)
     problem, config = plan.problem, plan.settings
@@ -94,12 +95,20 @@ def collectives(stack):
     }
 
 
-def main():
+def swept(stack, count):
+    config, devices = dataclasses.replace(CONFIG, batch_size=2), jax.devices()[:count]
+    found = jd.sweep(KEY, stack, psfs=PSFS, config=config, devices=devices)
+    scores = [model.score for model in found.models]
+    return {"scores": scores, "chosen": found.chosen, "weights": flat(found.denoiser)}
+
+
+def main(folder, extent):
+    everything = extent == "all"
     stack = np.asarray(
         synthetic.static_scene(jax.random.key(5), frames=3, shape=(48, 56), psf_sigma=1.0).noisy
     )
-    found = {"train": {}, "sweep": {}, "denoised": {}, "collectives": collectives(stack)}
-    for count in COUNTS:
+    found = {"train": {}, "denoised": {}, "collectives": collectives(stack)}
+    for count in (1, 2, 8) if everything else (1, 8):
         devices = jax.devices()[:count]
         denoiser, told = trained(stack, devices=devices)
         found["train"][count] = told | {"weights": flat(denoiser)}
@@ -107,21 +116,16 @@ def main():
             first = denoiser
         tiled = denoise(first, stack, tile_size=2 * 16 + 24, devices=devices)
         found["denoised"][count] = [np.asarray(values).tobytes().hex() for values in tiled]
-    for count in (1, 8):
-        config, devices = dataclasses.replace(CONFIG, batch_size=2), jax.devices()[:count]
-        swept = jd.sweep(KEY, stack, psfs=PSFS, config=config, devices=devices)
-        found["sweep"][count] = {
-            "scores": [model.score for model in swept.models],
-            "chosen": swept.chosen,
-            "weights": flat(swept.denoiser),
-        }
-    folder = Path(sys.argv[1])
+    changes = [(8, 1)]
+    if everything:
+        changes += [(1, 8)]
+        found["sweep"] = {count: swept(stack, count) for count in (1, 8)}
     found["resumed"] = {
-        f"{before} to {after}": resumed(stack, folder / f"{before}", before, after)
-        for before, after in ((8, 1), (1, 8))
+        f"{before} to {after}": resumed(stack, Path(folder) / f"{before}", before, after)
+        for before, after in changes
     }
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

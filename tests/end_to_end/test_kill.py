@@ -1,4 +1,7 @@
-"""Processes that are killed at any moment: nothing is lost, and what was begun goes on to the same bits."""
+"""Killed processes: no finished work is lost, and what was begun goes on to the same bits.
+
+The fast tests kill as soon as there is something to lose, the slow ones at random moments.
+"""
 
 import os
 import random
@@ -7,7 +10,6 @@ import subprocess
 import sys
 import time
 from functools import cache
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,47 +17,41 @@ import pytest
 import tifffile
 
 import jaxdenoise as jd
+from jaxdenoise.cli.main import main
 
-TRAINING = [
-    "--epochs",
-    "8",
-    "--filters",
-    "4",
-    "--patch-size",
-    "16",
-    "--batch-size",
-    "2",
-    "--symmetries",
-    "1",
-    "--no-report",
-    "--quiet",
-]
-TRAINING += [
-    "--targets",
-    "own",
-    "--blind",
-    "0",
-    "--stride",
-    "1",
-]  # what finds that out takes long to compile
-KILLS = [pytest.param(seed, marks=[] if seed < 1 else pytest.mark.slow) for seed in range(25)]
-PSFS = ["1.0", pytest.param("auto", marks=pytest.mark.slow)]
+SMALL = "--filters 4 --patch-size 16 --batch-size 2 --symmetries 1 --no-report --quiet"
+# Without a choice these would be measured on the images, which takes long to compile.
+CHOSEN = "--targets own --blind 0 --stride 1"
+SEEDS = range(25)
 
 
 def command(*words):
     return [sys.executable, "-m", "jaxdenoise", *map(str, words)]
 
 
-def killed(words, seconds):
-    """Start the command line, kill it after so long; whether it was still running then."""
+def run(*words):
+    assert main(list(map(str, words))) == 0
+
+
+def killed_after(words, seconds):
+    """Start the command line and kill it after so long, if it is still running then."""
     process = subprocess.Popen(command(*words), stderr=subprocess.PIPE)
     try:
         process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        return True
-    return False
+
+
+def killed_when(words, begun):
+    """Start the command line and kill it as soon as `begun`; whether it was running then."""
+    process = subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not begun():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    said = process.communicate()[1]
+    assert process.returncode in (0, -signal.SIGKILL), said
+    return process.returncode != 0
 
 
 def timed(words):
@@ -64,96 +60,110 @@ def timed(words):
     return time.monotonic() - began
 
 
+def assert_equal_runs(run, expected):
+    got, model = jd.load(run), jd.load(expected)
+    jax.tree.map(np.testing.assert_array_equal, got, model)
+    for name, values in model.history.items():
+        np.testing.assert_array_equal(got.history[name], values)
+    assert sorted(os.listdir(run)) == sorted(os.listdir(expected))
+
+
+def assert_whole_files(folder, expected):
+    for file in folder.glob("*.tif"):
+        np.testing.assert_array_equal(tifffile.imread(file), tifffile.imread(expected / file.name))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, scene):
     path = tmp_path_factory.mktemp("killed")
-    tifffile.imwrite(
-        path / "noisy.tif",
-        np.clip(np.asarray(scene.noisy), 0, 65535).round().astype(np.uint16),
-        photometric="minisblack",
-    )
+    noisy = np.clip(np.asarray(scene.noisy), 0, 65535).round().astype(np.uint16)
+    tifffile.imwrite(path / "noisy.tif", noisy, photometric="minisblack")
+    large = np.tile(noisy, (4, 6, 6))
+    tifffile.imwrite(path / "large.tif", large, photometric="minisblack")
     return path
 
 
+def training(folder, run, *, psf="1.0", epochs=8):
+    words = ["train", folder / "noisy.tif", "-o", run, "--psf", psf, "--epochs", epochs]
+    return [*words, *SMALL.split(), *CHOSEN.split()]
+
+
+def prediction(folder, model, out):
+    words = ["denoise", folder / "large.tif", "-o", out, "--model", model]
+    return [*words, "--tile-size", "100", "--no-report", "--quiet"]
+
+
 @pytest.fixture(scope="module")
-def whole(folder):
-    """Trains with a PSF when asked, once, undisturbed: the run folder, and how long that takes from a warm cache."""
+def model(folder):
+    """The run folder of a training that nothing disturbed."""
+    run(*training(folder, folder / "short", epochs=3))
+    return folder / "short"
+
+
+@pytest.fixture(scope="module")
+def predicted(folder, model):
+    """The folder of a prediction that nothing disturbed."""
+    run(*prediction(folder, model, folder / "predicted"))
+    return folder / "predicted"
+
+
+def test_a_killed_training_resumes_to_the_same_bits(folder, model, tmp_path):
+    words = [*training(folder, tmp_path / "run", epochs=3), "--save-every", "0", "--resume"]
+    assert killed_when(words, lambda: list((tmp_path / "run").glob("epoch-*")))
+    assert not (tmp_path / "run" / "weights").exists()
+    run(*words)
+    assert_equal_runs(tmp_path / "run", model)
+
+
+def test_a_killed_prediction_leaves_a_whole_file_or_none(folder, model, predicted, tmp_path):
+    out = tmp_path / "out"
+    words = prediction(folder, model, out)
+    killed_when(words, lambda: out.exists() and any(out.iterdir()))
+    assert_whole_files(out, predicted)
+    run(*words, "--overwrite")
+    assert sorted(os.listdir(out)) == ["large_deconvolved.tif", "large_denoised.tif"]
+    assert_whole_files(out, predicted)
+
+
+@pytest.fixture(scope="module")
+def timed_training(folder):
+    """Trains with a PSF, undisturbed and once: the run folder, and the time with a warm cache."""
 
     @cache
     def trained(psf):
-        words = [
-            "train",
-            folder / "noisy.tif",
-            "-o",
-            folder / psf,
-            "--psf",
-            psf,
-            "--overwrite",
-            *TRAINING,
-        ]
+        words = [*training(folder, folder / psf, psf=psf), "--overwrite"]
         timed(words)
         return folder / psf, timed(words)
 
     return trained
 
 
-@pytest.mark.parametrize("seed", KILLS)
-@pytest.mark.parametrize("psf", PSFS)
-def test_a_killed_training_resumes_to_the_same_bits(folder, whole, tmp_path, psf, seed):
-    path, seconds = whole(psf)
-    expected = jd.load(path)
-    words = [
-        "train",
-        folder / "noisy.tif",
-        "-o",
-        tmp_path / "run",
-        "--psf",
-        psf,
-        "--resume",
-        "--save-every",
-        "0",
-        *TRAINING,
-    ]
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("psf", ["1.0", "auto"])
+def test_a_training_killed_at_any_moment_resumes(folder, timed_training, tmp_path, psf, seed):
+    expected, seconds = timed_training(psf)
+    words = [*training(folder, tmp_path / "run", psf=psf), "--resume", "--save-every", "0"]
     rng = random.Random(seed)
     for _ in range(rng.randint(1, 3)):
-        killed(words, rng.uniform(0.2, 1.0) * seconds)
+        killed_after(words, rng.uniform(0.2, 1.0) * seconds)
     subprocess.run(command(*words), check=True, capture_output=True)
-    found = jd.load(tmp_path / "run")
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
-    for name, values in expected.history.items():
-        np.testing.assert_array_equal(found.history[name], values)
-    assert sorted(os.listdir(tmp_path / "run")) == sorted(os.listdir(path))
+    assert_equal_runs(tmp_path / "run", expected)
 
 
-@pytest.mark.parametrize("seed", KILLS)
-def test_a_killed_prediction_leaves_a_whole_file_or_none(folder, whole, tmp_path, seed):
-    large = folder / "large.tif"
-    if not large.exists():
-        tifffile.imwrite(
-            large,
-            np.tile(tifffile.imread(folder / "noisy.tif"), (4, 6, 6)),
-            photometric="minisblack",
-        )
-    words = [
-        "denoise",
-        large,
-        "-o",
-        tmp_path / "out",
-        "--model",
-        whole("1.0")[0],
-        "--tile-size",
-        "100",
-        "--no-report",
-        "--quiet",
-    ]
-    if not (folder / "expected").exists():
-        other = [folder / "expected" if word == tmp_path / "out" else word for word in words]
-        Path(folder / "seconds").write_text(str(timed(other)))
-    seconds = float((folder / "seconds").read_text())
-    killed(words, random.Random(seed).uniform(0.3, 1.05) * seconds)
-    for file in (tmp_path / "out").glob("*.tif"):
-        np.testing.assert_array_equal(
-            tifffile.imread(file), tifffile.imread(folder / "expected" / file.name)
-        )
+@pytest.fixture(scope="module")
+def prediction_seconds(folder, model, predicted):
+    return timed(prediction(folder, model, folder / "timed"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_prediction_killed_at_any_moment_leaves_a_whole_file_or_none(
+    folder, model, predicted, prediction_seconds, tmp_path, seed
+):
+    words = prediction(folder, model, tmp_path / "out")
+    killed_after(words, random.Random(seed).uniform(0.3, 1.05) * prediction_seconds)
+    assert_whole_files(tmp_path / "out", predicted)
     subprocess.run(command(*words, "--overwrite"), check=True, capture_output=True)
-    assert sorted(os.listdir(tmp_path / "out")) == ["large_deconvolved.tif", "large_denoised.tif"]
+    names = ["large_deconvolved.tif", "large_denoised.tif"]
+    assert sorted(os.listdir(tmp_path / "out")) == names

@@ -1,4 +1,7 @@
-"""The library against the PyTorch twin of the published code: outputs, losses, every gradient, Adam and the plateau schedule."""
+"""The library against the PyTorch twin of the published code.
+
+Outputs, losses, every gradient, Adam and the plateau schedule are compared.
+"""
 
 from functools import partial
 from typing import NamedTuple
@@ -24,9 +27,8 @@ from jaxdenoise.training.step import TrainState, batch_losses, plateau_factor, t
 torch = pytest.importorskip("torch")
 from common import pytorch_rivals  # noqa: E402  (it imports torch)
 
-torch.set_num_threads(
-    1
-)  # the sums come out in one order, and the tests leave the other cores alone
+# The order of sums is fixed, and the tests leave the other cores alone.
+torch.set_num_threads(1)
 
 TOLERANCE = 1e-4  # of the norm of an array, in float32
 BACKGROUND = 100.0
@@ -67,7 +69,7 @@ def worst(ours, theirs):
 
 
 def camera_frames(rng, shape, *, brightness):
-    """Smooth structures, as a camera sees them: shot noise, read noise and an offset, in whole grey levels."""
+    """Smooth structures with shot noise, read noise and an offset, in whole grey levels."""
     y, x = np.mgrid[: shape[1], : shape[2]]
     waves = np.stack(
         [np.sin(x / a + p) * np.cos(y / b - p) for a, b, p in rng.uniform(2, 7, (shape[0], 3))]
@@ -100,7 +102,7 @@ def paper(**changes):
 
 
 def random_params(network, *, seed=0):
-    """Weights of the size of the initial ones, with biases that are not zero, so that none can be lost or swapped unnoticed."""
+    """Weights as large as the initial ones, with biases other than zero, which cannot get lost."""
     shapes = jax.eval_shape(lambda: unet.init(jax.random.key(0), network))
     rng = np.random.default_rng(seed)
 
@@ -113,7 +115,7 @@ def random_params(network, *, seed=0):
 
 
 def half_negative(params, batch, scale, config):
-    """The weights, with the last bias moved so that half of the deconvolved pixels are below zero."""
+    """The weights, with a last bias for which half of the deconvolved pixels are below zero."""
     with torch.no_grad():
         z, _, _ = twin_losses(
             twin_network(params, config.network), batch, scale, np.ones((1, 1), np.float32), config
@@ -209,7 +211,7 @@ def in_double(*trees):
 
 
 def compare_in_double(params, batch, scale, psf, config):
-    """Assert that both agree to float64's rounding, in which formulas that differ have nowhere to hide."""
+    """Assert that both agree to float64's rounding, which no difference of formulas survives."""
     twin = theirs(params, batch, scale, psf, config, double=True)
     with jax.enable_x64(True):
         mine = ours(*in_double(params, batch, scale, psf), config)
@@ -221,7 +223,7 @@ def compare_in_double(params, batch, scale, psf, config):
 
 
 def gradient_of(tree, name):
-    """One array under its published name and axes, in its own dtype, apart from the library's mapping."""
+    """One array under its published name and axes, without the library's own mapping."""
     part, *rest = name.split(".")
     node = tree[part if part == "conv_final" else f"{part}_{rest.pop(0)}"]
     if rest[0] == "upconv":
@@ -264,7 +266,11 @@ CASES = {
 
 
 @pytest.mark.parametrize(
-    ("network", "psf", "positivity", "variation", "side", "brightness"), CASES.values(), ids=CASES
+    ("network", "psf", "positivity", "variation", "side", "brightness"),
+    [
+        pytest.param(*case, id=name, marks=[] if name == "published" else pytest.mark.slow)
+        for name, case in CASES.items()
+    ],
 )
 def test_outputs_losses_and_gradients_agree(network, psf, positivity, variation, side, brightness):
     config = paper(
@@ -273,6 +279,7 @@ def test_outputs_losses_and_gradients_agree(network, psf, positivity, variation,
     compare(*example(config, batch_size=3, brightness=brightness), psf, config)
 
 
+@pytest.mark.slow
 def test_the_published_network_agrees_at_its_full_size():
     """Float32 gets room in the gradients here, and float64 shows that nothing else differs.
 
@@ -445,7 +452,7 @@ def test_the_rivals_hide_as_many_pixels_as_we_do(rival):
 
 
 def torch_factors(validation_losses, patience):
-    """The factor on the learning rate after each epoch, from PyTorch's own scheduler as the published code calls it."""
+    """Factors on the learning rate by epoch, of PyTorch's scheduler as published."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, "min", factor=0.5, patience=patience

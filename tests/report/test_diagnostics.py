@@ -13,24 +13,26 @@ from jaxdenoise.report.diagnostics import (
     smoothed_residual,
 )
 
-SHAPE = (2, 128, 160)
+SHAPE = (3, 192, 192)
 
 
 @pytest.fixture(scope="module")
-def clean():
-    """Two frames of blobs of sigma 2 pixels between 100 and 400 grey levels."""
+def clean(blobs):
+    """Frames of blobs of sigma 2 pixels between 100 and 400 grey levels."""
     rng = np.random.default_rng(0)
-    points = (rng.uniform(size=SHAPE) < 0.01) * rng.uniform(0.2, 1, SHAPE)
-    blobs = np.asarray(gaussian_filter(points, (2.0, 2.0)))
-    return (100 + 300 * blobs / blobs.max()).astype(np.float32)
+    return blobs((rng.uniform(size=SHAPE) < 0.01) * rng.uniform(0.2, 1, SHAPE), 2.0)
 
 
 @pytest.fixture(scope="module")
 def noisy(clean):
     rng = np.random.default_rng(1)
-    return (100 + 4 * rng.poisson((clean - 100) / 4) + 5 * rng.normal(size=SHAPE)).astype(
-        np.float32
-    )
+    photons = rng.poisson((clean - 100) / 4)
+    return (100 + 4 * photons + 5 * rng.normal(size=SHAPE)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def found(noisy):
+    return examine_input(noisy, background=100.0)
 
 
 def test_the_residual_of_the_truth_is_noise(clean, noisy):
@@ -73,15 +75,13 @@ def test_autocorrelation_by_numpy():
 
 
 def test_the_smoothed_residual_of_noise_is_standard_normal_whatever_its_strength():
-    strength = np.linspace(1, 9, 256)
-    residual = np.random.default_rng(3).normal(size=(1, 256, 256)) * strength
+    residual = np.random.default_rng(3).normal(size=SHAPE) * np.linspace(1, 9, SHAPE[2])
     found = smoothed_residual(residual.astype(np.float32))
     assert found[..., :64].std() == pytest.approx(1, abs=0.15)
     assert found[..., -64:].std() == pytest.approx(1, abs=0.15)
 
 
-def test_the_input(noisy):
-    found = examine_input(noisy, background=100.0)
+def test_the_input(noisy, found):
     assert found.pixels == noisy.size
     assert found.noise_std == pytest.approx(np.sqrt(4 * (noisy.mean() - 100) + 25), rel=0.1)
     assert abs(found.noise_correlation) < 0.05
@@ -91,32 +91,36 @@ def test_the_input(noisy):
 
 
 def test_noise_that_neighbours_share_is_measured():
-    noise = gaussian_filter(np.random.default_rng(4).normal(size=SHAPE), (0.6, 0.6))
-    assert examine_input(np.asarray(noise), background=0.0).noise_correlation > 0.12
+    noise = np.random.default_rng(4).normal(size=SHAPE).astype(np.float32)
+    shared = np.asarray(gaussian_filter(noise, (0.6, 0.6)))
+    assert examine_input(shared, background=0.0).noise_correlation > 0.12
 
 
 def test_pixels_that_pile_up_at_the_ends(noisy):
     whole = np.rint(noisy)
-    assert (
-        examine_input(whole, background=100.0).saturated == 0
-    )  # one pixel is the brightest, but none is cut off
+    # One pixel is the brightest, but none is cut off.
+    assert examine_input(whole, background=100.0).saturated == 0
     cut = np.clip(whole, 95, 200)
     found = examine_input(cut, background=90.0)
     assert found.saturated == pytest.approx(np.mean(cut == 200))
     assert found.clipped == pytest.approx(np.mean(cut == 95))
 
 
-@pytest.mark.parametrize(("step", "expected"), [(1, 1), (16, 16), (0.25, 0.25), (None, 0)])
-def test_the_step_of_the_grey_scale(noisy, step, expected):
-    frames = noisy if step is None else np.rint(noisy / step) * step
-    assert examine_input(frames, background=100.0).step == expected
+@pytest.mark.parametrize("step", [1, 16, 0.25])
+def test_the_step_of_the_grey_scale(noisy, step):
+    assert examine_input(np.rint(noisy / step) * step, background=100.0).step == step
 
 
 def test_frames_that_tell_nothing(noisy):
-    stack = np.concatenate([noisy, noisy[:1], np.full_like(noisy[:1], 7)])
-    found = examine_input(stack, background=0.0)
-    assert found.identical_frames == ((1, 3),)
+    found = examine_input(np.stack([noisy[0], noisy[0], np.full_like(noisy[0], 7)]), background=0.0)
+    assert found.identical_frames == ((1, 2),)
     assert found.constant_frames == 1
+
+
+def test_all_repetitions_of_a_frame_are_named():
+    first, second = np.zeros((2, 4, 4)), np.ones((2, 4, 4))
+    stack = np.concatenate([first[:1], second, first[:1]])
+    assert diagnostics.identical_frames(stack) == ((2, 3), (1, 4))
 
 
 def test_hot_pixels_are_outliers(clean, noisy):
@@ -141,6 +145,7 @@ def test_small_frames():
         for values in (residual.autocorrelation, *residual.spectrum, *residual.levels)
     )
     assert residual.structure < diagnostics.BLOCK
+    assert examine_input(np.ones_like(frames), background=0.0).step == 0
 
 
 def test_nothing_removed(noisy):

@@ -1,4 +1,6 @@
-"""What XLA's CPU backend does many times slower than what we ask of it: each test guards about half of the ratio that was measured.
+"""Programs that XLA's CPU backend runs many times slower than the ones that we chose.
+
+Each test guards about half of the ratio that was measured.
 
 Run by hand on a quiet machine: pytest -m benchmark -n 0 -s
 """

@@ -1,0 +1,67 @@
+"""What one check of a result says: a level, a title and a text. Host side."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol, SupportsFloat, runtime_checkable
+
+from jaxtyping import ArrayLike, Float
+
+from jaxdenoise.config import TrainConfig
+
+FINE, CARE, STOP = range(3)
+# What a report adds where the network saw every second, third or fourth row and column.
+STRIDE_NOTES = {
+    1: "",
+    2: " The network saw every second row and column as an image of its own.",
+    3: " The network saw every third row and column as an image of its own.",
+    4: " The network saw every fourth row and column as an image of its own.",
+}
+
+
+class Finding(NamedTuple):
+    """The outcome of one check.
+
+    Attributes:
+        level: `FINE`, `CARE` or `STOP`.
+        title: a few words.
+        text: what was measured, and what to do.
+    """
+
+    level: int
+    title: str
+    text: str
+
+
+@runtime_checkable
+class GreyScale(Protocol):
+    """The scale of a model: scalars in grey levels, as of `denoiser.Scale`."""
+
+    @property
+    def background(self) -> SupportsFloat: ...
+
+    @property
+    def mean(self) -> SupportsFloat: ...
+
+    @property
+    def std(self) -> SupportsFloat: ...
+
+
+@runtime_checkable
+class TrainedModel(Protocol):
+    """What a report needs to know of a `denoiser.Denoiser`."""
+
+    @property
+    def psf(self) -> Float[ArrayLike, "h w"]: ...
+
+    @property
+    def scale(self) -> GreyScale: ...
+
+    @property
+    def history(self) -> Mapping[str, ArrayLike]: ...
+
+    @property
+    def config(self) -> TrainConfig: ...
+
+
+def sentence(text: str) -> str:
+    """Return a text with a capital letter first and a full stop last."""
+    return f"{text[0].upper()}{text[1:].rstrip('.')}."
