@@ -4,12 +4,12 @@ What is called text is escaped here; what is called html must be already.
 """
 
 import base64
-import os
 from html import escape
 from pathlib import Path
 
 from jaxdenoise import __version__
 from jaxdenoise.report import pictures
+from jaxdenoise.system import files
 
 
 def document(title, facts, sections):
@@ -116,15 +116,9 @@ def chart(alt, draw, *arguments):
 
 
 def write(path, html):
-    """Write a page; it appears by rename and replaces an older one. Missing parent directories are made. Returns the path."""
+    """Write a page, in place of an older one, and return its path. Missing folders are made."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.write_text(html, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.write_text(path, html)
     return path
 
 

@@ -300,7 +300,7 @@ def run_epoch(key, snapshot, problem, config, *, parts=1, mesh=None):
         problem: `Problem`, on all devices of the mesh.
         config: `TrainConfig`.
         parts: as in `step.train_step`, of the share of each device.
-        mesh: as `meshes.mesh` makes it; None for one device.
+        mesh: as `meshes.mesh_for` makes it; None for one device.
     """
     state, terms, steps, scale = (
         snapshot.state,

@@ -227,7 +227,7 @@ class _Running:
 def _train(running, problem, psfs, config, until, together, devices, on_epoch):
     """Train the models until the end of an epoch: all together epoch by epoch, or one model after the other."""
     most, parts = len(running) if together else 1, 1
-    everywhere = meshes.replicate(problem, meshes.mesh(devices, batch_size=config.batch_size))
+    everywhere = meshes.replicate(problem, meshes.mesh_for(devices, batch_size=config.batch_size))
     while behind := [model for model in running if len(model.snapshot.history) < until]:
         least = (
             min(len(model.snapshot.history) for model in behind)
@@ -235,7 +235,7 @@ def _train(running, problem, psfs, config, until, together, devices, on_epoch):
             else len(behind[0].snapshot.history)
         )
         group = [model for model in behind if len(model.snapshot.history) == least][:most]
-        mesh = meshes.mesh(devices, batch_size=config.batch_size, models=len(group))
+        mesh = meshes.mesh_for(devices, batch_size=config.batch_size, models=len(group))
         began = time.monotonic()
         if len(group) > 1 or meshes.places(mesh) > 1:
             try:

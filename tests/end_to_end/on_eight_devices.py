@@ -77,7 +77,7 @@ def resumed(stack, folder, before, after):
 
 def collectives(stack):
     """The collective operations in the compiled program of a step on eight devices, and how many gradients there are."""
-    mesh = meshes.mesh(jax.devices(), batch_size=CONFIG.batch_size)
+    mesh = meshes.mesh_for(jax.devices(), batch_size=CONFIG.batch_size)
     problem, config = prepare(KEY, stack, psf=PSFS[1], config=CONFIG)
     snapshot = on_mesh(start(KEY, config, problem), mesh)
     options = {"config": config, "steps": 1, "mesh": mesh}
