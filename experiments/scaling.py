@@ -138,7 +138,7 @@ def training(args, counts):
 
     def case(count, batch):
         config = config_of(args, batch)
-        mesh = meshes.mesh(jax.devices()[:count], batch_size=batch)
+        mesh = meshes.mesh_for(jax.devices()[:count], batch_size=batch)
         problem, config = problem_of(args, config)
         state = on_mesh(start(key, config), mesh).state
         problem = meshes.replicate(problem, mesh)
@@ -182,7 +182,7 @@ def sweeping(args, counts):
     problem, config = problem_of(args, config)
 
     def case(count):
-        mesh = meshes.mesh(jax.devices()[:count], batch_size=1, models=args.models)
+        mesh = meshes.mesh_for(jax.devices()[:count], batch_size=1, models=args.models)
         everywhere = meshes.replicate(problem, mesh)
         group = [
             _Running(0, seed, jax.random.key(seed), config, problem) for seed in range(args.models)
@@ -220,7 +220,7 @@ def predicting(args, counts):
 
     def case(count):
         devices = jax.local_devices()[:count]
-        share = tiling.Share(*crew, square=512) if crew.count > 1 else None
+        share = tiling.Share(crew.index, crew.count, square=512) if crew.count > 1 else None
 
         def run():
             for _ in tiles(denoiser, image, devices=devices, share=share):

@@ -9,7 +9,7 @@ from pathlib import Path
 from jaxdenoise.cli.parser import parser
 from jaxdenoise.cli.verbs import VERBS
 from jaxdenoise.system import errors
-from jaxdenoise.system.crew import current_crew, ended, join
+from jaxdenoise.system.crew import current_crew, join, run_to_exit_code
 from jaxdenoise.system.errors import RequestError
 
 
@@ -17,7 +17,7 @@ def main(argv=None):
     """Run the command line; returns the exit code: 0 done, 2 the user's error, 130 interrupted."""
     args = parser().parse_args(argv)
     args.command = shlex.join(["jaxdenoise", *(sys.argv[1:] if argv is None else argv)])
-    return ended(lambda: _run(args))
+    return run_to_exit_code(lambda: _run(args))
 
 
 def _run(args):
@@ -92,8 +92,8 @@ def join_others(args):
         )
     join(
         coordinator=args.coordinator,
-        count=args.processes,
-        index=args.process,
+        processes=args.processes,
+        process=args.process,
         heartbeat=args.heartbeat,
     )
     if current_crew().is_primary and not args.quiet:

@@ -1,95 +1,127 @@
-"""The frames (N, H, W) of an image that stays on disk: float32 in grey levels when they are read, the file's dtype when they are written.
+"""The frames (N, H, W) of an image that stays on disk. Host side; JAX is never imported here.
 
-NumPy on the host; JAX is never imported here.
+They are float32 in grey levels when they are read, and of the file's dtype when they are written.
 """
 
 import math
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float, Real
 
+from jaxdenoise.io.readers import reading
 from jaxdenoise.system.errors import ImageError
 
 _EXACT = 2**24  # up to which float32 holds every whole number
 
+Place = tuple[slice, ...]  # an index of one slice an axis
+
+
+@runtime_checkable
+class Pixels(Protocol):
+    """An array on disk: an index of one slice an axis reads a part of it into memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The size along each axis."""
+
+    @property
+    def dtype(self) -> Any:
+        """NumPy's dtype."""
+
+    def __getitem__(self, place: Any, /) -> Any:
+        """Return a part as a NumPy array."""
+
+
+@runtime_checkable
+class WritablePixels(Protocol):
+    """An array on disk that an index of one slice an axis stores into."""
+
+    @property
+    def dtype(self) -> Any:
+        """NumPy's dtype."""
+
+    def __setitem__(self, place: Any, values: Any, /) -> None:
+        """Store a part."""
+
 
 class Frames:
-    """Frames of an array whose axes they fold: all axes but Y and X become N, in the array's order.
+    """Frames of an array whose axes they fold: all but Y and X become N, in the array's order.
 
     ``frames[n, rows, columns]`` with a number and two slices reads a part of one frame, (h, w)
     float32; ``numpy.asarray(frames)`` reads all.
 
-    Args:
-        path: of the file, for messages.
-        array: with ``shape``, ``dtype``, and an index of one slice an axis.
-        axes: one letter an axis of the array.
-        chosen: the numbers of the frames that these are, in order; default: all.
-        row: how many of them follow each other in time or depth before the next such row begins;
-            default: all.
+    Attributes:
+        numbers: Which frames of the array these are, in order.
+        shape: (N, H, W).
+        size: How many pixels they have.
+        row: How many frames follow each other in time or depth before the next such row begins.
     """
 
     ndim, dtype = 3, np.dtype(np.float32)
 
-    def __init__(self, path, array, axes, *, chosen=None, row=None):
-        self._path, self._array, self._axes = path, array, axes
+    def __init__(
+        self,
+        path: str | Path,
+        array: Pixels,
+        axes: str,
+        *,
+        chosen: Sequence[int] | None = None,
+        row: int | None = None,
+    ) -> None:
+        """Take frames of an array, which stays on disk.
+
+        Args:
+            path: Of the file, for messages.
+            array: The pixels.
+            axes: One letter an axis of the array.
+            chosen: The numbers of the frames, in order; default: all.
+            row: As of the class; default: all frames.
+        """
+        self._path, self._array, self._axes = Path(path), array, axes
         self._others, plane = _folded(axes, array.shape)
-        self.numbers = range(math.prod(self._others)) if chosen is None else chosen
+        self.numbers: Sequence[int] = range(math.prod(self._others)) if chosen is None else chosen
         self.shape = (len(self.numbers), *plane)
         self.size = math.prod(self.shape)
         self.row = row or len(self.numbers)
 
-    def __len__(self):
+    def __len__(self) -> int:
+        """Return how many frames there are."""
         return self.shape[0]
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: tuple[int, slice, slice]) -> Float[np.ndarray, "h w"]:
+        """Read a part of one frame, given by its number, rows and columns."""
         number, rows, columns = index
         data = self._read(_place(self._axes, self._others, self.numbers[number], rows, columns))
         return data.reshape(data.shape[-2:])
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> Real[np.ndarray, "N H W"]:
+        """Read all frames."""
         if self.numbers == range(math.prod(self._others)):
             frames = self._read((slice(None),) * len(self._axes)).reshape(self.shape)
         else:
             frames = np.stack([self[n, slice(None), slice(None)] for n in range(len(self))])
         return frames.astype(dtype or self.dtype, copy=False)
 
-    def choose(self, numbers, *, row=None):
-        """Some of the frames, by their numbers; ``row`` as of the class."""
-        return Frames(
-            self._path, self._array, self._axes, chosen=[self.numbers[n] for n in numbers], row=row
-        )
+    def choose(self, numbers: Iterable[int], *, row: int | None = None) -> "Frames":
+        """Return some of the frames, by their numbers; ``row`` as of the class."""
+        chosen = [self.numbers[n] for n in numbers]
+        return Frames(self._path, self._array, self._axes, chosen=chosen, row=row)
 
     def _read(self, place):
         """A part of the array as float32, Y and X last."""
-        try:
+        with reading(self._path):
             data = self._array[place]
-        except ImageError:
-            raise
-        except Exception as error:  # decoders raise all sorts on damaged data
-            raise unreadable(self._path, error) from error
-        expected = tuple(
-            len(range(*part.indices(length)))
-            for part, length in zip(place, self._array.shape, strict=True)
-        )
-        if data.shape != expected:
-            raise ImageError(
-                f"{self._path}: shape {data.shape} was read where {expected} was promised; export the file again"
-            )
-        bad = np.count_nonzero(~np.isfinite(data)) if data.dtype.kind == "f" else 0
-        if bad:
-            raise ImageError(
-                f"{self._path}: {bad} pixels are NaN or infinite, expected finite values; replace them first"
-            )
-        if (
-            data.dtype.kind in "iu"
-            and data.dtype.itemsize > 2
-            and data.size
-            and max(data.max(), -int(data.min())) > _EXACT
-        ):
-            warnings.warn(
-                f"{self._path}: whole numbers beyond {_EXACT:,} are rounded to the 24 bits of float32",
-                stacklevel=2,
-            )
+        sizes = zip(place, self._array.shape, strict=True)
+        expected = tuple(len(range(*part.indices(size))) for part, size in sizes)
+        check_shape(self._path, data.shape, expected)
+        _check_values(self._path, data)
         with np.errstate(over="ignore"):
             frames = np.ascontiguousarray(
                 np.moveaxis(data, _yx(self._axes), (-2, -1)), dtype=np.float32
@@ -97,56 +129,84 @@ class Frames:
         bad = np.count_nonzero(np.isinf(frames)) if data.dtype.itemsize > 4 else 0
         if bad:
             raise ImageError(
-                f"{self._path}: {bad} pixels are beyond the range of float32 (3.4e38); scale the image first"
+                f"{self._path}: {bad} pixels are beyond the range of float32 (3.4e38); "
+                "scale the image first"
             )
         return frames
 
 
 class Target:
-    """Frames that are being written: ``target[n, rows, columns] = values`` stores a part of one, in the array's dtype.
+    """Frames that are being written: ``target[n, rows, columns] = values`` stores a part of one.
 
-    Integers are rounded half to even, and values out of range saturate; `outside` counts those.
+    Values are stored in the array's dtype. For integers they are rounded half to even; values out
+    of range saturate.
 
-    Args:
-        path: of the file, for messages.
-        array: with ``dtype``, which an index of one slice an axis stores into.
-        axes: one letter an axis of the array.
-        shape: of the array.
+    Attributes:
+        shape: (N, H, W).
+        outside: How many values were out of range so far.
     """
 
-    def __init__(self, path, array, axes, shape):
+    def __init__(
+        self, path: str | Path, array: WritablePixels, axes: str, shape: tuple[int, ...]
+    ) -> None:
+        """Take an array to write to.
+
+        Args:
+            path: Of the file, for messages.
+            array: The pixels.
+            axes: One letter an axis of the array.
+            shape: Of the array.
+        """
         self._path, self._array, self._axes = path, array, axes
         self._others, plane = _folded(axes, shape)
         self.shape = (math.prod(self._others), *plane)
         self.outside = 0
 
-    def __setitem__(self, index, values):
+    def __setitem__(self, index: tuple[int, slice, slice], values: Real[np.ndarray, "h w"]) -> None:
+        """Store a part of one frame, given by its number, rows and columns."""
         number, rows, columns = index
         bad = np.count_nonzero(~np.isfinite(values))
         if bad:
             raise ImageError(
-                f"{self._path}: {bad} pixels of the result are NaN or infinite; not written, check the model"
+                f"{self._path}: {bad} pixels of the result are NaN or infinite; "
+                "not written, check the model"
             )
         values, outside = _saturated(values, self._array.dtype)
         self.outside += outside
         place = _place(self._axes, self._others, number, rows, columns)
         y, x = _yx(self._axes)
         values = values if y < x else values.T
-        self._array[place] = np.expand_dims(
-            values, [axis for axis in range(len(self._axes)) if axis not in (y, x)]
+        others = [axis for axis in range(len(self._axes)) if axis not in (y, x)]
+        self._array[place] = np.expand_dims(values, others)
+
+
+def check_shape(path: Path, found: tuple[int, ...], promised: tuple[int, ...]) -> None:
+    """Raise an ImageError unless a reader gave the shape that the file promised."""
+    if found != promised:
+        raise ImageError(
+            f"{path}: shape {found} was read where {promised} was promised; export the file again"
         )
 
 
-def unreadable(path, error):
-    """The `ImageError` for what a decoder raised."""
-    return ImageError(
-        f"{path}: cannot be read ({type(error).__name__}: {error}); expected a sound image file, export it again"
-    )
+def _check_values(path, data):
+    """Refuse what is not finite; warn of whole numbers that float32 cannot hold."""
+    bad = np.count_nonzero(~np.isfinite(data)) if data.dtype.kind == "f" else 0
+    if bad:
+        raise ImageError(
+            f"{path}: {bad} pixels are NaN or infinite, expected finite values; replace them first"
+        )
+    large = data.dtype.kind in "iu" and data.dtype.itemsize > 2 and data.size > 0
+    if large and max(data.max(), -int(data.min())) > _EXACT:
+        warnings.warn(
+            f"{path}: whole numbers beyond {_EXACT:,} are rounded to the 24 bits of float32",
+            stacklevel=3,
+        )
 
 
 def _folded(axes, shape):
     others = [size for axis, size in zip(axes, shape, strict=True) if axis not in "YX"]
-    return others, tuple(shape[place] for place in _yx(axes))
+    y, x = _yx(axes)
+    return others, (shape[y], shape[x])
 
 
 def _yx(axes):
@@ -155,7 +215,7 @@ def _yx(axes):
 
 def _place(axes, others, number, rows, columns):
     """The index into the array of a part of one frame: a slice an axis."""
-    numbers = iter(np.unravel_index(number, others) if others else ())
+    numbers: Iterator[Any] = iter(np.unravel_index(number, others) if others else ())
     return tuple(
         {"Y": rows, "X": columns}[axis] if axis in "YX" else slice(n := int(next(numbers)), n + 1)
         for axis in axes
@@ -163,8 +223,8 @@ def _place(axes, others, number, rows, columns):
 
 
 def _saturated(values, dtype):
-    """Values in the dtype, rounded if it is an integer and saturated, and how many were outside its range."""
-    limits = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
+    """Values in a dtype, rounded if it is an integer and saturated, and how many were outside."""
+    limits: Any = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
     values = np.asarray(values, np.float64)
     values = np.rint(values) if dtype.kind in "iu" else values
     with np.errstate(invalid="ignore", over="ignore"):

@@ -1,24 +1,29 @@
-"""Image files in and out, whatever their format: as frames ``(N, H, W)`` in float32, read at once or piece by piece, and back.
+"""Image files in and out, whatever their format, as frames ``(N, H, W)`` in float32. Host side.
 
-`tiff`, `omezarr` and `vendors` know formats, `frames` how axes fold, `metadata` what files say
-about their pixels. NumPy on the host; JAX is never imported here.
+They are read at once or piece by piece, and written back. `tiff`, `omezarr` and `vendors` know
+formats, `frames` how axes fold, `info` what files say about their pixels. JAX is never imported
+here.
 """
 
 import os
 import shutil
 import warnings
-from contextlib import contextmanager, suppress
-from functools import partial
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
+import numpy.typing as npt
+from jaxtyping import Real
 
 from jaxdenoise.io import omezarr, tiff, vendors
-from jaxdenoise.io.frames import Frames, Target, unreadable
-from jaxdenoise.io.info import ImageInfo, checked_axes
-from jaxdenoise.system.crew import ALONE
+from jaxdenoise.io.axes import checked_axes, checked_letters
+from jaxdenoise.io.frames import Frames, Target, check_shape
+from jaxdenoise.io.info import ImageInfo
+from jaxdenoise.io.readers import quiet_readers, reading
+from jaxdenoise.system.crew import ALONE, Crew
 from jaxdenoise.system.errors import ImageError
 
 SUFFIXES = (*tiff.SUFFIXES, ".png", ".jpg", ".jpeg", *vendors.SUFFIXES)
@@ -27,11 +32,11 @@ SUFFIXES = (*tiff.SUFFIXES, ".png", ".jpg", ".jpeg", *vendors.SUFFIXES)
 class ImageFile(NamedTuple):
     """Pixels of a file, `frames` (N, H, W) float32 in the file's grey levels, and its `info`."""
 
-    frames: np.ndarray | Frames
+    frames: Real[np.ndarray, "N H W"] | Frames
     info: ImageInfo
 
 
-def read(path, *, axes=None):
+def read(path: str | Path, *, axes: str | None = None) -> ImageFile:
     """Read a TIFF, OME-Zarr, PNG or JPEG file; with the extra `vendors` a CZI, LIF or ND2 file.
 
     All axes other than Y and X fold into N, in the file's order. Of several series the first is
@@ -42,7 +47,7 @@ def read(path, *, axes=None):
         axes: Letters of STCZYX, one an axis, such as "TZYX"; overrules what the file says.
 
     Returns:
-        ImageFile: `frames` (N, H, W) float32 in grey levels, and `info`.
+        `frames` (N, H, W) float32 in grey levels, and `info`.
 
     Raises:
         ImageError: The file is missing, damaged, cut short, empty, of an unknown format, RGB
@@ -52,34 +57,25 @@ def read(path, *, axes=None):
     return ImageFile(np.asarray(frames), info)
 
 
-def open_image(path, *, axes=None):
-    """As `read`, but the pixels stay in the file: `frames` is a `frames.Frames`, which reads (and checks) what is asked of it."""
+def open_image(path: str | Path, *, axes: str | None = None) -> ImageFile:
+    """Open a file as `read` does, but leave the pixels there: `frames` is a `frames.Frames`.
+
+    Pixels are read and checked when they are indexed.
+    """
     path = Path(path)
-    axes = None if axes is None else _checked_letters(path, axes)
-    try:
+    axes = None if axes is None else checked_letters(path, axes)
+    with reading(path):
         array, info = _opener(path)(path, axes=axes)
-    except ImageError:
-        raise
-    except (
-        Exception
-    ) as error:  # decoders raise all sorts on bad files, from struct.error to MemoryError
-        raise unreadable(path, error) from error
-    if array.shape != info.shape:
-        raise ImageError(
-            f"{path}: shape {array.shape} was read where {info.shape} was promised; export the file again"
-        )
+    check_shape(path, array.shape, info.shape)
     return ImageFile(Frames(path, array, info.axes), info)
 
 
-def open_many(paths, *, axes=None):
-    """Open several files whose images must be of one size.
+def open_many(paths: Iterable[str | Path], *, axes: str | None = None) -> list[ImageFile]:
+    """Open several files, whose images must be of one size, as `open_image` does.
 
     Args:
         paths: The files.
         axes: As in `read`, the same for all.
-
-    Returns:
-        list[ImageFile]: One a file, in order, as `open_image`.
 
     Raises:
         ImageError: As `read`, or two files differ in (H, W), or there are no paths.
@@ -96,7 +92,14 @@ def open_many(paths, *, axes=None):
     return images
 
 
-def write(path, frames, info, *, dtype=None, overwrite=False):
+def write(
+    path: str | Path,
+    frames: npt.ArrayLike,
+    info: ImageInfo,
+    *,
+    dtype: npt.DTypeLike | None = None,
+    overwrite: bool = False,
+) -> None:
     """Write frames as a TIFF or an OME-Zarr like the file that `info` describes.
 
     ImageJ and OME files stay such where the format can hold the result; else a plain TIFF keeps
@@ -119,17 +122,35 @@ def write(path, frames, info, *, dtype=None, overwrite=False):
     with create(path, info, dtype=dtype, overwrite=overwrite) as target:
         if frames.shape != target.shape:
             raise ImageError(
-                f"{path}: frames are {frames.shape}, expected the original's {target.shape}; give one a frame"
+                f"{path}: frames are {frames.shape}, expected the original's {target.shape}; "
+                "give one a frame"
             )
         for n, frame in enumerate(frames):
             target[n, :, :] = frame
 
 
 @contextmanager
-def create(path, info, *, dtype=None, overwrite=False, crew=ALONE):
-    """As `write`, piece by piece: a context manager whose `frames.Target` takes parts of frames. The file appears when it ends well.
+def create(
+    path: str | Path,
+    info: ImageInfo,
+    *,
+    dtype: npt.DTypeLike | None = None,
+    overwrite: bool = False,
+    crew: Crew = ALONE,
+) -> Iterator[Target]:
+    """Write as `write` does, but piece by piece; the file appears when the block ends well.
 
-    The processes of a `crew.Crew` may write an OME-Zarr together, see `omezarr.create`.
+    Several processes may write an OME-Zarr together, see `omezarr.create`.
+
+    Args:
+        path: As of `write`.
+        info: As of `write`.
+        dtype: As of `write`.
+        overwrite: As of `write`.
+        crew: The processes that write it together.
+
+    Yields:
+        What takes parts of frames.
     """
     path, dtype = Path(path), np.dtype(info.dtype if dtype is None else dtype)
     zarr = path.suffix.lower() == ".zarr"
@@ -144,12 +165,12 @@ def create(path, info, *, dtype=None, overwrite=False, crew=ALONE):
     made = not path.parent.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        writer = partial(omezarr.create, overwrite=overwrite, crew=crew)
-        with (
-            writer(path, info, info.shape, dtype)
+        written: AbstractContextManager[Any] = (
+            omezarr.create(path, info, info.shape, dtype, overwrite=overwrite, crew=crew)
             if zarr
-            else tiff.create(path, info, dtype) as array
-        ):
+            else tiff.create(path, info, dtype)
+        )
+        with written as array:
             target = Target(path, array, info.axes, info.shape)
             yield target
     except OSError as error:
@@ -161,13 +182,20 @@ def create(path, info, *, dtype=None, overwrite=False, crew=ALONE):
         if made:
             with suppress(OSError):  # it holds the result
                 path.parent.rmdir()
-    outside = int(crew.all_gather(np.int64(target.outside)).sum())
+    outside = int(crew.all_gather(np.array(target.outside, np.int64)).sum())
     if outside:
-        message = f"{path}: {outside} of {np.prod(info.shape)} pixels were outside the range of {dtype} and saturated"
-        warnings.warn(message, stacklevel=3)
+        message = f"{outside} of {np.prod(info.shape)} pixels were outside the range of {dtype}"
+        warnings.warn(f"{path}: {message} and saturated", stacklevel=3)
 
 
-def output_paths(inputs, directory, suffix, *, form="same", overwrite=False):
+def output_paths(
+    inputs: Iterable[str | Path],
+    directory: str | Path,
+    suffix: str,
+    *,
+    form: str = "same",
+    overwrite: bool = False,
+) -> list[Path]:
     """Name one output an input, and check all of them before the work starts.
 
     Args:
@@ -178,8 +206,8 @@ def output_paths(inputs, directory, suffix, *, form="same", overwrite=False):
         overwrite: Whether existing files may be replaced; an input never is.
 
     Returns:
-        list[Path]: ``<directory>/<stem>_<suffix>.tif`` or ``.ome.zarr``, the stem without ".tif"
-            and without ".ome.tif".
+        ``<directory>/<stem>_<suffix>.tif`` or ``.ome.zarr``, the stem without ".tif" and without
+        ".ome.tif".
 
     Raises:
         ImageError: Two inputs share an output, an output exists or is one of the inputs, or as
@@ -188,7 +216,7 @@ def output_paths(inputs, directory, suffix, *, form="same", overwrite=False):
     inputs, directory = list(inputs), Path(directory)
     check_directory(directory)
     sources = {os.path.realpath(path) for path in inputs}
-    owners = {}
+    owners: dict[Path, str | Path] = {}
     for source in inputs:
         stem = Path(source).stem
         stem = stem[:-4] if stem.lower().endswith(".ome") else stem
@@ -208,8 +236,11 @@ def output_paths(inputs, directory, suffix, *, form="same", overwrite=False):
     return list(owners)
 
 
-def check_directory(directory):
-    """Raise an ImageError unless files can be written into a directory, which need not exist: better now than after a training."""
+def check_directory(directory: str | Path) -> None:
+    """Raise an ImageError unless files can be written into a directory, which need not exist.
+
+    Better now than after a training.
+    """
     whole = Path(directory).absolute()
     for nearest in (whole, *whole.parents):
         try:
@@ -224,28 +255,33 @@ def check_directory(directory):
     named = directory if nearest == whole else nearest
     if not nearest.is_dir():
         raise ImageError(
-            f"{named}: is a file or a broken link, expected a directory for the results; name another one"
+            f"{named}: is a file or a broken link, expected a directory for the results; "
+            "name another one"
         )
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise ImageError(
-            f"{named}: nothing may be written there; check its permissions or name another directory"
+            f"{named}: nothing may be written there; "
+            "check its permissions or name another directory"
         )
 
 
-def check_space(directory, size):
-    """ImageError unless the disk of a directory, which need not exist yet, has so many bytes left: known before hours of work."""
+def check_space(directory: str | Path, size: float) -> None:
+    """Raise an ImageError unless the disk of a directory has room for `size` bytes.
+
+    The directory need not exist. Better now than after hours of work.
+    """
     directory = Path(directory).absolute()
-    free = shutil.disk_usage(
-        next(parent for parent in (directory, *directory.parents) if parent.exists())
-    ).free
+    existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
     if free < size:
         raise ImageError(
-            f"{directory}: the results take {size / 1e9:.3g} GB, the disk has {free / 1e9:.3g} GB left; make room for them"
+            f"{directory}: the results take {size / 1e9:.3g} GB, the disk has {free / 1e9:.3g} GB "
+            "left; make room for them"
         )
 
 
 def _opener(path):
-    """What opens a file of this name."""
+    """The function that opens a file of this name."""
     if os.path.lexists(path) and omezarr.is_omezarr(path):
         return omezarr.open_image
     if os.path.isdir(path):
@@ -266,7 +302,7 @@ def _opener(path):
 def _open_picture(path, *, axes):
     content = path.read_bytes()
     if content.startswith(b"\x89PNG"):
-        with tiff.quiet_readers():  # libpng warns of interlaced files, which are in order
+        with quiet_readers():  # libpng warns of interlaced files, which are in order
             data = imagecodecs.png_decode(content)
     elif content.startswith(b"\xff\xd8"):
         # JPEG decoders make up what a file cut short lacks, so look for the end marker (FFD9) after
@@ -281,23 +317,10 @@ def _open_picture(path, *, axes):
     return data, ImageInfo(axes, data.shape, data.dtype)
 
 
-def _checked_letters(path, axes):
-    letters = axes.upper()
-    if (
-        set(letters) - set("STCZYX")
-        or len(set(letters)) < len(letters)
-        or not {"Y", "X"} <= set(letters)
-    ):
-        raise ImageError(
-            f"{path}: axes {axes!r}, expected letters of STCZYX once each with Y and X; give such as TZYX"
-        )
-    return letters
-
-
 def _check_output(path, overwrite):
     if os.path.isdir(path):
         raise ImageError(f"{path}: is a directory, expected a file name; name another file")
     if os.path.exists(path) and not overwrite:
         raise ImageError(
-            f"{path}: the file exists; say --overwrite to replace it, or name another one"
+            f"{path}: the file exists; overwrite=True replaces it, or name another one"
         )

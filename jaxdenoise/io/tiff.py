@@ -1,12 +1,16 @@
-"""TIFF files (ImageJ, OME, BigTIFF) as arrays that are read and written piece by piece. NumPy on the host; JAX is never imported here."""
+"""TIFF files (ImageJ, OME, BigTIFF) as arrays that are read and written piece by piece.
+
+Host side; JAX is never imported here.
+"""
 
 import itertools
-import logging
 import math
 import os
 import warnings
 import weakref
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from struct import error as StructError
 from struct import unpack
 from xml.etree import ElementTree
@@ -14,103 +18,94 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from jaxdenoise.io.info import checked_axes, info_of_series, tiff_options
+from jaxdenoise.io.axes import checked_axes
+from jaxdenoise.io.frames import Pixels, WritablePixels
+from jaxdenoise.io.info import ImageInfo
+from jaxdenoise.io.readers import quiet_readers, warn_of_others
+from jaxdenoise.io.tiff_metadata import info_of_series, tiff_options
 from jaxdenoise.system.errors import ImageError
+from jaxdenoise.system.files import new_file
 
 SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 _MOST_PLANES = 2**22  # of an OME file; tifffile takes seconds to list more, or all memory
 _JPEG = {6, 7, 34892, 33007}  # compressions whose segments need tables from the page
 
 
-def open_image(path, *, axes=None):
-    """Open the first image series of a TIFF file; pixels are read when they are indexed, unless they are scattered in an unusual way.
+def open_image(path: Path, *, axes: str | None = None) -> tuple[Pixels, ImageInfo]:
+    """Open the first image series of a TIFF file.
+
+    Pixels are read when they are indexed, unless they are scattered in an unusual way.
 
     Args:
-        path: the file.
-        axes: as in `images.read`.
+        path: The file.
+        axes: As in `images.read`.
 
     Returns:
-        The array, in the file's own axes and dtype (``shape``, ``dtype``, and an index of one slice
-        an axis gives a NumPy array), and its `ImageInfo`.
+        The pixels, in the file's own axes and dtype, and their `ImageInfo`.
 
     Raises:
-        ImageError: the file is cut short, empty, RGB (without `axes`) or not numeric, or `axes`
-            does not fit. A damaged file raises others.
+        ImageError: The file is cut short, empty, RGB (without `axes`) or not numeric, or `axes`
+            does not fit.
+        Exception: What tifffile raises for a damaged file.
     """
     with quiet_readers() as complaints:
         tif = tifffile.TiffFile(path)
         array = None
         try:
-            if tif.pages:
-                _check_directories(path, tif)
-                _check_planes(path, tif)
-            if not tif.series:
-                raise ImageError(f"{path}: the TIFF holds no images; export it again")
-            series = tif.series[0]
-            _check_complete(path, tif, series)
+            series = _first_series(path, tif)
             axes = checked_axes(path, series.axes, series.shape, axes)
-            if series.dtype.kind not in "iuf":
-                hint = (
-                    "convert it to 8-bit"
-                    if series.dtype.kind == "b"
-                    else "save it as integers or float32"
-                )
+            if series.dtype is None or series.dtype.kind not in "iuf":
+                boolean = series.dtype is not None and series.dtype.kind == "b"
+                hint = "convert it to 8-bit" if boolean else "save it as integers or float32"
                 raise ImageError(
                     f"{path}: pixels are {series.dtype}, expected integers or floats; {hint}"
                 )
-            if len(tif.series) > 1:
-                left = f"{len(tif.series) - 1} of {len(tif.series)} image series were left out"
-                warnings.warn(
-                    f"{path}: {left}, only the first is read: {series.axes} {series.shape}",
-                    stacklevel=4,
-                )
+            first = f"{series.axes} {series.shape}"
+            warn_of_others(path, len(tif.series), "image series", first, stacklevel=4)
             info = info_of_series(tif, axes)
             array = _array(path, tif, series)
         finally:
             if not isinstance(array, _Pages):
                 tif.close()
     if complaints:
-        message = (
-            f"{path}: the pixels are complete but metadata may be lost ({complaints[0]})".replace(
-                "\n", " "
-            )
+        complaint = " ".join(complaints[0].split("\n"))
+        warnings.warn(
+            f"{path}: the pixels are complete but metadata may be lost ({complaint})", stacklevel=3
         )
-        warnings.warn(message, stacklevel=3)
     return array, info
 
 
 @contextmanager
-def create(path, info, dtype):
-    """Make a TIFF file like the one that `info` describes, to be written piece by piece. It appears by rename when the context ends well.
+def create(path: Path, info: ImageInfo, dtype: np.dtype) -> Iterator[WritablePixels]:
+    """Make a TIFF file, to be written piece by piece, like the one that `info` describes.
 
-    Space is taken at the start, so that a full disk shows then.
+    It appears when the block ends well. Its space is taken at the start, so that a full disk shows
+    then.
 
     Args:
-        path: the file, which is replaced; its directory must exist.
-        info: `ImageInfo`, whose shape the result has.
-        dtype: numpy dtype of the result.
+        path: The file, which is replaced. Its folder must exist.
+        info: Describes the original, whose shape the result has.
+        dtype: Of the result.
 
     Yields:
-        An array: an index of one slice an axis takes a NumPy array of `dtype`.
+        The pixels, to be stored by an index of one slice an axis.
     """
-    temporary = path.with_name(f".{path.name}.unfinished")  # of a killed process too, then
-    try:
-        offset, _ = tifffile.imwrite(
+    with new_file(path) as temporary:
+        written = tifffile.imwrite(
             temporary, shape=info.shape, dtype=dtype, returnoffset=True, **tiff_options(info, dtype)
         )
+        assert written is not None  # with `returnoffset` it is (offset, size)
         with temporary.open("r+b") as file:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-        yield _Mapped(temporary, np.dtype(dtype), offset, info.shape)
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield _Mapped(temporary, np.dtype(dtype), written[0], info.shape)
 
 
 class _Mapped:
-    """Contiguous pixels in a file, mapped into memory for as long as an access takes, so that what was touched is not kept."""
+    """Contiguous pixels in a file.
+
+    They are mapped into memory for each access anew, so that what was touched is not kept there.
+    """
 
     def __init__(self, path, dtype, offset, shape):
         self.dtype, self.shape = dtype, tuple(shape)
@@ -124,7 +119,7 @@ class _Mapped:
 
 
 class _Pages:
-    """Pages that are compressed or scattered, of which the segments are decoded that an index touches."""
+    """Compressed or scattered pages; an index decodes only the segments that it touches."""
 
     def __init__(self, tif, series):
         self._series, self.shape, self.dtype = series, series.shape, series.dtype
@@ -143,6 +138,16 @@ class _Pages:
             )
             planes = [_decode(self._series.pages[number], rows, columns) for number in numbers]
             return np.stack(planes).reshape([len(part) for part in ranges])
+
+
+def _first_series(path, tif):
+    if tif.pages:
+        _check_directories(path, tif)
+        _check_planes(path, tif)
+    if not tif.series:
+        raise ImageError(f"{path}: the TIFF holds no images; export it again")
+    _check_complete(path, tif, tif.series[0])
+    return tif.series[0]
 
 
 def _array(path, tif, series):
@@ -195,7 +200,7 @@ def _decode(page, rows, columns):
 
 
 def _check_directories(path, tif):
-    """Tifffile follows directories that point back to an earlier one for ever."""
+    """Refuse directories that point back to an earlier one; tifffile would follow them for ever."""
     offset, seen = tif.pages.first.offset, set()
     while offset not in seen:
         seen.add(offset)
@@ -220,7 +225,7 @@ def _next_directory(tif, offset):
 
 
 def _check_planes(path, tif):
-    """Tifffile makes a list of all planes that the XML of an OME file promises, however many."""
+    """Refuse OME files that promise too many planes; tifffile would list them all."""
     try:
         xml = ElementTree.fromstring(tif.ome_metadata or "<none/>")
     except ElementTree.ParseError:  # tifffile goes without it
@@ -237,12 +242,13 @@ def _check_planes(path, tif):
     ]
     if max(counts, default=0) > _MOST_PLANES:
         raise ImageError(
-            f"{path}: its OME metadata promise {max(counts)} planes, which the file cannot hold; export it again"
+            f"{path}: its OME metadata promise {max(counts)} planes, which the file cannot hold; "
+            "export it again"
         )
 
 
 def _check_complete(path, tif, series):
-    """Tifffile fills missing data with zeros and drops missing pages; a result made of them would be silently wrong."""
+    """Refuse a file with missing data, which tifffile fills with zeros or drops silently."""
     file, next_page = tif.filehandle, _next_directory(tif, tif.pages[-1].offset)
     plane = series.keyframe.imagelength * series.keyframe.imagewidth
     promised = (
@@ -272,23 +278,3 @@ def _is_whole(page):
         0 < n <= size - offset
         for offset, n in zip(page.dataoffsets, page.databytecounts, strict=True)
     )
-
-
-@contextmanager
-def quiet_readers():
-    """Keep the logs of tifffile and imagecodecs off the terminal; yields the list that collects their error messages."""
-    messages = []
-
-    def collect(record):
-        if record.levelno >= logging.ERROR:
-            messages.append(record.getMessage())
-        return False
-
-    loggers = [logging.getLogger(name) for name in ("tifffile", "imagecodecs")]
-    for logger in loggers:
-        logger.addFilter(collect)
-    try:
-        yield messages
-    finally:
-        for logger in loggers:
-            logger.removeFilter(collect)

@@ -149,7 +149,7 @@ def write(path: str | os.PathLike, html: str) -> Path:
     It appears by rename and replaces an older one. Missing parent directories are made.
     """
     path = Path(path)
-    files.replace_text(path, html)
+    files.write_text(path, html)
     return path
 
 

@@ -1,110 +1,126 @@
-"""Several processes, on one machine or on many, that work as one: who writes, and where they wait for each other. Host side.
+"""Several processes, on one machine or on many, that work as one. Host side.
 
-`jax.distributed` is what connects them. All run the same program on the same flags and files, which
-they share; each reads and denoises its part, and the first one writes what there is one of. If one
-dies, JAX ends the others.
+`jax.distributed` connects them. All run the same program with the same options and share their
+files; each reads and denoises its part, and the primary process writes the files that exist once.
+If one process dies, JAX ends the others.
 """
 
 import os
 import sys
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
-_FAREWELL = 2  # seconds
+from jaxdenoise.system.errors import RequestError
+
+_FAREWELL = 2  # seconds in which the other processes can say why they end
 
 
-class Crew(NamedTuple):
-    """The processes of a run: the number of this one, 0-based, and how many there are."""
+@dataclass(frozen=True)
+class Crew:
+    """The processes of a run: the number of this one, from 0, and how many there are."""
 
     index: int = 0
     count: int = 1
 
     @property
-    def is_primary(self):
-        """Whether this is the one that writes."""
+    def is_primary(self) -> bool:
+        """Whether this is the process that writes the files that exist once."""
         return self.index == 0
 
-    def barrier(self):
-        """Wait until all processes are here."""
+    def barrier(self) -> None:
+        """Wait until all processes have come here."""
         if self.count > 1:
             from jax.experimental import multihost_utils
 
             multihost_utils.sync_global_devices("barrier")
 
-    def all_gather(self, array):
-        """The arrays of all processes, which have one shape and dtype: (count, ...)."""
+    def all_gather(self, array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "count ..."]:
+        """Return the arrays of all processes, which have one shape and dtype: (count, ...)."""
         if self.count == 1:
-            return np.asarray(array)[None]
+            return array[None]
         from jax.experimental import multihost_utils
 
-        bits = np.frombuffer(
-            np.ascontiguousarray(array).tobytes(), np.uint8
-        )  # as they are: JAX would round float64
-        gathered = np.asarray(multihost_utils.process_allgather(bits))
-        return np.frombuffer(gathered.tobytes(), np.asarray(array).dtype).reshape(
-            self.count, *np.shape(array)
-        )
+        # The bytes as they are, because JAX would round float64.
+        own_bytes = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
+        gathered = np.asarray(multihost_utils.process_allgather(own_bytes))
+        return np.frombuffer(gathered.tobytes(), array.dtype).reshape(self.count, *array.shape)
 
-    def any(self, *flags):
-        """Of each flag whether any process has raised it: a tuple."""
-        return tuple(self.all_gather(np.array(flags, bool)).any(axis=0).tolist())
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Return for each flag whether any process has raised it."""
+        raised = self.all_gather(np.array(flags, bool))
+        return tuple(bool(raised[:, i].any()) for i in range(len(flags)))
 
-    def read(self, shape, one):
-        """An array of ``shape`` (N, ...), float32, of whose parts ``one(i)``, 0 <= i < N, each process reads its share."""
+    def read(self, shape: tuple[int, ...], one: Callable[[int], Any]) -> Float[np.ndarray, "N ..."]:
+        """Return an array of ``shape`` (N, ...), float32, of which each process reads its share.
+
+        ``one(i)`` reads part i, for 0 <= i < N, as an array or a sequence of arrays. The shares are
+        all-gathered.
+        """
         share = -(-shape[0] // self.count)
         own = range(self.index * share, min((self.index + 1) * share, shape[0]))
         parts = np.zeros((share, *shape[1:]), np.float32)
         for i in own:
             parts[i - own.start] = one(i)
-        return (
-            parts if self.count == 1 else self.all_gather(parts).reshape(-1, *shape[1:])[: shape[0]]
-        )
+        if self.count == 1:
+            return parts
+        return self.all_gather(parts).reshape(-1, *shape[1:])[: shape[0]]
 
 
 ALONE = Crew()
 
 
-def current_crew():
-    """The `Crew` that this process belongs to."""
-    jax = sys.modules.get("jax")  # which only who needs it should import
+def current_crew() -> Crew:
+    """Return the `Crew` that this process belongs to."""
+    jax = sys.modules.get("jax")  # not imported here: a process without JAX is alone
     if jax is None or not jax.distributed.is_initialized():
         return ALONE
     return Crew(jax.process_index(), jax.process_count())
 
 
-def join(*, coordinator=None, count=None, index=None, heartbeat=30):
+def join(
+    *,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    heartbeat: int = 30,
+) -> None:
     """Connect this process with the others of its run, before anything else is done with JAX.
 
     Args:
-        coordinator: "HOST:PORT" of the first process; None to learn all from what SLURM, Open MPI,
+        coordinator: "HOST:PORT" of the primary process. None takes all from what SLURM, Open MPI,
             Kubernetes or a TPU pod says in the environment.
-        count: how many processes there are.
-        index: which of them this one is, 0-based.
-        heartbeat: seconds after which a silent process counts as dead, and the others end.
+        processes: How many processes there are.
+        process: The number of this one, from 0.
+        heartbeat: After so many seconds a silent process counts as dead, and the others end.
 
     Raises:
-        ValueError: the environment says nothing, or the others cannot be found.
+        RequestError: The environment says nothing, or the others cannot be found.
     """
     import jax
 
     try:
-        jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=heartbeat)
+        jax.distributed.initialize(
+            coordinator, processes, process, heartbeat_timeout_seconds=heartbeat
+        )
     except (ValueError, RuntimeError) as error:
         where = (
             f"at {coordinator}"
             if coordinator
-            else "by the environment; name them with --coordinator, --processes and --process"
+            else "by the environment; name them with coordinator=HOST:PORT, processes=N, process=I"
         )
-        raise ValueError(f"cannot find the other processes {where} ({error})") from error
+        raise RequestError(f"cannot find the other processes {where} ({error})") from error
 
 
-def ended(run):
-    """The exit code that ``run()`` returns. With any but 0, or an error, this process ends at once if there are others.
+def run_to_exit_code(run: Callable[[], int]) -> int:
+    """Return the exit code of ``run()``; after a failure in one of several processes, exit at once.
 
-    They wait for what it will not do, and see only so that it is gone. The first process is what
-    the others are connected by, so it lets them say why they end before.
+    The other processes block on a collective that this one never joins, so it must exit. The
+    primary process hosts the coordinator and exits last, so that the others can say why they end.
     """
     try:
         code = run()

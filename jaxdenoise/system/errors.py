@@ -1,50 +1,88 @@
-"""The kinds of errors that a user can cause, and what other errors say. Needs no JAX."""
+"""The kinds of errors that a user can cause, and how other errors become them. Needs no JAX."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_MOST_CHARACTERS = 500  # of the text of another library's error
+_TENSORSTORE_DETAILS = re.compile(
+    r" \[[\w ]+='.*", re.DOTALL
+)  # its settings and places in its source code
+_LOST_CONNECTION = ("gloo", "NCCL", "Connection reset", "Connection closed", "UNAVAILABLE")
 
 
 class JaxdenoiseError(ValueError):
-    """Base of all errors that a user can cause: one line on what was given and expected, and what to do.
+    """Base of all errors that a user can cause.
 
-    Options are named in the words of the Python API, such as ``overwrite=True``; the command line
-    turns them into its flags.
+    The message is one line on what was given, what was expected and what to do. It names options in
+    the words of the Python API, such as ``overwrite=True``; the command line turns them into flags.
     """
 
-    def __init__(self, message):
+    def __init__(self, message: object) -> None:
         super().__init__(" ".join(str(message).split("\n")))
 
 
 class ConfigError(JaxdenoiseError):
-    """A setting that is unknown or outside its range."""
+    """A setting is unknown or outside its range."""
 
 
 class RequestError(JaxdenoiseError):
-    """Options that do not go together, or that do not fit the images."""
+    """Options do not go together, or do not fit the images."""
 
 
 class ImageError(JaxdenoiseError):
-    """A file that cannot be read or written as an image."""
+    """A file cannot be read or written as an image."""
 
 
 class CheckpointError(JaxdenoiseError):
-    """A run folder that cannot be read or written."""
+    """A run folder cannot be read or written."""
 
 
 class WeightsError(JaxdenoiseError):
-    """Weights that are not those of the published network."""
+    """Weights are not those of the published network."""
 
 
-def one_line(error):
-    """Its message without line breaks, at most 500 characters; its type where it says nothing."""
-    return " ".join(str(error).split())[:500] or type(error).__name__
+def one_line(error: object) -> str:
+    """Return an error's message without line breaks, at most 500 characters, or else its type."""
+    return " ".join(str(error).split())[:_MOST_CHARACTERS] or type(error).__name__
 
 
-def is_out_of_memory(error):
-    """Whether an error is how JAX says that a device has no memory left, or Python that the machine has none."""
+@contextmanager
+def translated(
+    kind: type[JaxdenoiseError],
+    problem: str,
+    *,
+    caught: type[Exception] | tuple[type[Exception], ...] = Exception,
+    advice: str = "",
+) -> Iterator[None]:
+    """Turn the errors of other libraries into one of ours, in a ``with`` block.
+
+    Args:
+        kind: The kind of the new error.
+        problem: How its message begins, such as "a.tif: cannot be read". What the other library
+            says follows in brackets.
+        caught: The errors that are translated. Those of ours pass as they are.
+        advice: How the message ends.
+    """
+    try:
+        yield
+    except JaxdenoiseError:
+        raise
+    except caught as error:
+        # An OSError's own words are enough; others, such as "KeyError: 'shape'", need their type.
+        name = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+        reason = one_line(_TENSORSTORE_DETAILS.sub("", str(error)))
+        ending = f"; {advice}" if advice else ""
+        raise kind(f"{problem} ({name}{reason}){ending}") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a device (in JAX's words) or the machine (in Python's) has no memory left."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
     )
 
 
-def is_lost_connection(error):
-    """Whether an error is how JAX says that another process, with which this one computes, has gone."""
-    signs = ("gloo", "NCCL", "Connection reset", "Connection closed", "UNAVAILABLE")
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+def is_lost_connection(error: BaseException) -> bool:
+    """Return whether JAX says that another process, with which this one computes, has gone."""
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _LOST_CONNECTION)

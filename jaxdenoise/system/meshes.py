@@ -1,45 +1,51 @@
-"""Work laid out over several devices, by `jax.sharding`: batches are cut up, parameters and data are on each of them.
+"""Work on several devices, by `jax.sharding`: batches are sharded, parameters and data replicated.
 
 A mesh has two axes: the models of a sweep, and the patches of their batches. What a step computes
-does not depend on the mesh, but for the order of the sums over a batch.
+does not depend on the mesh, except for the order in which a batch is summed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
 
-MEMBERS, DATA = "members", "data"
+from jaxdenoise.system.errors import ConfigError
+
+MEMBERS, DATA = "members", "data"  # the axes of a mesh
+
+Tree = TypeVar("Tree")
+Device = TypeVar("Device")
 
 
-def mesh(devices, *, batch_size, models=1):
-    """The mesh on which some models train at once.
+def mesh_for(
+    devices: Sequence[jax.Device] | None, *, batch_size: int, models: int = 1
+) -> Mesh | None:
+    """Return the mesh on which some models train at once, or None for a single device.
+
+    As many models as possible train side by side, as long as the devices that are left to each can
+    share its batch. Where they cannot, the mesh has more places than there are models.
 
     Args:
-        devices: sequence of `jax.Device`, as of `jax.devices()`; None for the default device alone.
-        batch_size: patches a step of each model.
-        models: how many models there are.
-
-    Returns:
-        `jax.sharding.Mesh` with as many models side by side as there are, as far as the devices
-        that are left to each can share its batch, with more places than models where they cannot;
-        None for a single device.
+        devices: Such as `jax.devices()` gives; None for the default device alone.
+        batch_size: How many patches a step of each model takes.
+        models: How many models there are.
     """
     count = 1 if devices is None else len(devices)
-    if count == 1:
+    if devices is None or count == 1:
         return None
-    wide = [
+    widths = [
         count // shares
         for shares in range(1, count + 1)
         if count % shares == 0 and batch_size % shares == 0
     ]
-    members = max((width for width in wide if width <= models), default=min(wide))
+    members = max((width for width in widths if width <= models), default=min(widths))
     return Mesh(np.asarray(devices).reshape(members, -1), (MEMBERS, DATA))
 
 
@@ -71,29 +77,34 @@ def on_single(tree: Any, devices: Sequence[jax.Device] | None) -> Any:
     return jax.device_put(tree, devices[0]) if devices is not None and len(devices) == 1 else tree
 
 
-def of_one_model(devices, *, batch_size):
-    """`mesh` for a single model; ValueError if the devices cannot share its batch."""
-    found = mesh(devices, batch_size=batch_size)
-    if places(found) > 1:
+def of_one_model(devices: Sequence[jax.Device] | None, *, batch_size: int) -> Mesh | None:
+    """Return the mesh on which a single model trains, or None for a single device.
+
+    Raises:
+        ConfigError: The devices cannot share the batch.
+    """
+    found = mesh_for(devices, batch_size=batch_size)
+    if devices is not None and places(found) > 1:
         count = len(devices)
-        raise ValueError(
-            f"{count} devices cannot share a batch of {batch_size}; choose a batch size that is a multiple of {count}"
+        raise ConfigError(
+            f"{count} devices cannot share a batch of {batch_size}; "
+            f"choose a batch size that is a multiple of {count}"
         )
     return found
 
 
-def places(mesh):
-    """How many models train side by side on a mesh, or without one."""
+def places(mesh: Mesh | None) -> int:
+    """Return how many models train side by side on a mesh, or without one."""
     return 1 if mesh is None else mesh.shape[MEMBERS]
 
 
-def sharing(devices, batch_size):
-    """The first of some devices, as many as can share a batch."""
+def sharing(devices: Sequence[Device], batch_size: int) -> Sequence[Device]:
+    """Return the first of some devices, as many as can share a batch."""
     return devices[: next(count for count in range(len(devices), 0, -1) if batch_size % count == 0)]
 
 
-def replicate(tree, mesh):
-    """A pytree of arrays with a copy on each device of a mesh; as it is without one."""
+def replicate(tree: Tree, mesh: Mesh | None) -> Tree:
+    """Return a pytree of arrays with a copy on each device of a mesh; unchanged without a mesh."""
     if mesh is None:
         return tree
     everywhere = NamedSharding(mesh, P())
@@ -103,7 +114,7 @@ def replicate(tree, mesh):
 
 
 def _of_all_processes(leaf, sharding):
-    """An array whose copy each process has already; `jax.device_put` would send it around once more, to compare."""
+    # Each process has the array already; `jax.device_put` would send it once more, to compare.
     if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
         return jax.random.wrap_key_data(
             _of_all_processes(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf)
@@ -112,42 +123,40 @@ def _of_all_processes(leaf, sharding):
     return jax.make_array_from_callback(leaf.shape, sharding, lambda place: leaf[place])
 
 
-def mesh_of_all_processes():
-    """A mesh of all devices of all processes; None if this process is the only one."""
-    return (
-        None
-        if jax.process_count() == 1
-        else Mesh(np.asarray(jax.devices()).reshape(1, -1), (MEMBERS, DATA))
-    )
+def mesh_of_all_processes() -> Mesh | None:
+    """Return a mesh of all devices of all processes, or None if this process is the only one."""
+    if jax.process_count() == 1:
+        return None
+    return Mesh(np.asarray(jax.devices()).reshape(1, -1), (MEMBERS, DATA))
 
 
-def replicate_results(tree, mesh):
-    """What `shard` computed for several models, with a copy on each device."""
-    return (
-        tree
-        if mesh is None
-        else jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))(tree)
-    )
+def replicate_results(tree: Tree, mesh: Mesh | None) -> Tree:
+    """Return what `shard` computed for several models, with a copy on each device."""
+    if mesh is None:
+        return tree
+    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))(tree)
 
 
-def local(tree):
-    """A pytree of arrays of which each device has a copy as one of arrays on a single device of this process."""
+def local(tree: Tree) -> Tree:
+    """Return replicated arrays as arrays on a single device of this process."""
     return jax.tree.map(
         lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf, tree
     )
 
 
-def wait_on_cpu(tree, mesh):
-    """What was asked of a mesh; of one of CPUs when it is there: with many steps under way, these end up waiting for each other."""
-    return tree if mesh is None or not _is_of_cpus(mesh) else jax.block_until_ready(tree)
+def wait_on_cpu(tree: Tree, mesh: Mesh | None) -> Tree:
+    """Return results of a mesh, on a mesh of CPUs when they are computed.
+
+    With many steps under way, the threads of simulated devices end up waiting for each other.
+    """
+    return tree if mesh is None or mesh.devices.flat[0].platform != "cpu" else jax.block_until_ready(tree)
 
 
-def _is_of_cpus(mesh):
-    return mesh.devices.flat[0].platform == "cpu"
+def vmap_or_single(function: Callable[..., Any], *stacked: PyTree) -> PyTree:
+    """Return `jax.vmap` of a function, computed without it if there is only one.
 
-
-def vmap_or_single(function, *stacked):
-    """`jax.vmap`, which is no detour where there is a single one: vmapped parameters are slow on CPU."""
+    Vmapped parameters are slow on CPU.
+    """
     if len(jax.tree.leaves(stacked)[0]) > 1:
         return jax.vmap(function)(*stacked)
     return jax.tree.map(
@@ -155,15 +164,17 @@ def vmap_or_single(function, *stacked):
     )
 
 
-def shard(function, mesh, *, members=()):
-    """A function computed by all devices of a mesh, each on its share; the function itself without a mesh.
+def shard(
+    function: Callable[..., Any], mesh: Mesh | None, *, members: Sequence[int] = ()
+) -> Callable[..., Any]:
+    """Return a function that all devices of a mesh compute, each on its share.
 
     Args:
-        function: takes ``axis``, the name of the mesh's axis over which a batch is shared, see
+        function: It takes ``axis``, the name of the mesh's axis over which a batch is shared, see
             `step.train_step`.
-        mesh: as `mesh` makes it; None for a single device.
-        members: places of the arguments that have a leading axis of models, of which the results
-            have one too if there are any.
+        mesh: As `mesh_for` makes it. None for a single device: `function` is returned as it is.
+        members: Places of the arguments that have a leading axis of models. If there are any, the
+            results have one too.
     """
     if mesh is None:
         return function

@@ -109,12 +109,12 @@ def train_until(
     config = run.plan.settings
     most, parts = len(candidates) if run.together else 1, 1
     everywhere = meshes.replicate(
-        run.plan.problem, meshes.mesh(run.devices, batch_size=config.batch_size)
+        run.plan.problem, meshes.mesh_for(run.devices, batch_size=config.batch_size)
     )
     while behind := [model for model in candidates if model.epochs < epoch]:
         least = min(model.epochs for model in behind) if run.together else behind[0].epochs
         group = [model for model in behind if model.epochs == least][:most]
-        mesh = meshes.mesh(run.devices, batch_size=config.batch_size, models=len(group))
+        mesh = meshes.mesh_for(run.devices, batch_size=config.batch_size, models=len(group))
         began = time.monotonic()
         if len(group) > 1 or meshes.places(mesh) > 1:
             try:

@@ -1,6 +1,5 @@
 """The demonstration: a synthetic stack with known truth, a training on its noisy frames alone, compared with classical filters."""
 
-import shutil
 import time
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.prediction.tiles import denoise
 from jaxdenoise.report import pictures
 from jaxdenoise.report.html import ReportContent, write_html
+from jaxdenoise.system.files import new_files
 from jaxdenoise.training.fit import fit
 
 FRAMES, SIDE, PSF_SIGMA = 8, 256, 1.0
@@ -112,25 +112,17 @@ def _best_gaussian(noisy, clean):
 
 
 def _write_all(directory, targets, files, methods, clean, scores, about):
-    """Write into a folder beside the target, then move: an interrupted demonstration leaves nothing half-written."""
-    temporary = directory.with_name(f".{directory.name}.unfinished")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    """Write all files, or none if the demonstration is interrupted."""
+    with new_files(directory) as folder:
         for name, frames in files.items():
             info = ImageInfo("TYX", frames.shape, np.dtype(np.float32), "imagej")
-            images.write(temporary / targets[name].name, frames, info)
+            images.write(folder / targets[name].name, frames, info)
         shown = {name: frames[0] for name, frames in methods.items()} | {"ground truth": clean}
         captions = {name: f"{values['psnr']:.2f} dB" for name, values in scores.items()}
         zoom = pictures.busiest_window(clean, SIDE // 4)
         pictures.save_comparison(
-            temporary / targets["picture"].name, shown, zoom=zoom, captions=captions
+            folder / targets["picture"].name, shown, zoom=zoom, captions=captions
         )
         if "report" in targets:
             stacks = {name: files[name] for name in ("noisy", "denoised", "deconvolved")}
-            write_html(temporary / targets["report"].name, ReportContent(**stacks, **about))
-        directory.mkdir(parents=True, exist_ok=True)
-        for target in targets.values():
-            (temporary / target.name).replace(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            write_html(folder / targets["report"].name, ReportContent(**stacks, **about))

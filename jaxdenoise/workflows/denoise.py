@@ -38,7 +38,7 @@ def denoise_file(args, ensembles, parts, targets, bars, *, keep):
     """
     dtype = None if args.dtype == "same" else args.dtype
     crew = current_crew()
-    share = tiling.Share(*crew, square=omezarr.CHUNK) if crew.count > 1 else None
+    share = tiling.Share(crew.index, crew.count, square=omezarr.CHUNK) if crew.count > 1 else None
     keep = keep and share is None  # of several processes none has all
     kept = [
         _empty(part.frames.shape) if keep and part.frames.size <= _KEPT else None for part in parts

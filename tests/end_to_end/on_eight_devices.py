@@ -79,7 +79,7 @@ def resumed(stack, folder, before, after):
 
 def collectives(stack):
     """The collective operations in the program of a step on eight devices, and its gradients."""
-    mesh = meshes.mesh(jax.devices(), batch_size=CONFIG.batch_size)
+    mesh = meshes.mesh_for(jax.devices(), batch_size=CONFIG.batch_size)
     plan = prepare(KEY, stack, psf=PSFS[1], config=CONFIG)
     problem, config = plan.problem, plan.settings
     snapshot = on_mesh(start(KEY, config, problem), mesh)

@@ -102,7 +102,7 @@ def test_a_batch_that_cannot_be_shared_is_an_error(scene, tiny_config):
     ],
 )
 def test_models_stand_side_by_side_as_far_as_batches_can_be_shared(devices, batch, models, shape):
-    mesh = meshes.mesh(jax.devices() * devices, batch_size=batch, models=models)
+    mesh = meshes.mesh_for(jax.devices() * devices, batch_size=batch, models=models)
     assert (mesh.shape["members"], mesh.shape["data"]) == shape
 
 
@@ -112,5 +112,5 @@ def test_without_a_choice_as_many_devices_train_as_can_share_a_batch():
 
 
 def test_one_device_needs_no_mesh():
-    assert meshes.mesh(None, batch_size=1) is None
-    assert meshes.mesh(jax.devices()[:1], batch_size=1) is None
+    assert meshes.mesh_for(None, batch_size=1) is None
+    assert meshes.mesh_for(jax.devices()[:1], batch_size=1) is None

@@ -1,0 +1,64 @@
+"""Checks of the letters that name an image's axes. JAX is never imported here."""
+
+import math
+from pathlib import Path
+
+from jaxdenoise.system.errors import ImageError
+
+LETTERS = "STCZYX"  # what a user may call axes
+
+
+def checked_letters(path: Path, axes: str) -> str:
+    """Return the axes that a user gave, in capitals.
+
+    Raises:
+        ImageError: They are not letters of STCZYX, once each, with Y and X.
+    """
+    letters = axes.upper()
+    if (
+        set(letters) - set(LETTERS)
+        or len(set(letters)) < len(letters)
+        or not {"Y", "X"} <= set(letters)
+    ):
+        raise ImageError(
+            f"{path}: axes {axes!r}, expected letters of {LETTERS} once each with Y and X; "
+            "give such as TZYX"
+        )
+    return letters
+
+
+def checked_axes(
+    path: Path, found: str, shape: tuple[int, ...] | list[int], given: str | None = None
+) -> str:
+    """Return the axes of an image: those that a user gave, or else those of the file.
+
+    Args:
+        path: For messages.
+        found: What the file says, a letter an axis.
+        shape: The file's shape.
+        given: What the user says, or None.
+
+    Raises:
+        ImageError: The image is empty, or RGB and no axes were given; or the axes do not fit.
+    """
+    shape = tuple(shape)
+    if math.prod(shape) == 0:
+        raise ImageError(f"{path}: the image is empty, shape {shape}; export it again")
+    if given is None and "S" in found:
+        hint = found if "C" in found else found.replace("S", "C")
+        hint = hint.translate(str.maketrans("IQ", "TT"))
+        raise ImageError(
+            f"{path}: is RGB (axes {found}, shape {shape}), expected grey levels; "
+            f'axes="{hint}" treats each channel as an image of its own, or save it as grey'
+        )
+    axes = given or found
+    if len(axes) != len(shape):
+        raise ImageError(
+            f"{path}: axes {axes} do not fit the file's shape {shape} ({found}); "
+            "give one letter each"
+        )
+    if axes.count("Y") != 1 or axes.count("X") != 1:
+        raise ImageError(
+            f'{path}: axes {axes}, shape {shape}, lack Y or X; name both, such as axes="YX"'
+        )
+    return axes
