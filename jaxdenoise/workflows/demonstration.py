@@ -1,9 +1,11 @@
-"""The demonstration: a synthetic stack with known truth, a training on its noisy frames alone, compared with classical filters."""
+"""The demonstration: a synthetic stack, a training on its noisy frames, a comparison. Host side."""
 
 import shutil
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,10 +16,15 @@ from jaxdenoise.io import images
 from jaxdenoise.io.info import ImageInfo
 from jaxdenoise.microscope import synthetic
 from jaxdenoise.microscope.psf import gaussian_psf
+from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.prediction.tiles import denoise
 from jaxdenoise.report import pictures
 from jaxdenoise.report.html import write_html
-from jaxdenoise.training.fit import fit
+from jaxdenoise.system.errors import RequestError
+from jaxdenoise.workflows import run as run_
+from jaxdenoise.workflows.reporter import SILENT, Reporter
+from jaxdenoise.workflows.reports import settings_of
+from jaxdenoise.workflows.requests import DemoRequest
 
 FRAMES, SIDE, PSF_SIGMA = 8, 256, 1.0
 EPOCHS = 10  # of the preset's 22: the demonstration should take about a minute
@@ -30,48 +37,61 @@ FILTERS = {
 BEST_GAUSSIAN = "Gaussian, best sigma"
 
 
-def run(directory, *, seed, overwrite, bars, settings=None):
-    """Make the stack, train, compare, write.
+@dataclass(frozen=True)
+class DemoResult:
+    """What `demo` has made.
+
+    Attributes:
+        methods: name of each method to its mean "psnr" and "ssim" over the frames.
+        training_seconds: of wall time.
+        frames: how many.
+        shape: of a frame.
+        output: the folder with the pictures and TIFFs.
+        denoiser: the model.
+    """
+
+    methods: dict[str, dict[str, float]]
+    training_seconds: float
+    frames: int
+    shape: tuple[int, int]
+    output: Path
+    denoiser: Denoiser
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "methods": self.methods,
+            "training_seconds": self.training_seconds,
+            "frames": self.frames,
+            "shape": list(self.shape),
+        }
+
+
+def demo(request: DemoRequest, reporter: Reporter = SILENT) -> DemoResult:
+    """Make a stack, train on it, compare with the classical filters, write it all.
 
     Args:
-        directory: where the TIFFs and comparison.png go; they appear all at once, at the end.
-        seed: of the scene, the noise and the training.
-        overwrite: replace the files of an earlier demonstration.
-        bars: `terminal.Bars` or `terminal.Silence`.
-        settings: dict for the report, report.html; no report without it.
+        request: what is asked for.
+        reporter: hears of the progress; it may stop the training after an epoch.
 
-    Returns:
-        Dict for JSON: "methods" (name to mean psnr and ssim over the frames), "training_seconds",
-            "frames", "shape".
+    Raises:
+        Cancelled: the reporter asked to stop; nothing was written.
+        JaxdenoiseError: a file is there already, or cannot be written.
     """
-    directory = Path(directory)
-    images.check_directory(directory)
-    names = ("noisy", "ground_truth", "denoised", "deconvolved")
-    targets = {name: directory / f"{name}.tif" for name in names} | {
-        "picture": directory / "comparison.png"
-    }
-    targets |= {"report": directory / "report.html"} if settings else {}
-    for target in targets.values():
-        if target.exists() and not overwrite:
-            raise images.ImageError(
-                f"{target}: the file exists; say --overwrite to replace it, or -o for another folder"
-            )
-    key_scene, key_training = jax.random.split(jax.random.key(seed))
+    targets = _targets(request)
+    key_scene, key_training = jax.random.split(jax.random.key(request.seed))
     stack = synthetic.static_scene(
         key_scene, frames=FRAMES, shape=(SIDE, SIDE), psf_sigma=PSF_SIGMA
     )
     noisy, clean = np.asarray(stack.noisy), np.asarray(stack.clean)
-
-    config = TrainConfig(
-        epochs=EPOCHS, targets="own"
-    )  # a time lapse does not repeat its scene as these frames do
+    # A time lapse does not repeat its scene as these frames do.
+    config = TrainConfig(epochs=EPOCHS, targets="own")
     began = time.monotonic()
-    on_epoch = bars.training(config)
-    denoiser = fit(
-        key_training, noisy, psf=gaussian_psf(PSF_SIGMA), config=config, on_epoch=on_epoch
+    denoiser = run_.fit_model(
+        key_training, noisy, psf=gaussian_psf(PSF_SIGMA), config=config, reporter=reporter
     )
     seconds = time.monotonic() - began
-    results = denoise(denoiser, noisy, on_tile=bars.predicting("the stack"))
+    results = denoise(denoiser, noisy, on_tile=reporter.predicting("the stack"))
 
     methods = {"raw": noisy}
     methods |= {name: np.asarray(function(noisy)) for name, function in FILTERS.items()}
@@ -85,17 +105,29 @@ def run(directory, *, seed, overwrite, bars, settings=None):
     }
     about = {
         "title": "jaxdenoise demonstration",
-        "settings": settings,
+        "settings": settings_of(request) if request.report else None,
         "denoiser": denoiser,
         "truth": clean,
     }
-    _write_all(directory, targets, files, methods, clean, scores, about)
-    return {
-        "methods": scores,
-        "training_seconds": round(seconds, 1),
-        "frames": FRAMES,
-        "shape": [SIDE, SIDE],
-    }
+    output = Path(request.output)
+    _write_all(output, targets, files, methods, clean, scores, about)
+    return DemoResult(scores, round(seconds, 1), FRAMES, (SIDE, SIDE), output, denoiser)
+
+
+def _targets(request):
+    """The files that are written, by name; they must not exist, unless they are overwritten."""
+    output = Path(request.output)
+    images.check_directory(output)
+    names = ("noisy", "ground_truth", "denoised", "deconvolved")
+    targets = {name: output / f"{name}.tif" for name in names}
+    targets |= {"picture": output / "comparison.png"}
+    targets |= {"report": output / "report.html"} if request.report else {}
+    for target in targets.values():
+        if target.exists() and not request.overwrite:
+            raise RequestError(
+                f"{target}: the file exists; overwrite=True replaces it, or name another folder"
+            )
+    return targets
 
 
 def _scores(clean, frames):
@@ -112,7 +144,10 @@ def _best_gaussian(noisy, clean):
 
 
 def _write_all(directory, targets, files, methods, clean, scores, about):
-    """Write into a folder beside the target, then move: an interrupted demonstration leaves nothing half-written."""
+    """Write into a folder beside the target, then move.
+
+    An interrupted demonstration leaves nothing half-written.
+    """
     temporary = directory.with_name(f".{directory.name}.unfinished")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
