@@ -1,46 +1,108 @@
-"""What a person at a terminal sees while a training or a prediction runs. Standard error only, so that results can be piped."""
+"""What a person at a terminal sees: progress and messages on standard error, and tables."""
 
+import signal
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from jaxdenoise.config import TrainConfig
+from jaxdenoise.system.crew import current_crew
+from jaxdenoise.workflows.reporter import OnEpoch, OnTile
+
+_DIGITS = {"ssim": 3, "score": 4, "score_se": 4, "epochs": 0, "seconds": 0}
 
 
-def print_table(title, rows, columns):
+def print_table(
+    title: str, rows: Mapping[str, Mapping[str, float | None]], columns: Sequence[str]
+) -> None:
     """Print a table to standard output.
 
     Args:
         title: one line.
-        rows: dict of row name to dict of column name to float (None prints as "-").
+        rows: name of the row to name of the column to number (None prints as "-").
         columns: names of the columns, in order.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for column in columns:
         table.add_column(column, justify="right")
     for name, values in rows.items():
-        table.add_row(
-            name,
-            *(
-                "-" if values[column] is None else f"{values[column]:.{_digits(column)}f}"
-                for column in columns
-            ),
-        )
+        table.add_row(name, *(_cell(values[column], column) for column in columns))
     Console().print(table)
 
 
-def _digits(column):
-    return {"ssim": 3, "score": 4, "score_se": 4, "epochs": 0, "seconds": 0}.get(column, 2)
+def _cell(value, column):
+    return "-" if value is None else f"{value:.{_DIGITS.get(column, 2)}f}"
+
+
+class Interrupt:
+    """Ctrl-C while models are trained: the first one asks to stop, a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Return a context manager within which Ctrl-C asks; the first one says so in a line."""
+        try:
+            before = signal.signal(signal.SIGINT, self._ask)
+        except ValueError:  # not in the main thread: leave signals to their owner
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("jaxdenoise: stopping after this epoch; Ctrl-C again stops at once", file=sys.stderr)
+
+
+class Lines:
+    """A `Reporter` for pipes and logs: messages as lines on standard error, no bars.
+
+    Args:
+        quiet: leave the messages out, too.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet, self._interrupt = quiet, Interrupt()
+
+    @contextmanager
+    def training(
+        self, config: TrainConfig, *, done: int = 0, total: int | None = None
+    ) -> Iterator[OnEpoch]:
+        """As `Reporter.training`: shows nothing, but heeds Ctrl-C."""
+        with self._interrupt.heard():
+            yield lambda row: None
+
+    def predicting(self, name: str) -> OnTile:
+        """As `Reporter.predicting`: shows nothing."""
+        return lambda done, total: None
+
+    def say(self, text: str) -> None:
+        """Print a message to standard error, unless quiet."""
+        if not self._quiet:
+            print(text, file=sys.stderr)
+
+    def cancelled(self) -> bool:
+        """Return whether Ctrl-C was pressed while models were trained."""
+        return self._interrupt.asked
 
 
 class Bars:
-    """Progress bars: epoch, losses, rate and time left. A context manager."""
+    """A `Reporter` with progress bars: epoch, losses, rate and time left. A context manager."""
 
-    def __init__(self):
-        self._console = Console(stderr=True)
+    def __init__(self) -> None:
+        self._console, self._interrupt = Console(stderr=True), Interrupt()
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -50,51 +112,57 @@ class Bars:
         )
         self._progress = Progress(*columns, console=self._console)
 
-    def __enter__(self):
+    def __enter__(self) -> "Bars":
         self._progress.start()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
-    def training(self, config, *, done=0, total=None):
-        """A bar for a training; returns the function to call with the `epochs.Snapshot` after each of ``total`` epochs."""
+    @contextmanager
+    def training(
+        self, config: TrainConfig, *, done: int = 0, total: int | None = None
+    ) -> Iterator[OnEpoch]:
+        """As `Reporter.training`: shows a bar, and heeds Ctrl-C."""
         task = self._progress.add_task(
             "training", total=total or config.epochs, completed=done, facts="compiling"
         )
         patches = config.steps_per_epoch * config.batch_size
 
-        def on_epoch(snapshot):
-            row = snapshot.history[-1]
+        def on_epoch(row: Mapping[str, float]) -> None:
             self._progress.update(task, advance=1)
             speed = self._progress.tasks[task].speed or 0
-            facts = f"loss {row['train_loss']:.4f}  validation {row['validation_loss']:.4f}  {speed * patches:.0f} patches/s"
+            losses = f"loss {row['train_loss']:.4f}  validation {row['validation_loss']:.4f}"
+            facts = f"{losses}  {speed * patches:.0f} patches/s"
             self._progress.update(task, facts=facts)
 
-        return on_epoch
+        with self._interrupt.heard():
+            yield on_epoch
 
-    def predicting(self, name):
-        """A bar for a prediction; returns the function to call with (tiles done, tiles in all)."""
+    def predicting(self, name: str) -> OnTile:
+        """As `Reporter.predicting`: shows a bar."""
         task = self._progress.add_task(f"denoising {name}", total=None, facts="")
         return lambda done, total: self._progress.update(task, completed=done, total=total)
 
-    def say(self, text):
-        """A line that stays."""
+    def say(self, text: str) -> None:
+        """Print a message that stays above the bars."""
         self._console.print(text, highlight=False, soft_wrap=True)
 
+    def cancelled(self) -> bool:
+        """Return whether Ctrl-C was pressed while models were trained."""
+        return self._interrupt.asked
 
-class Silence:
-    """The same interface without bars, for pipes and logs; with ``quiet`` without lines too."""
 
-    def __init__(self, *, quiet):
-        self._quiet = quiet
+@contextmanager
+def reporter(*, quiet: bool) -> Iterator[Lines | Bars]:
+    """Return a context manager of the `Reporter` that suits where standard error goes.
 
-    def training(self, config, *, done=0, total=None):
-        return lambda snapshot: None
-
-    def predicting(self, name):
-        return lambda done, total: None
-
-    def say(self, text):
-        if not self._quiet:
-            print(text, file=sys.stderr)
+    Of several processes only the first one says something.
+    """
+    if quiet or not current_crew().is_primary:
+        yield Lines(quiet=True)
+    elif not sys.stderr.isatty():
+        yield Lines(quiet=False)
+    else:
+        with Bars() as bars:
+            yield bars

@@ -1,66 +1,74 @@
 """The PSFs that a training is given. Host side."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
+from jaxtyping import Float
 
 from jaxdenoise.io import images
+from jaxdenoise.io.images import ImageFile
 from jaxdenoise.microscope.optics import confocal_sigma, widefield_sigma
 from jaxdenoise.microscope.psf import gaussian_psf, normalized_psf
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.training.sweep import SIGMAS
-from jaxdenoise.workflows.requests import psf_named
+from jaxdenoise.workflows.settings import Training
 
 _WIDEST = 200  # sigma of a Gaussian PSF in pixels
 
 
-def psfs_of(text, *, several=False):
-    """The PSFs that a flag names: dict of name to (h, w) array of sum 1.
+def psfs_of(*names: float | str | Path) -> dict[str, Float[np.ndarray, "_ _"]]:
+    """Return the PSFs of these names: dict of name to (h, w) array of sum 1.
 
     Args:
-        text: a sigma in pixels, "none", a file, or "auto" for the Gaussians of `sweep.SIGMAS`.
-        several: whether commas stand between several of them.
+        *names: each a sigma in pixels, "none", or a file; "auto" alone stands for the Gaussians of
+            `sweep.SIGMAS`.
+
+    Raises:
+        RequestError: a name is there twice, a Gaussian is too wide, or a file holds several images.
+        ImageError: a file cannot be read.
     """
-    names = (
-        [f"{sigma:g}" for sigma in SIGMAS]
-        if text == "auto"
-        else text.split(",")
-        if several
-        else [text]
-    )
-    if len(set(names)) < len(names):
-        raise RequestError(f"--psf {text}: names a PSF twice")
-    return {name: _psf(name) for name in names}
+    texts = [f"{sigma:g}" for sigma in SIGMAS] if names == ("auto",) else list(map(str, names))
+    for number, name in enumerate(texts):
+        if name in texts[:number]:
+            raise RequestError(f"the PSF {name} is named twice; name each one once")
+    return {name: _psf(name) for name in texts}
 
 
-def psfs_asked_for(args, files):
-    """The PSFs of --psf, or the one of --na and its companions: as `psfs_of`.
+def psfs_for(
+    training: Training, inputs: Sequence[str | Path], files: Sequence[ImageFile]
+) -> dict[str, Float[np.ndarray, "_ _"]]:
+    """Return the PSFs that a training asks for, or the one that follows from its optics.
 
     Args:
-        args: the parsed command line.
-        files: list of `images.Image`, whose pixel size counts if --pixel-size does not say it.
+        training: for ``psf`` and ``optics``.
+        inputs: names of the files, for messages.
+        files: the images, whose pixel size counts if the optics do not say it.
+
+    Raises:
+        RequestError: as `psfs_of`, or the pixel size is not known.
     """
-    if args.na is None:
-        psfs = psfs_of(psf_named(args))
-        # Of those to choose from the ones that fit; a single one that does not is the user's error.
-        fitting = {
-            name: psf
-            for name, psf in psfs.items()
-            if len(psfs) == 1 or max(psf.shape) <= min(files[0].frames.shape[1:])
-        }
-        return fitting or psfs
-    if args.psf is not None:
-        raise RequestError("--psf and --na both say what the PSF is: leave one of them out")
-    size = args.pixel_size or files[0].info.pixel_size_um
+    name = training.psf_name
+    if name is None:
+        return _psf_of_optics(training.optics, inputs[0], files[0].info.pixel_size_um)
+    psfs = psfs_of(name)
+    # Of those to choose from the ones that fit; a single one that does not is the user's error.
+    side = min(files[0].frames.shape[1:])
+    fitting = {name: psf for name, psf in psfs.items() if len(psfs) == 1 or max(psf.shape) <= side}
+    return fitting or psfs
+
+
+def _psf_of_optics(optics, path, pixel_size_um):
+    size = optics.pixel_size or pixel_size_um
     if size is None:
         raise RequestError(
-            f"{args.input[0]}: does not say its pixel size; give it with --pixel-size, in micrometres"
+            f"{path}: does not say its pixel size; give it with pixel_size=..., in micrometres"
         )
-    if args.emission is None:
-        raise RequestError("--na needs --emission, the wavelength of the emission in micrometres")
-    if args.excitation is None:
-        sigma = widefield_sigma(args.na, args.emission, pixel_size=size)
+    if optics.excitation is None:
+        sigma = widefield_sigma(optics.na, optics.emission, pixel_size=size)
     else:
         sigma = confocal_sigma(
-            args.na, args.excitation, args.emission, pixel_size=size, pinhole=args.pinhole
+            optics.na, optics.excitation, optics.emission, pixel_size=size, pinhole=optics.pinhole
         )
     sigmas = np.broadcast_to(sigma, 2)
     return {" ".join(f"{value:.3f}" for value in sigmas): _gaussian(*sigmas.tolist())}
@@ -84,6 +92,7 @@ def _psf(name):
 def _gaussian(*sigmas):
     if max(sigmas) > _WIDEST:  # said before its pixels fill the memory
         raise RequestError(
-            f"a PSF of sigma {max(sigmas):g} pixels is too wide, expected at most {_WIDEST}; check the units"
+            f"a PSF of sigma {max(sigmas):g} pixels is too wide, expected at most {_WIDEST}; check "
+            "the units"
         )
     return np.asarray(gaussian_psf(sigmas))

@@ -1,76 +1,103 @@
-"""The report of a run: which frames it shows, and what it says of the machine. Host side."""
+"""The report of a run: where it goes, and which frames it shows. Host side."""
 
 import math
-import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Real
 
-from jaxdenoise import __version__
+from jaxdenoise.io.images import ImageFile
 from jaxdenoise.network import stacks as stacks_
-from jaxdenoise.prediction.tiles import denoise
-from jaxdenoise.report.html import ReportContent, write_html
-
-
-def versions():
-    import importlib.metadata
-
-    import jax
-
-    names = (
-        "jax",
-        "jaxlib",
-        "flax",
-        "optax",
-        "orbax-checkpoint",
-        "numpy",
-        "tifffile",
-        "imagecodecs",
-    )
-    return {
-        "jaxdenoise": __version__,
-        "python": sys.version.split()[0],
-        **{name: importlib.metadata.version(name) for name in names},
-        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
-    }
-
+from jaxdenoise.network.denoiser import Denoiser
+from jaxdenoise.prediction.tiles import Denoised, denoise
+from jaxdenoise.report.html import write_html
+from jaxdenoise.system.crew import current_crew
+from jaxdenoise.system.errors import RequestError
+from jaxdenoise.workflows.facts import versions
+from jaxdenoise.workflows.reporter import Reporter
+from jaxdenoise.workflows.requests import DenoiseRequest, SweepRequest, TrainRequest
+from jaxdenoise.workflows.settings import flat
+from jaxdenoise.workflows.stacks import frames_of
 
 _PIXELS = 2**21  # of the frames that a report is about: eight frames of 512 x 512
 
 
-def write_for(path, image, denoiser, *, results=None, truth=None, **options):
-    """`write_html` for the frames of a file, or for some of them where they are large.
+def report_path(path: Path, *, wanted: bool, overwrite: bool) -> Path | None:
+    """Return where the report goes, or None if there is to be none.
+
+    Raises:
+        RequestError: there is a file already.
+    """
+    if wanted and path.exists() and not overwrite:
+        raise RequestError(
+            f"{path}: the file exists; overwrite=True replaces it, report=False writes none"
+        )
+    return path if wanted else None
+
+
+def settings_of(request: Any) -> dict[str, Any]:
+    """Return what a report says of a request, and of the versions."""
+    options = {name: value for name, value in flat(request).items() if name != "command"}
+    return {"Request": options, "Versions": versions()}
+
+
+def write_report(
+    request: DenoiseRequest | TrainRequest | SweepRequest,
+    path: Path | None,
+    files: Sequence[ImageFile],
+    denoiser: Denoiser,
+    reporter: Reporter,
+    **options: Any,
+) -> None:
+    """Write the report on the first file, unless its path is None; options as of `write_for`."""
+    if path is None or not current_crew().is_primary:
+        return
+    about: dict[str, Any] = {"title": str(request.inputs[0]), "settings": settings_of(request)}
+    commands = None if request.command is None else [request.command]
+    write_for(path, files[0], denoiser, commands=commands, **about, **options)
+    reporter.say(f"wrote {path}")
+
+
+def write_for(
+    path: Path,
+    image: ImageFile,
+    denoiser: Denoiser,
+    *,
+    results: Denoised | None = None,
+    truth: Real[np.ndarray, "_ H W"] | None = None,
+    **options: Any,
+) -> Path:
+    """Write the report on the frames of a file, or on some of them where they are large.
 
     Args:
         path: of the report.
-        image: `images.Image`.
-        denoiser: `denoiser.Denoiser`.
-        results: `tiles.Denoised` of all frames; by default those that are shown are denoised here.
-        truth: (1, H, W) or (N, H, W), the clean image in grey levels, if there is one.
-        **options: of `ReportContent`: title, settings, sweep, commands.
+        image: the file.
+        denoiser: the model.
+        results: of all frames; None: those that are shown are denoised here.
+        truth: one frame, or as many as the file has, the clean image in grey levels, if there is
+            one.
+        **options: of `write_html`: title, settings, sweep, commands.
     """
     shown = _shown(image.frames.shape)
-    frames, rows, columns = shown
-    noisy = np.stack([image.frames[n, rows, columns] for n in frames])
+    numbers, rows, columns = shown
+    noisy = np.stack([image.frames[n, rows, columns] for n in numbers])
     denoised, deconvolved = (
         (np.asarray(result)[shown] for result in results)
         if results
         else _denoise_shown(denoiser, image.frames, shown)
     )
     if truth is not None:
-        truth = truth[
-            (
-                np.array(image.frames.numbers)[frames] if len(truth) > 1 else slice(None),
-                rows,
-                columns,
-            )
-        ]
+        chosen = np.array(frames_of(image).numbers)[numbers] if len(truth) > 1 else slice(None)
+        truth = truth[chosen, rows, columns]
     stacks = {"noisy": noisy, "denoised": denoised, "deconvolved": deconvolved, "truth": truth}
     about = {"denoiser": denoiser, "pixel_size_um": image.info.pixel_size_um}
     return write_html(path, ReportContent(**about, **stacks, **options))
 
 
 def _denoise_shown(denoiser, frames, shown):
-    """`tiles.Denoised` of the frames that are shown, with those that the network sees beside them."""
+    """Denoised and deconvolved frames that are shown; the network sees their neighbours too."""
     numbers, rows, columns = shown
     beside = stacks_.table(len(frames), frames.row, denoiser.config.network.neighbours)
     windows, places = stacks_.windows(beside, numbers)
@@ -80,7 +107,10 @@ def _denoise_shown(denoiser, frames, shown):
 
 
 def _shown(shape):
-    """Index of evenly spread frames (an even number, for the two halves of the stack), from the middle of large ones."""
+    """Index of evenly spread frames, from the middle of large ones.
+
+    Their number is even where there are several, for the two halves of the stack.
+    """
     side = math.isqrt(_PIXELS)
     rows, columns = (
         slice(max(0, (length - side) // 2), max(0, (length - side) // 2) + side)

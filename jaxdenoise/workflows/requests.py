@@ -1,54 +1,306 @@
-"""What the flags of the command line ask of a training."""
+"""What is asked of each workflow: frozen dataclasses, whose values are checked. Needs no JAX."""
 
-import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-import jax
+from jaxdenoise.system.errors import RequestError
+from jaxdenoise.workflows.settings import (
+    Training,
+    check_choice,
+    check_positive,
+    check_whole,
+    file_names,
+)
 
-from jaxdenoise.config import TrainConfig
-from jaxdenoise.system import meshes
-from jaxdenoise.system.crew import current_crew
-
-_CHANGES = (
-    "init",
-    "epochs",
-    "batch_size",
-    "background",
-    "blind",
-    "targets",
-    "weights",
-    "precision",
-    "symmetries",
-)  # flags that are fields
-
-
-def config_of(args):
-    """`TrainConfig` of the flags."""
-    changes = {name: getattr(args, name) for name in _CHANGES}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    config = TrainConfig.preset(args.preset, **changes)
-    network = {
-        name: getattr(args, name)
-        for name in ("filters", "stride", "neighbours")
-        if getattr(args, name) is not None
-    }
-    config = dataclasses.replace(config, network=dataclasses.replace(config.network, **network))
-    return (
-        dataclasses.replace(config, patch_size=args.patch_size)
-        if args.patch_size is not None
-        else config
-    )
+CHANNELS = ("together", "separate")
+DTYPES = ("same", "float32")
+FORMATS = ("same", "tiff", "zarr")
+FILTERS = ("gaussian", "median", "box", "box3d", "wiener")
+BORDERS = ("reflect", "mirror", "nearest", "wrap", "constant")
+SEQUENCES = ("T", "Z", "S")  # axes along which frames may be neighbours
 
 
-def devices(args, *, several=False):
-    """The devices that train: those that --devices names, or all that can share a batch; all for ``several`` models, or processes."""
-    here = jax.devices()
-    if args.devices is not None or several or current_crew().count > 1:
-        return here[: args.devices]
-    return meshes.sharing(here, config_of(args).batch_size)
+def _set(request: Any, **values: Any) -> None:
+    for name, value in values.items():
+        object.__setattr__(request, name, value)
 
 
-def psf_named(args):
-    """What --psf says, or what stands for it where nothing says what the PSF is; None with --na."""
-    if args.psf is None and getattr(args, "na", None) is None:
-        return "auto" if args.preset == "best" else "1.0"
-    return args.psf
+@dataclass(frozen=True, kw_only=True)
+class _OfImages:
+    """The options that all requests about images share.
+
+    Attributes:
+        inputs: image files: TIFF, OME-Zarr, PNG, JPEG, or a microscope maker's. Several of equal
+            size train together.
+        output: the folder for the results; it is made if missing.
+        axes: letters of STCZYX, one a dimension; overrules what the files say.
+        overwrite: replace what is there.
+    """
+
+    inputs: Sequence[str | Path]
+    output: str | Path
+    axes: str | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        _set(self, inputs=file_names(self.inputs), output=Path(self.output))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfTraining(_OfImages):
+    """The options that all requests with a training share, beside those of `_OfImages`.
+
+    Attributes:
+        training: what is trained, and how.
+        along: the axis of neighbouring frames, T, Z or S; None: the only one.
+        devices: how many devices share the work; None: all (to train, as many as can share a
+            batch). Only for a single process.
+        report: write the report, an HTML file.
+        command: the command that gives the result again, for the report.
+    """
+
+    training: Training = field(default_factory=Training)
+    along: str | None = None
+    devices: int | None = None
+    report: bool = True
+    command: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("along", self.along, (None, *SEQUENCES))
+        check_whole("devices", self.devices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoiseRequest(_OfTraining):
+    """Train on images and denoise them, or use a model that is there.
+
+    Attributes:
+        model: a run folder: denoise with its models instead of training.
+        save_model: the run folder to keep the trained models in.
+        instant: do not train: use the network that comes with the package as it is.
+        noise: standard deviation of the noise in grey levels, for ``instant``; None: estimated.
+        channels: "together", one model for all; "separate", one for each.
+        dtype: of the files written: "same" as the input's, or "float32".
+        format: of the files written: "same" as the input's, "tiff" or "zarr".
+        tile_size: side of a tile with its overlap in pixels, which bounds the memory; None: chosen.
+    """
+
+    model: str | Path | None = None
+    save_model: str | Path | None = None
+    instant: bool = False
+    noise: float | None = None
+    channels: str = "together"
+    dtype: str = "same"
+    format: str = "same"
+    tile_size: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("channels", self.channels, CHANNELS)
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("format", self.format, FORMATS)
+        check_whole("tile_size", self.tile_size)
+        check_positive("noise", self.noise)
+        training = self.training
+        if self.model and self.save_model:
+            raise RequestError(
+                "save_model=... keeps a new model; it does not go with model=..., which is there"
+            )
+        trained = (
+            self.model or self.save_model or training.optics or training.neighbours,
+            training.psf is not None,
+            training.members > 1,
+        )
+        if self.instant and any(trained):
+            raise RequestError(
+                "instant=True takes no model, no PSF, no members and no neighbours: the network is "
+                "used as it is"
+            )
+        if self.noise and not self.instant:
+            raise RequestError(
+                "noise=... goes with instant=True; a training measures the noise itself"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest(_OfTraining):
+    """Train on images and keep the model in the run folder ``output``.
+
+    Attributes:
+        channels: "together", one model for all; "separate", one for each.
+        resume: go on with a training that was interrupted.
+        save_every: seconds between two states to resume from.
+    """
+
+    channels: str = "together"
+    resume: bool = False
+    save_every: float = 10.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("channels", self.channels, CHANNELS)
+        if not 0 <= self.save_every < math.inf:
+            raise RequestError(f"save_every={self.save_every}: expected a number of seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRequest(_OfTraining):
+    """Train one model for each PSF and seed, and choose among the PSFs without ground truth.
+
+    Attributes:
+        psfs: the PSFs to choose from, each as `Training.psf` (but "auto"); None: the Gaussians of
+            sigma 0, 0.5, 0.75, 1, 1.25, 1.5 and 2 pixels.
+        seeds: models for each PSF.
+        halving: drop the worse half early: a third of the time.
+        reference: a clean image to judge the choice by; it is not used to choose.
+    """
+
+    psfs: Sequence[float | str | Path] | None = None
+    seeds: int = 1
+    halving: bool = False
+    reference: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("seeds", self.seeds)
+        if self.training.psf is not None or self.training.optics or self.training.members > 1:
+            raise RequestError("a sweep takes psfs=... and seeds=..., no psf, optics or members")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterRequest(_OfImages):
+    """Filter images classically.
+
+    Attributes:
+        filter: "gaussian", "median", "box", "box3d" (over Z, Y and X) or "wiener".
+        sigma: of the Gaussian in pixels: a number, one an axis (y, x or z, y, x), or "auto", found
+            from the image, as without ``size``.
+        size: window in odd pixels: a number, one an axis, or "auto", found from the image. Of the
+            Gaussian: the size of its kernel.
+        mode: border, in scipy's words.
+        dtype: of the files written: "same" as the input's, or "float32".
+        format: of the files written: "same" as the input's, "tiff" or "zarr".
+    """
+
+    filter: str = "gaussian"
+    sigma: float | tuple[float, ...] | str | None = None
+    size: int | tuple[int, ...] | str | None = None
+    mode: str = "reflect"
+    dtype: str = "same"
+    format: str = "same"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("filter", self.filter, FILTERS)
+        check_choice("mode", self.mode, BORDERS)
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("format", self.format, FORMATS)
+        _check_width("sigma", self.sigma, (int, float), lambda sigma: 0 <= sigma < math.inf)
+        _check_width("size", self.size, (int,), lambda size: size >= 1 and size % 2 == 1)
+
+
+def _check_width(name, value, kinds, holds):
+    """A width is None, "auto", or at most three numbers."""
+    if value is None or value == "auto":
+        return
+    numbers = value if isinstance(value, tuple) else (value,)
+    if not 1 <= len(numbers) <= 3 or not all(
+        isinstance(number, kinds) and holds(number) for number in numbers
+    ):
+        expected = "a sigma" if name == "sigma" else "an odd number"
+        raise RequestError(
+            f"{name}={value!r}: expected 'auto' or {expected} in pixels, or two or three of them"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest:
+    """Compare images with a reference.
+
+    Attributes:
+        inputs: the image files.
+        reference: the clean image: one frame, or as many as each input has.
+        data_range: of the metrics in grey levels; "gt": the reference's maximum - minimum.
+        axes: letters of STCZYX, one a dimension; overrules what the files say.
+    """
+
+    inputs: Sequence[str | Path]
+    reference: str | Path
+    data_range: float | str = "gt"
+    axes: str | None = None
+
+    def __post_init__(self) -> None:
+        _set(self, inputs=file_names(self.inputs))
+        if self.data_range != "gt":
+            check_positive("data_range", self.data_range)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PsfRequest:
+    """Measure the PSF from an image or a stack of beads.
+
+    Attributes:
+        input: the file: one image, or planes through focus.
+        output: the file of the PSF, a TIFF.
+        size: odd side of the PSF in pixels; None: about eight sigmas.
+        saturation: grey level from which a pixel is saturated; None: guessed.
+        bead_diameter: of the beads in pixels, to report sigma without the bead's own size.
+        axes: letters of STCZYX, one a dimension; overrules what the file says.
+        overwrite: replace what is there.
+    """
+
+    input: str | Path
+    output: str | Path
+    size: int | None = None
+    saturation: float | None = None
+    bead_diameter: float | None = None
+    axes: str | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check_whole("size", self.size)
+        if self.size is not None and self.size % 2 == 0:
+            raise RequestError(f"size={self.size}: expected an odd number of pixels")
+        check_positive("saturation", self.saturation)
+        check_positive("bead_diameter", self.bead_diameter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoRequest:
+    """Make a synthetic stack, train on it, and compare with the classical filters.
+
+    Attributes:
+        output: the folder for the pictures and TIFFs.
+        seed: of all randomness, 0 to 2^32 - 1.
+        report: write the report, an HTML file.
+        overwrite: replace what is there.
+    """
+
+    output: str | Path = "demo"
+    seed: int = 0
+    report: bool = True
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        _set(self, output=Path(self.output))
+        check_whole("seed", self.seed, least=0, below=2**32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoRequest:
+    """Versions and devices, and what files hold.
+
+    Attributes:
+        inputs: image files; there may be none.
+        axes: letters of STCZYX, one a dimension; overrules what the files say.
+    """
+
+    inputs: Sequence[str | Path] = ()
+    axes: str | None = None
+
+    def __post_init__(self) -> None:
+        _set(self, inputs=file_names(self.inputs))

@@ -1,218 +1,278 @@
-"""A training as the command line runs it: from flags to a model, saved on the way, interrupted, resumed. Host side."""
+"""Trainings as the workflows run them: progress, states kept on the way, cancellation. Host side.
 
-import hashlib
-import signal
-import sys
+All calls of `fit`, `sweep`, `instant` and `prepare` are here.
+"""
+
 import time
-import warnings
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from jaxtyping import ArrayLike, Float, PRNGKeyArray, Real
 
-from jaxdenoise.io import images
-from jaxdenoise.microscope.psf import trimmed
-from jaxdenoise.network.settings import settle, shape_of
-from jaxdenoise.prediction import tiling
-from jaxdenoise.runs.layout import clear, read_config, write_config
-from jaxdenoise.runs.states import (
-    Saver,
-    candidate_folder,
-    load_candidates,
-    load_snapshot,
-    write_scores,
-)
+from jaxdenoise.config import TrainConfig
+from jaxdenoise.network.denoiser import Denoiser
+from jaxdenoise.runs.layout import clear, write_config
+from jaxdenoise.runs.states import Saver, candidate_folder, write_scores
 from jaxdenoise.system import meshes
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import RequestError
+from jaxdenoise.training import fit as fit_
 from jaxdenoise.training import sweep as sweep_
-from jaxdenoise.training.fit import fit
-from jaxdenoise.training.halving import HALVING, epochs_in_all
 from jaxdenoise.training.problem import prepare
-from jaxdenoise.training.sweep import SIGMAS
-from jaxdenoise.workflows.requests import config_of, devices, psf_named
-from jaxdenoise.workflows.sweep import table
+from jaxdenoise.training.halving import HALVING, epochs_in_all
+from jaxdenoise.workflows.reporter import Cancelled, Reporter
+from jaxdenoise.workflows.settings import Training
+
+Stack = Real[np.ndarray, "*frames H W"]
+Psfs = Mapping[str, Float[np.ndarray, "h w"]]
 
 
-def train(args, stack, bars, *, psfs, run=None, notes=None, resume=None):
-    """Train as the flags say.
+class States(NamedTuple):
+    """Where a training keeps the states to resume from.
+
+    Attributes:
+        run: the run folder.
+        notes: JSON values for its config.json.
+        every: seconds between two states.
+        resumed: `fit.Snapshot` to go on from, or dict of the PSF's index to `sweep.Progress` where
+            there are several PSFs; None to begin.
+        choice: `choice_table` of a choice that was made before; None if there was none yet.
+    """
+
+    run: Path
+    notes: dict[str, Any]
+    every: float
+    resumed: Any = None
+    choice: dict[str, Any] | None = None
+
+
+def check_devices(count: int | None) -> None:
+    """Raise a RequestError unless so many devices are there, and this is a single process."""
+    if count is None:
+        return
+    if current_crew().count > 1:
+        raise RequestError("devices=... is for a single process: of several, all devices take part")
+    if count > jax.local_device_count():
+        raise RequestError(f"devices={count}: there are {jax.local_device_count()}")
+
+
+def training_devices(
+    count: int | None, *, batch_size: int, several: bool = False
+) -> list[jax.Device]:
+    """Return the devices that train: ``count`` of them, or all that can share a batch.
 
     Args:
-        args: the parsed command line.
-        stack: (N, H, W) array, in grey levels, or (S, N, H, W), rows of frames.
-        bars: `terminal.Bars` or `terminal.Silence`.
-        psfs: dict of name to PSF: one, or several to choose from.
-        run: the run folder that keeps the state to resume from.
-        notes: dict of JSON values for its config.json.
-        resume: what `resumable` returned.
+        count: how many; None for the latter.
+        batch_size: patches a step.
+        several: whether several models are trained: then all take part, as with several processes.
+    """
+    here = jax.devices()
+    if count is not None or several or current_crew().count > 1:
+        return here[:count]
+    return meshes.sharing(here, batch_size)
+
+
+def instant_model(stack: Stack, *, noise: float | None, config: TrainConfig) -> Denoiser:
+    """Return the network that comes with the package as a model for these images."""
+    return fit_.instant(stack, noise_std=noise, config=config)
+
+
+def fit_model(
+    key: PRNGKeyArray,
+    stack: Stack,
+    *,
+    psf: Real[ArrayLike, "h w"],
+    config: TrainConfig,
+    reporter: Reporter,
+) -> Denoiser:
+    """Train one model on the default device; nothing is kept on the way."""
+    stop = _after_epochs(None, None, reporter)
+    with reporter.training(config) as on_epoch:
+
+        def after_epoch(snapshot):
+            on_epoch(snapshot.history[-1])
+            stop({})
+
+        return fit_.fit(key, stack, psf=psf, config=config, on_epoch=after_epoch)
+
+
+def train_model(
+    training: Training,
+    stack: Stack,
+    psfs: Psfs,
+    reporter: Reporter,
+    *,
+    devices: int | None = None,
+    states: States | None = None,
+) -> tuple[Denoiser, dict[str, Any] | None]:
+    """Train a model; of several PSFs one is chosen on the way.
+
+    Args:
+        training: the settings.
+        stack: (N, H, W) in grey levels, or (S, N, H, W), rows of frames.
+        psfs: name to PSF: one, or several to choose from.
+        reporter: hears of the progress.
+        devices: how many devices, see `training_devices`.
+        states: where to keep the states to resume from; None to keep none.
 
     Returns:
-        `denoiser.Denoiser`, and what `table` says of the choice, or None where there was none.
+        The model, and the `choice_table`, or None where there was no choice.
+
+    Raises:
+        Cancelled: the reporter asked to stop; the last state was kept.
+        ValueError: as `fit.fit`; known before an earlier run is cleared.
     """
-    config, arrays = config_of(args), list(psfs.values())
-    if len(arrays) == 1:  # said before the training, and before an earlier run is cleared
-        meshes.of_one_model(devices(args), batch_size=config.batch_size)
-    widest = max(arrays, key=len)
-    if (
-        getattr(args, "tile_size", None) is not None
-    ):  # a wrong one must not be noticed after minutes of training
-        tiling.core_size(stack.shape[-2:], args.tile_size, shape_of(config.network), trimmed(widest))
-    key, resumed, rows = jax.random.key(args.seed), *(resume or (None, None))
-    if run is not None and resume is None:
+    config, widest = training.config(), max(psfs.values(), key=len)
+    key = jax.random.key(training.seed)
+    if len(psfs) == 1:  # said before the training, and before an earlier run is cleared
+        meshes.of_one_model(
+            training_devices(devices, batch_size=config.batch_size), batch_size=config.batch_size
+        )
+    if states is not None and states.resumed is None:
         # The checks that need no training come first, so that bad input neither leaves a folder
         # behind nor costs an earlier run.
         prepare(key, stack, psf=widest, config=config)
-        clear(run)
-        write_config(run, config, psf_shape=widest.shape, notes=notes)
-    with _interruptible() as interrupted, Saver() as saver:
-        keep = _keeper(run, saver, interrupted, every=getattr(args, "save_every", 0))
-        if len(arrays) == 1:
-            on_epoch = bars.training(config, done=len(resumed.history) if resumed else 0)
-            steps = {
-                "resume": resumed,
-                "on_epoch": lambda snapshot: (on_epoch(snapshot), keep({run: snapshot})),
-            }
-            return fit(
-                key, stack, psf=arrays[0], config=config, devices=devices(args), **steps
-            ), None
-        done = sum(len(one.snapshot.history) for one in (resumed or {}).values() if one.snapshot)
-        on_epoch = bars.training(
-            config, done=done, total=epochs_in_all(HALVING, config.epochs, len(arrays))
-        )
+        clear(states.run)
+        write_config(states.run, config, psf_shape=widest.shape, notes=states.notes)
+    if len(psfs) > 1:
+        return _choose(key, stack, psfs, config, reporter, devices=devices, states=states)
+    return _train_one(key, stack, widest, config, reporter, devices=devices, states=states), None
+
+
+def _train_one(key, stack, psf, config, reporter, *, devices, states):
+    run, resumed = (states.run, states.resumed) if states else (None, None)
+    done = len(resumed.history) if resumed else 0
+    with reporter.training(config, done=done) as on_epoch, Saver() as saver:
+        keep = _after_epochs(states, saver, reporter)
+
+        def after_epoch(snapshot):
+            on_epoch(snapshot.history[-1])
+            keep({run: snapshot})
+
+        shared = training_devices(devices, batch_size=config.batch_size)
+        options = {"devices": shared, "resume": resumed, "on_epoch": after_epoch}
+        return fit_.fit(key, stack, psf=psf, config=config, **options)
+
+
+def _choose(key, stack, psfs, config, reporter, *, devices, states):
+    """Train with several PSFs, and drop all but one on the way; the model and its table."""
+    run, resumed, table = (states.run, states.resumed, states.choice) if states else (None,) * 3
+    begun = {(psf, 0): one for psf, one in (resumed or {}).items()}
+    done = sum(len(one.snapshot.history) for one in begun.values() if one.snapshot)
+    total = epochs_in_all(HALVING, config.epochs, len(psfs))
+    widest = max(psfs.values(), key=len)
+    with reporter.training(config, done=done, total=total) as on_epoch, Saver() as saver:
+        keep = _after_epochs(states, saver, reporter)
 
         def after_epoch(snapshots):
             for *_, snapshot in snapshots:
-                on_epoch(snapshot)
+                on_epoch(snapshot.history[-1])
             keep({run and candidate_folder(run, psf): snapshot for psf, _, snapshot in snapshots})
 
         def on_stage(models, kept):
-            nonlocal rows
-            rows = rows or (table(models, list(psfs), kept[0]) if len(kept) == 1 else None)
+            nonlocal table
+            if not table and len(kept) == 1:
+                table = choice_table(models, list(psfs), kept[0])
             if run is not None:
                 write_scores(run, {model.psf_index: model for model in models})
-                write_config(
-                    run,
-                    config,
-                    psf_shape=widest.shape,
-                    notes=notes | ({"choice": rows} if rows else {}),
-                )
+                notes = states.notes | ({"choice": table} if table else {})
+                write_config(run, config, psf_shape=widest.shape, notes=notes)
 
-        begun = {(psf, 0): one for psf, one in (resumed or {}).items()}
-        options = {
-            "config": config,
-            "halving": HALVING,
-            "resume": begun,
-            "devices": devices(args, several=True),
-        }
+        options = {"config": config, "halving": HALVING, "resume": begun, "on_stage": on_stage}
+        shared = training_devices(devices, batch_size=config.batch_size, several=True)
         found = sweep_.sweep(
-            key, stack, psfs=arrays, on_epoch=after_epoch, on_stage=on_stage, **options
+            key, stack, psfs=list(psfs.values()), devices=shared, on_epoch=after_epoch, **options
         )
-    return found.denoiser, rows
+    return found.denoiser, table
 
 
-def notes_of(args, stack, choice=None):
-    """What config.json keeps beside the settings: seed, PSF as named, inputs, digest of the pixels, precision, `table` of a choice."""
-    optics = {
-        name: getattr(args, name, None)
-        for name in ("na", "emission", "excitation", "pinhole", "pixel_size")
-    }
-    return {
-        "seed": args.seed,
-        "psf": psf_named(args) if optics["na"] is None else optics,
-        "pixels_sha256": hashlib.sha256(stack.tobytes()).hexdigest(),
-        "precision": settle(config_of(args), devices=devices(args)).precision,
-        "inputs": list(map(str, args.input)),
-        **({} if choice is None else {"choice": choice}),
-    }
+def sweep_models(
+    training: Training,
+    stack: Stack,
+    psfs: Psfs,
+    reporter: Reporter,
+    *,
+    seeds: int = 1,
+    halving: bool = False,
+    devices: int | None = None,
+) -> sweep_.Sweep:
+    """Train one model for each PSF and seed, and choose among the PSFs; arguments as `train_model`.
 
-
-def resumable(args, run, notes):
-    """What to go on from, or None, with a warning, if no epoch was saved. RequestError unless inputs and flags are the same.
-
-    Returns:
-        (Snapshot, None), or with ``--psf auto`` (dict of the PSF's index to `candidates.Progress`,
-        `table` of the choice or None).
+    Raises:
+        Cancelled: the reporter asked to stop; nothing was kept.
+        ValueError: as `sweep.sweep`.
     """
-    if not (Path(run) / "config.json").exists():
-        warnings.warn(f"{run}: holds no run yet; starting from the first epoch", stacklevel=2)
-        return None
-    config, header = read_config(run)
-    before, now = config.to_dict(), config_of(args).to_dict()
-    changed = [name for name in now if name != "precision" and before[name] != now[name]]
-    if changed:
-        raise RequestError(
-            f"{run}: was trained with another {', '.join(changed)}; resume with the same flags"
-        )
-    for name, value in notes.items():
-        if name != "inputs" and header["notes"].get(name) != value:
-            hint = (
-                f" ({header['notes'].get(name)}, here it is {value})" if name == "precision" else ""
-            )
-            raise RequestError(
-                f"{run}: was trained with another {name}{hint}; resume with the same inputs and flags"
-            )
-    choice = header["notes"].get("choice")
-    if psf_named(args) == "auto":
-        resumed = load_candidates(run, config, len(SIGMAS))
-        begun = any(one.snapshot for one in resumed.values())
-    else:
-        resumed = load_snapshot(run, config)
-        begun = resumed is not None
-    if not begun:
-        warnings.warn(f"{run}: no epoch was saved yet; starting from the first", stacklevel=2)
-        return None
-    if choice is not None and not (isinstance(choice, dict) and choice.get("chosen") in SIGMAS):
-        raise RequestError(
-            f"{run}: its config.json does not say which PSF was chosen; train anew with --overwrite"
-        )
-    return resumed, choice
+    config, rounds = training.config(), HALVING if halving else ()
+    total = seeds * epochs_in_all(rounds, config.epochs, len(psfs))
+    stop = _after_epochs(None, None, reporter)
+    with reporter.training(config, total=total) as on_epoch:
+
+        def after_epoch(snapshots):
+            for *_, snapshot in snapshots:
+                on_epoch(snapshot.history[-1])
+            stop({})
+
+        options = {"seeds": seeds, "config": config, "halving": rounds, "on_epoch": after_epoch}
+        shared = training_devices(devices, batch_size=config.batch_size, several=True)
+        key = jax.random.key(training.seed)
+        return sweep_.sweep(key, stack, psfs=list(psfs.values()), devices=shared, **options)
 
 
-def refuse_run(run, *, overwrite):
-    """RequestError if the folder holds a run that is not to be overwritten; ImageError if nothing can be written there."""
-    run = Path(run)
-    images.check_directory(run)
-    if (run / "config.json").exists() and not overwrite:
-        raise RequestError(
-            f"{run}: holds a run already; --resume goes on with it, --overwrite replaces it"
-        )
+def choice_table(
+    models: Sequence[sweep_.Model], names: Sequence[str], chosen: int
+) -> dict[str, Any]:
+    """Return the rows of a sweep for JSON: {"chosen": PSF, "candidates": [...]}.
+
+    Args:
+        models: of `sweep.Sweep`.
+        names: of the PSFs; numbers become sigmas in pixels.
+        chosen: index of the PSF that was chosen.
+    """
+    rows = [
+        {
+            "psf": _value(names[model.psf]),
+            "seed": model.seed,
+            "score": model.score,
+            "score_se": model.score_se,
+            "psnr": None,
+            "seconds": round(model.seconds, 1),
+            "epochs": model.epochs,
+        }
+        for model in models
+    ]
+    return {"chosen": _value(names[chosen]), "candidates": rows}
 
 
-def _keeper(run, saver, interrupted, *, every):
-    """What happens after an epoch with the states, by folder: every few seconds they are saved, and a Ctrl-C is heeded."""
+def _value(name):
+    try:
+        return float(name)
+    except ValueError:
+        return 0.0 if name == "none" else name
+
+
+def _after_epochs(
+    states: States | None, saver: Saver | None, reporter: Reporter
+) -> Callable[[Mapping[Any, Any]], None]:
+    """The function to call after each epoch with the states, by folder.
+
+    It saves them every few seconds, and ends the training where any process was asked to stop.
+    """
     saved_at, crew = time.monotonic(), current_crew()
+    every = states.every if states else 0
 
     def keep(snapshots):
         nonlocal saved_at
-        stop, due = crew.any(interrupted(), time.monotonic() - saved_at >= every)
-        if run is not None and (stop or due):
+        stop, due = crew.any(reporter.cancelled(), time.monotonic() - saved_at >= every)
+        if states is not None and saver is not None and (stop or due):
             saver.save(snapshots)
             saved_at = time.monotonic()
-        if stop:
+        if stop and states is not None and saver is not None:
             saver.wait()
-            raise KeyboardInterrupt(*([f"go on with --resume -o {run}"] if run is not None else []))
+            raise Cancelled(f"{states.run}: resume=True goes on with the training")
+        if stop:
+            raise Cancelled
 
     return keep
-
-
-@contextmanager
-def _interruptible():
-    """The first Ctrl-C asks the training to stop after its epoch (the yielded function says so); a second one stops at once."""
-    asked = False
-
-    def ask(signum, frame):
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        print("jaxdenoise: stopping after this epoch; Ctrl-C again stops at once", file=sys.stderr)
-
-    try:
-        before = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not in the main thread: leave signals to their owner
-        yield lambda: False
-        return
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)

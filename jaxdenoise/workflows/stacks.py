@@ -1,66 +1,71 @@
 """What a training sees of files that may be larger than the memory. Host side."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+from jaxtyping import Float32
 
-from jaxdenoise.runs.layout import read_config
-from jaxdenoise.runs.models import those_in
-from jaxdenoise.system import errors
+from jaxdenoise.io.frames import Frames
+from jaxdenoise.io.images import ImageFile
+from jaxdenoise.io.info import ImageInfo
 from jaxdenoise.system.crew import current_crew
-from jaxdenoise.system.errors import ImageError
-from jaxdenoise.workflows.requests import config_of
+from jaxdenoise.system.errors import ImageError, RequestError
+from jaxdenoise.workflows.reporter import Reporter
+
+Inputs = Sequence[str | Path]
+Files = Sequence[ImageFile]
 
 
-def channels(args, files):
-    """The files once for each model that the flag --channels asks for: dict of name to list of `images.ImageFile`.
+def files_by_model(
+    inputs: Inputs, files: Files, *, separate: bool, reach: int, along: str | None
+) -> dict[str, list[ImageFile]]:
+    """Return the files once for each model that is trained or used: dict of name to files.
 
-    One model for all frames is named "", those of the channels "channel-0" and so on, each with the
-    channel's own frames.
+    Args:
+        inputs: names of the files, for messages.
+        files: the opened files.
+        separate: whether each channel has a model of its own. Then the names are "channel-0" and so
+            on, each with the channel's own frames; else there is one, "".
+        reach: neighbours on each side that the network sees: then the frames stand in rows.
+        along: the axis of these rows; None: the only one.
+
+    Raises:
+        RequestError: there are no channels, or the files differ in their number.
+        ImageError: as `sequence_axis`.
     """
-    if args.channels == "together":
-        return {"": rows(args, files)}
+    if not separate:
+        return {"": rows(inputs, files, reach=reach, along=along)}
     numbers = [
-        _numbers_by_channel(path, file.info) for path, file in zip(args.input, files, strict=True)
+        _numbers_by_channel(path, file.info) for path, file in zip(inputs, files, strict=True)
     ]
     if len({len(own) for own in numbers}) > 1:
-        raise errors.RequestError(
-            "--channels separate: the files differ in their number of channels; run them one by one"
+        raise RequestError(
+            'channels="separate": the files differ in their number of channels; run them one by one'
         )
-    return {
-        f"channel-{channel}": rows(
-            args,
-            [
-                file._replace(frames=file.frames.choose(own[channel]))
-                for file, own in zip(files, numbers, strict=True)
-            ],
-        )
-        for channel in range(len(numbers[0]))
-    }
+    found = {}
+    for channel in range(len(numbers[0])):
+        own = [
+            file._replace(frames=frames_of(file).choose(those[channel]))
+            for file, those in zip(files, numbers, strict=True)
+        ]
+        found[f"channel-{channel}"] = rows(inputs, own, reach=reach, along=along)
+    return found
 
 
-def rows(args, files):
-    """The files, with their frames in rows if the network sees neighbours."""
-    if not _reach(args):
-        return files
-    axes = [
-        sequence_axis(path, file.info, args.along)
-        for path, file in zip(args.input, files, strict=True)
-    ]
+def rows(inputs: Inputs, files: Files, *, reach: int, along: str | None) -> list[ImageFile]:
+    """Return the files, with their frames in rows if the network sees neighbours."""
+    if not reach:
+        return list(files)
+    axes = [sequence_axis(path, file.info, along) for path, file in zip(inputs, files, strict=True)]
     return [in_rows(file, axis) for file, axis in zip(files, axes, strict=True)]
 
 
-def _reach(args):
-    """How many neighbours on each side the network sees."""
-    if getattr(args, "instant", False):
-        return 0
-    if not getattr(args, "model", None):
-        return config_of(args).network.neighbours
-    own = [
-        Path(args.model) / "channel-0" / name for name in those_in(Path(args.model) / "channel-0")
-    ]
-    return read_config(own[0] if own else args.model)[0].network.neighbours
+def frames_of(file: ImageFile) -> Frames:
+    """Return the frames of a file that is open: `images.open_image` leaves them in the file."""
+    return cast(Frames, file.frames)
 
 
 def _numbers_by_channel(path, info):
@@ -69,50 +74,54 @@ def _numbers_by_channel(path, info):
     ]
     names = "".join(axis for axis, _ in others)
     if "C" not in names:
-        raise errors.RequestError(
-            f"{path}: --channels separate needs a C axis, the file's axes are {info.axes}; name them with --axes"
+        raise RequestError(
+            f'{path}: channels="separate" needs a C axis, the file\'s axes are {info.axes}; name '
+            "them with axes=..."
         )
     numbers = np.arange(math.prod(size for _, size in others)).reshape([size for _, size in others])
     return [own.ravel().tolist() for own in np.moveaxis(numbers, names.index("C"), 0)]
 
 
-def stack_of(args, files, bars):
-    """What is trained on."""
+def stack_of(
+    files: Files, *, seed: int, reach: int, reporter: Reporter
+) -> Float32[np.ndarray, "*frames H W"]:
+    """Return what is trained on: all frames, or random squares of large files."""
     sources = [file.frames for file in files]
-    stack = training_stack(sources, seed=args.seed, reach=_reach(args))
+    stack = training_stack(sources, seed=seed, reach=reach)
     pixels, (height, width) = sum(source.size for source in sources), stack.shape[-2:]
     if stack.size < pixels:
-        bars.say(
-            f"learning from {len(stack)} random places of {height} x {width} pixels, {stack.size / pixels:.1%} of all"
+        reporter.say(
+            f"learning from {len(stack)} random places of {height} x {width} pixels, "
+            f"{stack.size / pixels:.1%} of all"
         )
     return stack
 
 
-PIXELS = (
-    2**25
-    # that are kept in memory, 134 MB in float32: more than the preset "fast" looks at in all its steps
-)
+# Kept in memory, 134 MB in float32: more than the preset "fast" looks at in all its steps.
+PIXELS = 2**25
 _SIDE = 512  # of a random square
 
 
-def training_stack(sources, *, seed, reach=0, pixels=PIXELS):
-    """All frames, or random squares of them where they are more than the memory should hold.
+def training_stack(
+    sources: Sequence[Any], *, seed: int, reach: int = 0, pixels: int = PIXELS
+) -> Float32[np.ndarray, "*frames H W"]:
+    """Return all frames, or random squares of them where they are more than ``pixels``.
 
-    Several processes read a share each, and tell each other.
+    Of several processes each reads a share; the shares are all-gathered.
 
     Args:
-        sources: list of arrays (N, H, W), or of `frames.Frames`, all of one H and W.
+        sources: arrays (N, H, W), or `frames.Frames`, all of one H and W.
         seed: of the places of the squares, which are uniform over all frames.
         reach: how many neighbours on each side the network sees: then the frames of the sources,
             `frames.Frames`, stay in rows.
         pixels: how many are kept at the most.
 
     Returns:
-        (N, H, W) float32 array, or (M, S, S) with S at most 512 and M S^2 at most ``pixels``; with
-        neighbours (R, N, H, W) or (M, N, S, S), N frames in a row.
+        (N, H, W), or (M, S, S) with S at most 512 and M S^2 at most ``pixels``; with neighbours
+        (R, N, H, W) or (M, N, S, S), N frames in a row.
 
     Raises:
-        ValueError: the sources' rows differ in length.
+        RequestError: the sources' rows differ in length.
     """
     row, crew = _row(sources) if reach else 1, current_crew()
     owners = np.repeat(range(len(sources)), [len(source) for source in sources])
@@ -123,24 +132,22 @@ def training_stack(sources, *, seed, reach=0, pixels=PIXELS):
             stack = stacks[0] if len(stacks) == 1 else np.concatenate(stacks)
         else:
             shape = len(numbers), *sources[0].shape[1:]
-            stack = crew.read(shape, lambda i: sources[owners[i]][numbers[i], :, :])
+            stack = crew.read(shape, lambda i: sources[int(owners[i])][numbers[i], :, :])
         return stack.reshape(-1, row, *stack.shape[1:]) if reach else stack
     height, width = sources[0].shape[1:]
     rng, side_y, side_x = np.random.default_rng(seed), min(_SIDE, height), min(_SIDE, width)
     run = min(row, 4 * reach + 1)
-    count, rooms = (
-        max(1, pixels // (run * side_y * side_x)),
-        (len(owners), height - side_y + 1, width - side_x + 1),
-    )
+    count = max(1, pixels // (run * side_y * side_x))
+    rooms = len(owners), height - side_y + 1, width - side_x + 1
     places = [[rng.integers(room) for room in rooms] for _ in range(count)]
 
     def squares(index):
         frame, y, x = places[index]
+        source = sources[int(owners[frame])]
         place = numbers[frame] % row
         first = numbers[frame] - place + min(place, row - run)
         return [
-            sources[owners[frame]][number, y : y + side_y, x : x + side_x]
-            for number in range(first, first + run)
+            source[number, y : y + side_y, x : x + side_x] for number in range(first, first + run)
         ]
 
     stack = crew.read((count, run, side_y, side_x), squares)
@@ -148,24 +155,25 @@ def training_stack(sources, *, seed, reach=0, pixels=PIXELS):
 
 
 def _row(sources):
-    rows = {source.row for source in sources}
-    if len(rows) > 1:
-        raise ValueError(
-            f"the files have {', '.join(map(str, sorted(rows)))} neighbouring frames in a row; run them one by one"
+    lengths = {source.row for source in sources}
+    if len(lengths) > 1:
+        raise RequestError(
+            f"the files have {', '.join(map(str, sorted(lengths)))} neighbouring frames in a row; "
+            "run them one by one"
         )
-    return rows.pop()
+    return lengths.pop()
 
 
 _AXES = "TZS"  # along which frames may stand in a row
 
 
-def sequence_axis(path, info, along=None):
-    """The letter of the axis along which the frames of a file stand in a row.
+def sequence_axis(path: str | Path, info: ImageInfo, along: str | None = None) -> str:
+    """Return the letter of the axis along which the frames of a file are neighbours.
 
     Args:
         path: of the file, for messages.
-        info: `info.ImageInfo`.
-        along: the letter that is wanted; default: the only one of T, Z and S that is longer than 1.
+        info: what the file says.
+        along: the letter that is wanted; None: the only one of T, Z and S that is longer than 1.
 
     Raises:
         ImageError: there is no such axis, or it must be told which.
@@ -175,21 +183,23 @@ def sequence_axis(path, info, along=None):
     ]
     if along is not None and along not in found:
         raise ImageError(
-            f"{path}: neighbours along {along} need more than one frame there, the axes {info.axes} have shape {info.shape}"
+            f"{path}: neighbours along {along} need more than one frame there, the axes "
+            f"{info.axes} have shape {info.shape}"
         )
     if along is None and len(found) != 1:
-        which = "say which with --along" if found else "name one with --axes"
+        which = "say which with along=..." if found else "name one with axes=..."
         raise ImageError(
-            f"{path}: neighbours need one axis of {', '.join(_AXES)}, the file's axes are {info.axes}; {which}"
+            f"{path}: neighbours need one axis of {', '.join(_AXES)}, the file's axes are "
+            f"{info.axes}; {which}"
         )
     return along or found[0]
 
 
-def in_rows(file, axis):
-    """An opened file whose frames are put in rows, in the order in which those along an axis follow each other.
+def in_rows(file: ImageFile, axis: str) -> ImageFile:
+    """Return a file whose frames stand in rows, in their order along an axis.
 
     Args:
-        file: `images.ImageFile` with all frames of a file, or all of a channel.
+        file: an opened file, with all its frames, or all of a channel.
         axis: letter, from `sequence_axis`.
     """
     others = [
@@ -201,4 +211,5 @@ def in_rows(file, axis):
         others = [(letter, size) for letter, size in others if letter != "C"]
     letters, sizes = zip(*others, strict=True)
     numbers = np.moveaxis(np.arange(len(file.frames)).reshape(sizes), letters.index(axis), -1)
-    return file._replace(frames=file.frames.choose(numbers.ravel().tolist(), row=numbers.shape[-1]))
+    frames = frames_of(file).choose(numbers.ravel().tolist(), row=numbers.shape[-1])
+    return file._replace(frames=frames)

@@ -1,0 +1,241 @@
+"""Flags that several verbs share."""
+
+from jaxdenoise.cli import values
+from jaxdenoise.config import INITS, PRECISIONS, PRESETS, TARGETS
+from jaxdenoise.workflows.requests import CHANNELS, DTYPES, FORMATS, SEQUENCES
+
+_PSF = (
+    "Gaussian's sigma in pixels, not its FWHM (default: 1.0, with --preset best auto), a measured "
+    "PSF, none, or auto: chosen from the data, in 2.2 times the time"
+)
+
+
+def add_inputs(verb):
+    """Add the files that train together."""
+    text = "TIFF, OME-Zarr, PNG or JPEG; several of equal size train together"
+    verb.add_argument("input", nargs="+", metavar="INPUT", help=text)
+
+
+def add_output(verb, metavar, text, **options):
+    """Add -o."""
+    verb.add_argument("-o", "--output", metavar=metavar, help=text, **options)
+
+
+def add_training(verb, *, psf=None, psf_help=_PSF):
+    """Add the settings of a training, and with which devices it runs."""
+    group = verb.add_argument_group("training")
+    group.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="fast",
+        help="fast: a minute on two cores; best: a pretrained start, fitted; paper: as published",
+    )
+    group.add_argument("--psf", default=psf, metavar="SIGMA|FILE|none|auto", help=psf_help)
+    _add_noise_model(group)
+    _add_targets(group)
+    group.add_argument("--epochs", type=values.positive, metavar="N")
+    group.add_argument("--patch-size", type=values.positive, metavar="PIXELS")
+    group.add_argument("--batch-size", type=values.positive, metavar="N")
+    group.add_argument(
+        "--filters", type=values.positive, metavar="N", help="of the network's first level"
+    )
+    group.add_argument(
+        "--weights",
+        choices=("best", "averaged", "last"),
+        help="which weights denoise (default: best)",
+    )
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="of the network's products (default: auto, bfloat16 where that is fast)",
+    )
+    group.add_argument(
+        "--symmetries",
+        type=int,
+        choices=(1, 2, 4, 8),
+        help="predictions averaged a pixel: quality against time",
+    )
+    add_seed(group)
+    add_axes(verb)
+    verb.add_argument(
+        "--along",
+        choices=SEQUENCES,
+        help="the axis of neighbouring frames (default: the only one)",
+    )
+    _add_devices(verb)
+
+
+def _add_noise_model(group):
+    group.add_argument(
+        "--background",
+        type=values.background,
+        metavar="auto|VALUE",
+        help="grey level of no light (default: auto)",
+    )
+    group.add_argument(
+        "--blind",
+        type=values.reach,
+        metavar="auto|N|Y,X",
+        help="pixels that a blind spot hides on each side, for noise that neighbours share "
+        "(default: auto, as far as they do)",
+    )
+    group.add_argument(
+        "--stride",
+        type=values.stride,
+        metavar="auto|N",
+        help="the network sees every N-th row and column as an image of its own, for such noise "
+        "(default: auto, as needed)",
+    )
+
+
+def _add_targets(group):
+    group.add_argument(
+        "--neighbours",
+        type=values.whole,
+        metavar="K",
+        help="frames on each side, in time or depth, that the network sees too (default: 0); for "
+        "what changes slowly",
+    )
+    group.add_argument(
+        "--targets",
+        choices=TARGETS,
+        help="own: blind spots of each frame; repeats: other frames of the same scene (default: "
+        "auto, whether there are any)",
+    )
+    group.add_argument(
+        "--init",
+        choices=INITS,
+        help="weights to start from; beside pretrained ones a model from random weights is shown",
+    )
+
+
+def _add_devices(verb):
+    group = verb.add_argument_group("many devices")
+    group.add_argument(
+        "--devices",
+        type=values.positive,
+        metavar="N",
+        help="that share the work (default: all; to train, as many as can share a batch)",
+    )
+    group.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one of several processes, which SLURM, Open MPI, Kubernetes or a TPU pod started",
+    )
+    group.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="of the first process, where nothing like that says who the others are",
+    )
+    group.add_argument(
+        "--processes",
+        type=values.positive,
+        metavar="N",
+        help="with --coordinator: how many there are",
+    )
+    group.add_argument(
+        "--process",
+        type=values.whole,
+        metavar="I",
+        help="with --coordinator: which one this is, from 0 on",
+    )
+    group.add_argument(
+        "--heartbeat",
+        type=values.positive,
+        default=30,
+        metavar="SECONDS",
+        help="of silence, after which a process counts as dead (default: 30)",
+    )
+
+
+def add_members(verb):
+    """Add --members."""
+    text = "train N models, write their mean and their standard deviation (default: 1)"
+    verb.add_argument("--members", type=values.positive, default=1, metavar="N", help=text)
+
+
+def add_channels(verb):
+    """Add --channels."""
+    text = "one model for all, or one for each"
+    verb.add_argument("--channels", choices=CHANNELS, default="together", help=text)
+
+
+def add_optics(verb):
+    """Add what a PSF follows from."""
+    group = verb.add_argument_group("PSF from the optics, instead of --psf")
+    group.add_argument(
+        "--na", type=values.length, metavar="NA", help="numerical aperture of the objective"
+    )
+    group.add_argument(
+        "--emission", type=values.length, metavar="UM", help="wavelength in micrometres"
+    )
+    group.add_argument(
+        "--excitation",
+        type=values.length,
+        metavar="UM",
+        help="wavelength in micrometres, of a confocal microscope",
+    )
+    group.add_argument(
+        "--pinhole",
+        type=values.length,
+        default=1.0,
+        metavar="AU",
+        help="its diameter in Airy units (default: 1)",
+    )
+    group.add_argument(
+        "--pixel-size",
+        type=values.length,
+        metavar="UM",
+        help="in the sample, in micrometres (default: what the file says)",
+    )
+
+
+def add_common(verb):
+    """Add what all verbs that write many files or train have."""
+    add_overwrite(verb)
+    verb.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
+    add_json(verb)
+
+
+def add_overwrite(verb):
+    """Add --overwrite."""
+    verb.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def add_files(verb):
+    """Add dtype and format of the files written."""
+    verb.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="same",
+        help="of the files written (default: the input's)",
+    )
+    verb.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="same",
+        help="of what is written (default: the input's)",
+    )
+
+
+def add_report(verb):
+    """Add --no-report."""
+    text = "do not write the report, an HTML file"
+    verb.add_argument("--no-report", dest="report", action="store_false", help=text)
+
+
+def add_seed(verb):
+    """Add --seed."""
+    text = "of all randomness (default: 0)"
+    verb.add_argument("--seed", type=values.seed, default=0, metavar="N", help=text)
+
+
+def add_axes(verb):
+    """Add --axes."""
+    text = "of STCZYX, one a dimension; overrules what the file says"
+    verb.add_argument("--axes", metavar="LETTERS", help=text)
+
+
+def add_json(verb):
+    """Add --json."""
+    verb.add_argument("--json", action="store_true", help="print JSON")

@@ -1,0 +1,131 @@
+"""Images against a reference: every metric, as a mean over the frames. Host side."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Real
+
+from jaxdenoise.imaging import metrics
+from jaxdenoise.io import images
+from jaxdenoise.system.errors import RequestError
+from jaxdenoise.workflows.reporter import SILENT, Reporter
+from jaxdenoise.workflows.requests import EvaluateRequest
+
+METRICS = ("psnr", "si_psnr", "snr_db", "ssim", "mean_over_std")
+
+
+class Reference(NamedTuple):
+    """A clean stack.
+
+    Attributes:
+        name: where it was read from.
+        frames: (N, H, W) float32; with N = 1 it stands for every frame that is compared with it.
+        data_range: of the metrics, in grey levels.
+    """
+
+    name: str
+    frames: Float32[np.ndarray, "N H W"]
+    data_range: float
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """What `evaluate` has found.
+
+    Attributes:
+        images: a row an image: "file", "frames" and the means of `METRICS` over its frames; None
+            where JSON has no number for it, such as the PSNR of identical images.
+        mean: of the rows.
+        data_range: of the metrics, in grey levels.
+    """
+
+    images: list[dict[str, Any]]
+    mean: dict[str, float | None]
+    data_range: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {"images": self.images, "mean": self.mean, "data_range": self.data_range}
+
+
+def evaluate(request: EvaluateRequest, reporter: Reporter = SILENT) -> EvaluateResult:
+    """Compare images with a reference.
+
+    Args:
+        request: what is asked for.
+        reporter: for calls like those of the other workflows; it hears nothing.
+
+    Raises:
+        ImageError: a file cannot be read.
+        RequestError: an image does not fit the reference, or that is constant.
+    """
+    reference = read_reference(request.reference, axes=request.axes, data_range=request.data_range)
+    rows = []
+    for path in map(str, request.inputs):
+        frames = images.read(path, axes=request.axes).frames
+        found = compare(reference, frames, name=path)
+        rows.append({"file": path, "frames": len(frames), **found})
+    return EvaluateResult(rows, mean(rows), reference.data_range)
+
+
+def read_reference(
+    path: str | Path, *, axes: str | None = None, data_range: float | str = "gt"
+) -> Reference:
+    """Return the `Reference` in a file; its range is given in grey levels, or "gt" for its span."""
+    frames = images.read(path, axes=axes).frames
+    if data_range == "gt":
+        data_range = float(frames.max() - frames.min())
+        if not data_range > 0:
+            raise RequestError(f"{path}: is constant, so it gives no data range")
+    return Reference(str(path), frames, float(data_range))
+
+
+def compare(
+    reference: Reference, frames: Real[np.ndarray, "_ _ _"], *, name: str | Path
+) -> dict[str, float | None]:
+    """Return the mean of each metric over the frames, None where JSON has no number for it.
+
+    Args:
+        reference: the clean frames.
+        frames: (N, H, W) in grey levels.
+        name: of the frames, for messages.
+
+    Raises:
+        RequestError: the frames do not fit the reference.
+    """
+    clean, data_range = reference.frames, reference.data_range
+    if len(clean) not in (1, len(frames)) or clean.shape[1:] != frames.shape[1:]:
+        raise RequestError(
+            f"{name}: has shape {frames.shape}, the reference {reference.name} {clean.shape}; "
+            "frames must match or be one"
+        )
+    return mean(
+        [
+            _metrics(clean[i if len(clean) > 1 else 0], frame, data_range)
+            for i, frame in enumerate(frames)
+        ]
+    )
+
+
+def mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return the mean of each metric; None where one is None or infinite."""
+    return {name: _mean([row[name] for row in rows]) for name in METRICS}
+
+
+def _metrics(truth, frame, data_range):
+    return {
+        "psnr": metrics.psnr(truth, frame, data_range=data_range),
+        "si_psnr": metrics.si_psnr(truth, frame, data_range=data_range),
+        "snr_db": metrics.snr_db(truth, frame),
+        "ssim": metrics.ssim(truth, frame, data_range=data_range),
+        "mean_over_std": metrics.mean_over_std(frame),
+    }
+
+
+def _mean(numbers):
+    value = math.nan if None in numbers else sum(map(float, numbers)) / len(numbers)
+    return value if math.isfinite(value) else None

@@ -1,0 +1,108 @@
+"""What a run folder says of its training, and whether the training can go on. Host side."""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jaxdenoise.io import images
+from jaxdenoise.network import convolution
+from jaxdenoise.runs.layout import read_config
+from jaxdenoise.runs.states import load_candidates, load_snapshot
+from jaxdenoise.system.errors import RequestError
+from jaxdenoise.training.sweep import SIGMAS
+from jaxdenoise.workflows.run import Stack, States
+from jaxdenoise.workflows.settings import Training
+
+
+def notes_of(
+    training: Training,
+    inputs: Sequence[str | Path],
+    stack: Stack,
+    choice: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what config.json keeps beside the settings.
+
+    Args:
+        training: for the seed, the PSF as named and the precision that the hardware gives.
+        inputs: names of the files.
+        stack: the pixels, of which a digest is kept.
+        choice: `run.choice_table` of a choice among PSFs.
+    """
+    psf = training.psf_name if training.optics is None else asdict(training.optics)
+    return {
+        "seed": training.seed,
+        "psf": psf,
+        "pixels_sha256": hashlib.sha256(stack.tobytes()).hexdigest(),
+        "precision": convolution.resolve(training.config().precision),
+        "inputs": list(map(str, inputs)),
+        **({} if choice is None else {"choice": choice}),
+    }
+
+
+def resumed(training: Training, states: States) -> States:
+    """Return the states with what to go on from, or, with a warning, as they are if none was saved.
+
+    Raises:
+        RequestError: the run folder's inputs or settings are others.
+        CheckpointError: it cannot be read.
+    """
+    run = states.run
+    if not (run / "config.json").exists():
+        warnings.warn(f"{run}: holds no run yet; starting from the first epoch", stacklevel=2)
+        return states
+    config, header = read_config(run)
+    before, now = config.to_dict(), training.config().to_dict()
+    changed = [name for name in now if name != "precision" and before[name] != now[name]]
+    if changed:
+        raise RequestError(
+            f"{run}: was trained with another {', '.join(changed)}; resume with the same settings"
+        )
+    _check_notes(run, header["notes"], states.notes)
+    choice = header["notes"].get("choice")
+    found: Any
+    if training.psf_name == "auto":
+        found = load_candidates(run, config, len(SIGMAS))
+        begun = any(one.snapshot for one in found.values())
+    else:
+        found = load_snapshot(run, config)
+        begun = found is not None
+    if not begun:
+        warnings.warn(f"{run}: no epoch was saved yet; starting from the first", stacklevel=2)
+        return states
+    if choice is not None and not (isinstance(choice, dict) and choice.get("chosen") in SIGMAS):
+        raise RequestError(
+            f"{run}: its config.json does not say which PSF was chosen; overwrite=True trains anew"
+        )
+    return states._replace(resumed=found, choice=choice)
+
+
+def _check_notes(run, before, now):
+    for name, value in now.items():
+        if name != "inputs" and before.get(name) != value:
+            hint = f" ({before.get(name)}, here it is {value})" if name == "precision" else ""
+            raise RequestError(
+                f"{run}: was trained with another {name}{hint}; resume with the same inputs and "
+                "settings"
+            )
+
+
+def check_run_folder(run: str | Path, *, overwrite: bool, resumable: bool = False) -> None:
+    """Raise an error unless a run can be written into the folder.
+
+    Args:
+        run: the folder; it need not exist.
+        overwrite: whether it may hold a run already.
+        resumable: whether the run could be resumed instead, for the message.
+
+    Raises:
+        RequestError: the folder holds a run already.
+        ImageError: nothing can be written there.
+    """
+    run = Path(run)
+    images.check_directory(run)
+    if (run / "config.json").exists() and not overwrite:
+        advice = "resume=True goes on with it, " if resumable else ""
+        raise RequestError(f"{run}: holds a run already; {advice}overwrite=True replaces it")

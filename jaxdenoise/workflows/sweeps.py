@@ -1,0 +1,147 @@
+"""One model for each PSF and seed, kept and judged. Host side."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdenoise.io import images
+from jaxdenoise.io.images import ImageFile
+from jaxdenoise.runs.layout import clear, locked
+from jaxdenoise.runs.models import save
+from jaxdenoise.system.crew import current_crew
+from jaxdenoise.system.errors import RequestError
+from jaxdenoise.system.files import replace_text
+from jaxdenoise.training.sweep import Sweep
+from jaxdenoise.workflows import evaluation
+from jaxdenoise.workflows import run as run_
+from jaxdenoise.workflows.denoising import denoised
+from jaxdenoise.workflows.psfs import psfs_of
+from jaxdenoise.workflows.reporter import SILENT, Reporter
+from jaxdenoise.workflows.reports import report_path, write_report
+from jaxdenoise.workflows.requests import SweepRequest
+from jaxdenoise.workflows.resuming import notes_of
+from jaxdenoise.workflows.stacks import frames_of, rows, stack_of
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What `sweep` has made.
+
+    Attributes:
+        table: "chosen", the PSF; "candidates", a row a model: "psf", "seed", "score", "score_se",
+            "psnr", "seconds", "epochs", and "run" of those that were trained to the end;
+            "noisy_psnr".
+        found: the models, the index of the chosen PSF and its model.
+        output: the folder that holds sweep.json with the table, the run folders and the report.
+        report: the report; None if there is none.
+    """
+
+    table: dict[str, Any]
+    found: Sweep
+    output: Path
+    report: Path | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON: the table."""
+        return self.table
+
+
+def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
+    """Train one model for each PSF and seed, keep them, and choose among the PSFs.
+
+    Args:
+        request: what is asked for.
+        reporter: hears of the progress; it may stop the training after an epoch.
+
+    Raises:
+        Cancelled: the reporter asked to stop; nothing was kept.
+        JaxdenoiseError, ValueError: the request does not hold, or the images cannot be trained on;
+            said before anything is written.
+    """
+    run_.check_devices(request.devices)
+    output, psfs = Path(request.output), psfs_of(*(request.psfs or ("auto",)))
+    report = _checked_paths(request, output)
+    files = images.open_many(request.inputs, axes=request.axes)
+    judge = _Judge(request)
+    # Before the training, which a wrong reference should not cost.
+    noisy_psnr = judge(np.asarray(file.frames) for file in files)
+    reach = request.training.config().network.neighbours
+    files = rows(request.inputs, files, reach=reach, along=request.along)
+    current_crew().barrier()  # all have checked before the first writes
+    with locked(output):
+        stack = stack_of(files, seed=request.training.seed, reach=reach, reporter=reporter)
+        found = run_.sweep_models(
+            request.training,
+            stack,
+            psfs,
+            reporter,
+            seeds=request.seeds,
+            halving=request.halving,
+            devices=request.devices,
+        )
+        table = run_.choice_table(found.models, list(psfs), found.chosen)
+        table |= {"noisy_psnr": noisy_psnr}
+        _keep_models(request, output, found, table, stack, files, judge)
+        replace_text(output / "sweep.json", json.dumps(table, indent=2) + "\n")
+        options = {"sweep": table, "truth": judge.truth}
+        write_report(request, report, files, found.denoiser, reporter, **options)
+    return SweepResult(table, found, output, report)
+
+
+def _checked_paths(request, output):
+    file = output / "sweep.json"
+    images.check_directory(output)
+    if file.exists() and not request.overwrite:
+        raise RequestError(
+            f"{file}: the file exists; overwrite=True replaces it, or name another folder"
+        )
+    return report_path(output / "report.html", wanted=request.report, overwrite=request.overwrite)
+
+
+class _Judge:
+    """The mean PSNR of stacks against the reference; None without one."""
+
+    def __init__(self, request: SweepRequest) -> None:
+        self._inputs: Sequence[str | Path] = request.inputs
+        self._reference = None
+        if request.reference:
+            self._reference = evaluation.read_reference(request.reference, axes=request.axes)
+
+    @property
+    def truth(self) -> np.ndarray | None:
+        return None if self._reference is None else self._reference.frames
+
+    def __call__(self, stacks: Iterable[np.ndarray]) -> float | None:
+        if self._reference is None:
+            return None
+        scores = [
+            evaluation.compare(self._reference, frames, name=path)
+            for path, frames in zip(self._inputs, stacks, strict=True)
+        ]
+        return evaluation.mean(scores)["psnr"]
+
+
+def _keep_models(
+    request: SweepRequest,
+    output: Path,
+    found: Sweep,
+    table: dict[str, Any],
+    stack: run_.Stack,
+    files: Sequence[ImageFile],
+    judge: _Judge,
+) -> None:
+    """Save the models that were trained to the end, and add their folder and PSNR to the table."""
+    notes = notes_of(request.training, request.inputs, stack)
+    for model, row in zip(found.models, table["candidates"], strict=True):
+        if model.epochs < found.denoiser.config.epochs:  # dropped on the way
+            continue
+        label = f"{row['psf']:g}" if isinstance(row["psf"], float) else Path(row["psf"]).stem
+        run = output / f"psf-{label}-seed-{model.seed}"
+        clear(run)
+        save(run, model.denoiser, notes=notes | {"psf": row["psf"]})
+        row["run"] = str(run)
+        row["psnr"] = judge(denoised(model.denoiser, frames_of(file)) for file in files)

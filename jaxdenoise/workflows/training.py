@@ -1,0 +1,240 @@
+"""Train and keep the models that one denoising takes. Host side.
+
+RUN/               the first member, a run folder of its own
+RUN/member-N/      the others, from 2 on, each with the next seed
+RUN/random-start/  the first member from random weights, where it began from pretrained ones
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxdenoise.io import images
+from jaxdenoise.io.images import ImageFile
+from jaxdenoise.runs import models as models_
+from jaxdenoise.runs.layout import clear, has_model, locked, read_config
+from jaxdenoise.runs.models import RANDOM_START, Models, grouped, remove_others, save
+from jaxdenoise.system.crew import current_crew
+from jaxdenoise.workflows import run as run_
+from jaxdenoise.workflows.psfs import psfs_for, psfs_of
+from jaxdenoise.workflows.reporter import SILENT, Reporter
+from jaxdenoise.workflows.reports import report_path, write_report
+from jaxdenoise.workflows.requests import TrainRequest
+from jaxdenoise.workflows.resuming import check_run_folder, notes_of, resumed
+from jaxdenoise.workflows.run import Psfs, Stack, States
+from jaxdenoise.workflows.settings import Training
+from jaxdenoise.workflows.stacks import files_by_model, stack_of
+
+
+class Trained(NamedTuple):
+    """Models of one set of frames.
+
+    Attributes:
+        models: members and, beside pretrained ones, the model from random weights.
+        choice: `run.choice_table` of a choice among PSFs; None if there was none.
+    """
+
+    models: Models
+    choice: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What `train` has made; the keys are "", or those of the channels: "channel-0", ...
+
+    Attributes:
+        runs: the run folders.
+        trained: the models and the choice among PSFs; None of a training that was complete
+            before, which `runs.models.load_all` reads.
+        reports: the reports; None where there is none.
+    """
+
+    runs: dict[str, Path]
+    trained: dict[str, Trained | None]
+    reports: dict[str, Path | None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON: a list of one entry a run folder."""
+        return {
+            "runs": [
+                {
+                    "run": str(run),
+                    "complete_before": self.trained[name] is None,
+                    "report": _text(self.reports[name]),
+                    "choice": _choice(self.trained[name]),
+                }
+                for name, run in self.runs.items()
+            ]
+        }
+
+
+def _text(path):
+    return None if path is None else str(path)
+
+
+def _choice(trained):
+    return None if trained is None else trained.choice
+
+
+class _Member(NamedTuple):
+    """All that the training of one model takes."""
+
+    training: Training
+    inputs: Sequence[str | Path]
+    stack: Stack
+    psfs: Psfs
+    devices: int | None
+
+
+class Keep(NamedTuple):
+    """How a training keeps states to resume from, beside its model.
+
+    Attributes:
+        every: seconds between two states.
+        resume: go on from the last one.
+    """
+
+    every: float
+    resume: bool
+
+
+def train(request: TrainRequest, reporter: Reporter = SILENT) -> TrainResult:
+    """Train on the files and keep the models in run folders.
+
+    Args:
+        request: what is asked for.
+        reporter: hears of the progress; it may stop the training after an epoch.
+
+    Raises:
+        Cancelled: the reporter asked to stop; ``resume=True`` goes on.
+        JaxdenoiseError, ValueError: the request does not hold, or the images cannot be trained on;
+            said before an earlier run is cleared.
+    """
+    replaces = request.overwrite or request.resume
+    output, training = Path(request.output), request.training
+    run_.check_devices(request.devices)
+    check_run_folder(output, overwrite=replaces, resumable=True)
+    files = files_by_model(
+        request.inputs,
+        images.open_many(request.inputs, axes=request.axes),
+        separate=request.channels == "separate",
+        reach=training.config().network.neighbours,
+        along=request.along,
+    )
+    runs = {name: output / name for name in files}
+    reports = {
+        name: report_path(run / "report.html", wanted=request.report, overwrite=replaces)
+        for name, run in runs.items()
+    }
+    for run in runs.values():
+        check_run_folder(run, overwrite=replaces, resumable=True)
+    current_crew().barrier()  # all have checked before the first writes
+    trained = {
+        name: _train_into(request, run, files[name], reports[name], reporter)
+        for name, run in runs.items()
+    }
+    written = {name: path if trained[name] else None for name, path in reports.items()}
+    return TrainResult(runs, trained, written)
+
+
+def _train_into(request, run, files, report, reporter):
+    """Train or resume; `Trained`, or None if the training was complete."""
+    with locked(run):
+        names = wanted(request.training)
+        if request.resume and all(has_model(run / name) for name in names):
+            return None
+        keep = Keep(request.save_every, request.resume)
+        options = {"devices": request.devices, "run": run, "keep": keep}
+        trained = train_members(request.training, request.inputs, files, reporter, **options)
+        reporter.say(f"wrote {run}")
+        first = trained.models.members[0]
+        write_report(request, report, files, first, reporter, sweep=trained.choice)
+    return trained
+
+
+def wanted(training: Training) -> dict[str, Training]:
+    """Return the models that a training asks for: name of the folder to settings.
+
+    The folders are in the run folder; the first one's name is "", the run folder itself.
+    """
+    found = {
+        f"member-{number + 1}" if number else "": replace(training, seed=training.seed + number)
+        for number in range(training.members)
+    }
+    if training.config().init == "pretrained":
+        # Random weights take a longer training.
+        preset = "fast" if training.preset == "best" else training.preset
+        found[RANDOM_START] = replace(training, init="random", preset=preset)
+    return found
+
+
+def outputs(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the suffixes of the files that are written where these models denoise an image."""
+    several, random = any(name.startswith("member-") for name in names), RANDOM_START in names
+    return ("denoised", "deconvolved", *["disagreement"] * several, *["random_start"] * random)
+
+
+def train_members(
+    training: Training,
+    inputs: Sequence[str | Path],
+    files: Sequence[ImageFile],
+    reporter: Reporter,
+    *,
+    devices: int | None = None,
+    run: Path | None = None,
+    keep: Keep | None = None,
+) -> Trained:
+    """Train all members on the files.
+
+    Args:
+        training: the settings of all of them.
+        inputs: names of the files.
+        files: the images.
+        reporter: hears of the progress.
+        devices: how many devices, see `run.training_devices`.
+        run: the run folder that keeps the models; None to keep none.
+        keep: keep states to resume from as well.
+
+    Raises:
+        Cancelled: the reporter asked to stop.
+        ValueError: as `run.train_model`.
+    """
+    reach = training.config().network.neighbours
+    stack = stack_of(files, seed=training.seed, reach=reach, reporter=reporter)
+    psfs, choice, models = psfs_for(training, inputs, files), None, {}
+    for name, settings in wanted(training).items():
+        own = replace(settings, members=1)
+        if choice is not None:  # the PSF that was chosen is the others' too
+            own = replace(own, psf=f"{choice['chosen']:g}")
+            psfs = psfs_of(f"{choice['chosen']:g}")
+        member = _Member(own, inputs, stack, psfs, devices)
+        models[name], found = _train_member(member, run and run / name, reporter, keep)
+        choice = choice or found
+    if run is not None:
+        remove_others(run, models)
+    return Trained(grouped(models), choice)
+
+
+def _train_member(member, run, reporter, keep):
+    """A model, trained, resumed or loaded, and the `choice_table` of a choice."""
+    training, inputs, stack, psfs, devices = member
+    if keep and keep.resume and has_model(run):
+        return models_.load(run), read_config(run)[1]["notes"].get("choice")
+    states = None
+    if keep:
+        states = States(run, notes_of(training, inputs, stack), keep.every)
+        states = resumed(training, states) if keep.resume else states
+    denoiser, choice = run_.train_model(
+        training, stack, psfs, reporter, devices=devices, states=states
+    )
+    if choice is not None:
+        reporter.say(
+            f"PSF: sigma {choice['chosen']:g} pixels, the widest whose error is within one "
+            "standard error of the lowest"
+        )
+    if run is not None:
+        if not keep:
+            clear(run)
+        save(run, denoiser, notes=notes_of(training, inputs, stack, choice))
+    return denoiser, choice
