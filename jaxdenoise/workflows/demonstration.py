@@ -18,8 +18,9 @@ from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.prediction.tiles import denoise
 from jaxdenoise.report import pictures
-from jaxdenoise.report.html import write_html
+from jaxdenoise.report.html import ReportContent, write_html
 from jaxdenoise.system.errors import RequestError
+from jaxdenoise.system.files import new_files
 from jaxdenoise.workflows import run as run_
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import settings_of
@@ -143,14 +144,8 @@ def _best_gaussian(noisy, clean):
 
 
 def _write_all(directory, targets, files, methods, clean, scores, about):
-    """Write into a folder beside the target, then move.
-
-    An interrupted demonstration leaves nothing half-written.
-    """
-    temporary = directory.with_name(f".{directory.name}.unfinished")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    """Write all files, or none if the demonstration is interrupted."""
+    with new_files(directory) as folder:
         for name, frames in files.items():
             info = ImageInfo("TYX", frames.shape, np.dtype(np.float32), "imagej")
             images.write(folder / targets[name].name, frames, info)

@@ -12,7 +12,7 @@ from jaxdenoise.io.images import ImageFile
 from jaxdenoise.network import stacks as stacks_
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.prediction.tiles import Denoised, denoise
-from jaxdenoise.report.html import write_html
+from jaxdenoise.report.html import ReportContent, write_html
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows.facts import versions
@@ -78,7 +78,7 @@ def write_for(
         results: of all frames; None: those that are shown are denoised here.
         truth: one frame, or as many as the file has, the clean image in grey levels, if there is
             one.
-        **options: of `write_html`: title, settings, sweep, commands.
+        **options: of `ReportContent`: title, settings, sweep, commands.
     """
     shown = _shown(image.frames.shape)
     numbers, rows, columns = shown
