@@ -384,7 +384,7 @@ def test_rgb(tmp_path, channels, dtype, suffix):
         )
     else:
         return
-    fails("RGB.*--axes YXC.*grey", images.read, path)
+    fails(r'RGB.*axes="YXC".*grey', images.read, path)
     for axes in ("YXC", "yxs"):
         before = images.read(path, axes=axes)
         np.testing.assert_array_equal(before.frames, np.moveaxis(data, -1, 0))
@@ -499,7 +499,7 @@ def test_write_errors(tmp_path):
     frames, info = np.ones((1, 9, 8), np.float32), ImageInfo("YX", (9, 8), np.dtype("uint8"))
     out = tmp_path / "new" / "sub" / "a.tif"
     images.write(out, frames, info)
-    fails("a.tif.*--overwrite", images.write, out, frames, info)
+    fails("a.tif.*overwrite=True", images.write, out, frames, info)
     images.write(out, 2 * frames, info, overwrite=True)
     assert tifffile.imread(out).max() == 2
     fails("shape|frames are", images.write, tmp_path / "b.tif", frames[:, 1:], info)
@@ -793,7 +793,7 @@ def test_output_paths(tmp_path):
     fails("a.tif and .*a.png", images.output_paths, ["x/a.tif", "x/a.png"], out, "denoised")
     out.mkdir()
     expected[1].write_text("x")
-    fails("c_denoised.tif.*--overwrite", images.output_paths, inputs, out, "denoised")
+    fails("c_denoised.tif.*overwrite=True", images.output_paths, inputs, out, "denoised")
     assert images.output_paths(inputs, out, "denoised", overwrite=True) == expected
     inputs = [tmp_path / "a.tif", tmp_path / "a_denoised.tif"]
     fails("itself an input", images.output_paths, inputs, tmp_path, "denoised", overwrite=True)
