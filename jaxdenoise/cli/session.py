@@ -11,7 +11,7 @@ from jaxdenoise.cli import options
 from jaxdenoise.cli.verbs import VERBS
 from jaxdenoise.cli.wording import in_flags
 from jaxdenoise.system import errors
-from jaxdenoise.system.crew import current_crew, ended, join
+from jaxdenoise.system.crew import current_crew, join, run_to_exit_code
 from jaxdenoise.workflows.reporter import Cancelled
 
 
@@ -22,7 +22,7 @@ def run(args: Namespace, text: str) -> int:
         args: what `parser.parser` has parsed.
         text: the command line, for reports.
     """
-    return ended(lambda: _run(args, text))
+    return run_to_exit_code(lambda: _run(args, text))
 
 
 def _run(args, text):
@@ -89,7 +89,7 @@ def join_others(command: options.Command) -> None:
     if command.processes is None:
         return
     coordinator, count, index, heartbeat = command.processes
-    join(coordinator=coordinator, count=count, index=index, heartbeat=heartbeat)
+    join(coordinator=coordinator, processes=count, process=index, heartbeat=heartbeat)
     if current_crew().is_primary and not command.quiet:
         count = current_crew().count
         print(

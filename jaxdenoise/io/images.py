@@ -29,14 +29,21 @@ from jaxdenoise.system.errors import ImageError
 SUFFIXES = (*tiff.SUFFIXES, ".png", ".jpg", ".jpeg", *vendors.SUFFIXES)
 
 
-class ImageFile(NamedTuple):
-    """Pixels of a file, `frames` (N, H, W) float32 in the file's grey levels, and its `info`."""
+class Image(NamedTuple):
+    """The pixels of a file in memory, `frames` in the file's grey levels, and its `info`."""
 
-    frames: Real[np.ndarray, "N H W"] | Frames
+    frames: Real[np.ndarray, "N H W"]
     info: ImageInfo
 
 
-def read(path: str | Path, *, axes: str | None = None) -> ImageFile:
+class ImageFile(NamedTuple):
+    """An open file, whose `frames` are read piece by piece in its grey levels, and its `info`."""
+
+    frames: Frames
+    info: ImageInfo
+
+
+def read(path: str | Path, *, axes: str | None = None) -> Image:
     """Read a TIFF, OME-Zarr, PNG or JPEG file; with the extra `vendors` a CZI, LIF or ND2 file.
 
     All axes other than Y and X fold into N, in the file's order. Of several series the first is
@@ -54,7 +61,7 @@ def read(path: str | Path, *, axes: str | None = None) -> ImageFile:
             (without `axes`), not numeric, or holds NaN or infinity; or `axes` does not fit.
     """
     frames, info = open_image(path, axes=axes)
-    return ImageFile(np.asarray(frames), info)
+    return Image(np.asarray(frames), info)
 
 
 def open_image(path: str | Path, *, axes: str | None = None) -> ImageFile:

@@ -118,9 +118,7 @@ class Input(NamedTuple):
     identical_frames: tuple[tuple[int, int], ...]
 
 
-def examine_input(
-    noisy: Real[ArrayLike, "N H W"], *, background: float | Float[ArrayLike, ""]
-) -> Input:
+def examine_input(noisy: Real[ArrayLike, "N H W"], *, background: float) -> Input:
     """Measure the noisy images alone.
 
     Args:

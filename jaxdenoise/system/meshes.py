@@ -149,7 +149,11 @@ def wait_on_cpu(tree: Tree, mesh: Mesh | None) -> Tree:
 
     With many steps under way, the threads of simulated devices end up waiting for each other.
     """
-    return tree if mesh is None or mesh.devices.flat[0].platform != "cpu" else jax.block_until_ready(tree)
+    return (
+        tree
+        if mesh is None or mesh.devices.flat[0].platform != "cpu"
+        else jax.block_until_ready(tree)
+    )
 
 
 def vmap_or_single(function: Callable[..., Any], *stacked: PyTree) -> PyTree:

@@ -31,7 +31,7 @@ from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import DenoiseRequest
 from jaxdenoise.workflows.resuming import check_run_folder
-from jaxdenoise.workflows.stacks import files_by_model, frames_of, stack_of
+from jaxdenoise.workflows.stacks import files_by_model, stack_of
 from jaxdenoise.workflows.training import Trained, train_members
 
 # Pixels of a file whose results are kept for the report; of a larger one the report denoises its
@@ -252,7 +252,7 @@ def denoise_file(
             for name, path in targets.items()
         }
         for denoisers, part, own in zip(ensembles, parts, kept, strict=True):
-            frames = frames_of(part)
+            frames = part.frames
             options["sequence"] = frames.row
             for (n, *place), results in ensemble.tiles(denoisers, frames, **options):
                 for name, store in stores.items():

@@ -14,7 +14,7 @@ from jaxtyping import Real
 
 from jaxdenoise.imaging import filters
 from jaxdenoise.io import images
-from jaxdenoise.io.images import ImageFile
+from jaxdenoise.io.images import Image
 from jaxdenoise.microscope.calibration import Calibration, calibrate, calibrate_gaussian
 from jaxdenoise.microscope.noise_estimation import CORRELATED
 from jaxdenoise.system.errors import RequestError
@@ -81,8 +81,13 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
             file is read.
         RequestError: as `filter_image`.
     """
-    options = {"form": request.format, "overwrite": request.overwrite}
-    targets = images.output_paths(request.inputs, request.output, request.filter, **options)
+    targets = images.output_paths(
+        request.inputs,
+        request.output,
+        request.filter,
+        form=request.format,
+        overwrite=request.overwrite,
+    )
     dtype = None if request.dtype == "same" else request.dtype
     rows = []
     for path, target in zip(map(str, request.inputs), targets, strict=True):
@@ -109,7 +114,7 @@ def _noise(found):
 
 def filter_image(
     name: str,
-    image: ImageFile,
+    image: Image,
     *,
     sigma: Width = None,
     size: Width = None,

@@ -70,7 +70,7 @@ def _psf_of_optics(optics, path, pixel_size_um):
         sigma = confocal_sigma(
             optics.na, optics.excitation, optics.emission, pixel_size=size, pinhole=optics.pinhole
         )
-    sigmas = np.broadcast_to(sigma, 2)
+    sigmas = np.broadcast_to(np.asarray(sigma), 2)
     return {" ".join(f"{value:.3f}" for value in sigmas): _gaussian(*sigmas.tolist())}
 
 

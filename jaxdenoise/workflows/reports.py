@@ -19,7 +19,6 @@ from jaxdenoise.workflows.facts import versions
 from jaxdenoise.workflows.reporter import Reporter
 from jaxdenoise.workflows.requests import DenoiseRequest, SweepRequest, TrainRequest
 from jaxdenoise.workflows.settings import flat
-from jaxdenoise.workflows.stacks import frames_of
 
 _PIXELS = 2**21  # of the frames that a report is about: eight frames of 512 x 512
 
@@ -89,11 +88,13 @@ def write_for(
         else _denoise_shown(denoiser, image.frames, shown)
     )
     if truth is not None:
-        chosen = np.array(frames_of(image).numbers)[numbers] if len(truth) > 1 else slice(None)
+        chosen = np.array(image.frames.numbers)[numbers] if len(truth) > 1 else slice(None)
         truth = truth[chosen, rows, columns]
     stacks = {"noisy": noisy, "denoised": denoised, "deconvolved": deconvolved, "truth": truth}
-    about = {"denoiser": denoiser, "pixel_size_um": image.info.pixel_size_um}
-    return write_html(path, ReportContent(**about, **stacks, **options))
+    content = ReportContent(
+        denoiser=denoiser, pixel_size_um=image.info.pixel_size_um, **stacks, **options
+    )
+    return write_html(path, content)
 
 
 def _denoise_shown(denoiser, frames, shown):

@@ -7,10 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import jax
 from jaxdenoise.io import images
 from jaxdenoise.network import convolution
 from jaxdenoise.runs.layout import read_config
 from jaxdenoise.runs.states import load_candidates, load_snapshot
+from jaxdenoise.system import meshes
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.training.sweep import SIGMAS
 from jaxdenoise.workflows.run import Stack, States
@@ -36,7 +38,9 @@ def notes_of(
         "seed": training.seed,
         "psf": psf,
         "pixels_sha256": hashlib.sha256(stack.tobytes()).hexdigest(),
-        "precision": convolution.resolve(training.config().precision),
+        "precision": convolution.resolve(
+            training.config().precision, meshes.platform_of(jax.devices())
+        ),
         "inputs": list(map(str, inputs)),
         **({} if choice is None else {"choice": choice}),
     }

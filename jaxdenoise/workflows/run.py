@@ -1,6 +1,6 @@
 """Trainings as the workflows run them: progress, states kept on the way, cancellation. Host side.
 
-All calls of `fit`, `sweep`, `instant` and `prepare` are here.
+The images are prepared once, before anything is written; the training takes that plan.
 """
 
 import time
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.network.denoiser import Denoiser
@@ -20,9 +20,9 @@ from jaxdenoise.system import meshes
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.training import fit as fit_
-from jaxdenoise.training import sweep as sweep_
-from jaxdenoise.training.problem import prepare
-from jaxdenoise.training.halving import HALVING, epochs_in_all
+from jaxdenoise.training.halving import HALVING, Schedule, epochs_in_all
+from jaxdenoise.training.problem import Plan, prepare
+from jaxdenoise.training.sweep import Model, Sweep, prepare_sweep, train_and_choose
 from jaxdenoise.workflows.reporter import Cancelled, Reporter
 from jaxdenoise.workflows.settings import Training
 
@@ -72,7 +72,7 @@ def training_devices(
     here = jax.devices()
     if count is not None or several or current_crew().count > 1:
         return here[:count]
-    return meshes.sharing(here, batch_size)
+    return list(meshes.sharing(here, batch_size))
 
 
 def instant_model(stack: Stack, *, noise: float | None, config: TrainConfig) -> Denoiser:
@@ -84,7 +84,7 @@ def fit_model(
     key: PRNGKeyArray,
     stack: Stack,
     *,
-    psf: Real[ArrayLike, "h w"],
+    psf: Real[Array | np.ndarray, "h w"],
     config: TrainConfig,
     reporter: Reporter,
 ) -> Denoiser:
@@ -125,47 +125,65 @@ def train_model(
         Cancelled: the reporter asked to stop; the last state was kept.
         ValueError: as `fit.fit`; known before an earlier run is cleared.
     """
-    config, widest = training.config(), max(psfs.values(), key=len)
+    config, arrays = training.config(), list(psfs.values())
+    several = len(arrays) > 1
+    shared = training_devices(devices, batch_size=config.batch_size, several=several)
     key = jax.random.key(training.seed)
-    if len(psfs) == 1:  # said before the training, and before an earlier run is cleared
-        meshes.of_one_model(
-            training_devices(devices, batch_size=config.batch_size), batch_size=config.batch_size
-        )
+    # The checks that need no training come first, so that bad input neither leaves a folder behind
+    # nor costs an earlier run.
+    if several:
+        plan = prepare_sweep(key, stack, psfs=arrays, config=config, devices=shared)
+    else:
+        meshes.of_one_model(shared, batch_size=config.batch_size)
+        plan = prepare(key, stack, psf=arrays[0], config=config, devices=shared)
     if states is not None and states.resumed is None:
-        # The checks that need no training come first, so that bad input neither leaves a folder
-        # behind nor costs an earlier run.
-        prepare(key, stack, psf=widest, config=config)
         clear(states.run)
-        write_config(states.run, config, psf_shape=widest.shape, notes=states.notes)
-    if len(psfs) > 1:
-        return _choose(key, stack, psfs, config, reporter, devices=devices, states=states)
-    return _train_one(key, stack, widest, config, reporter, devices=devices, states=states), None
+        _write_config(states, plan, psfs)
+    job = _Job(key, plan, psfs, shared, states, reporter)
+    return _choose(job) if several else (_train_one(job), None)
 
 
-def _train_one(key, stack, psf, config, reporter, *, devices, states):
-    run, resumed = (states.run, states.resumed) if states else (None, None)
+class _Job(NamedTuple):
+    """What a training is given."""
+
+    key: PRNGKeyArray
+    plan: Plan
+    psfs: Psfs
+    devices: list[jax.Device]
+    states: States | None
+    reporter: Reporter
+
+
+def _write_config(states, plan, psfs, choice=None):
+    widest = max(psfs.values(), key=len)
+    notes = states.notes | ({"choice": choice} if choice else {})
+    write_config(states.run, plan.request, psf_shape=widest.shape, notes=notes)
+
+
+def _train_one(job: _Job) -> Denoiser:
+    run, resumed = (job.states.run, job.states.resumed) if job.states else (None, None)
     done = len(resumed.history) if resumed else 0
-    with reporter.training(config, done=done) as on_epoch, Saver() as saver:
-        keep = _after_epochs(states, saver, reporter)
+    with job.reporter.training(job.plan.request, done=done) as on_epoch, Saver() as saver:
+        keep = _after_epochs(job.states, saver, job.reporter)
 
         def after_epoch(snapshot):
             on_epoch(snapshot.history[-1])
             keep({run: snapshot})
 
-        shared = training_devices(devices, batch_size=config.batch_size)
-        options = {"devices": shared, "resume": resumed, "on_epoch": after_epoch}
-        return fit_.fit(key, stack, psf=psf, config=config, **options)
+        return fit_.train(
+            job.key, job.plan, devices=job.devices, resume=resumed, on_epoch=after_epoch
+        )
 
 
-def _choose(key, stack, psfs, config, reporter, *, devices, states):
+def _choose(job: _Job) -> tuple[Denoiser, dict[str, Any] | None]:
     """Train with several PSFs, and drop all but one on the way; the model and its table."""
+    states, names, config = job.states, list(job.psfs), job.plan.request
     run, resumed, table = (states.run, states.resumed, states.choice) if states else (None,) * 3
     begun = {(psf, 0): one for psf, one in (resumed or {}).items()}
     done = sum(len(one.snapshot.history) for one in begun.values() if one.snapshot)
-    total = epochs_in_all(HALVING, config.epochs, len(psfs))
-    widest = max(psfs.values(), key=len)
-    with reporter.training(config, done=done, total=total) as on_epoch, Saver() as saver:
-        keep = _after_epochs(states, saver, reporter)
+    total = epochs_in_all(HALVING, config.epochs, len(names))
+    with job.reporter.training(config, done=done, total=total) as on_epoch, Saver() as saver:
+        keep = _after_epochs(states, saver, job.reporter)
 
         def after_epoch(snapshots):
             for *_, snapshot in snapshots:
@@ -175,16 +193,20 @@ def _choose(key, stack, psfs, config, reporter, *, devices, states):
         def on_stage(models, kept):
             nonlocal table
             if not table and len(kept) == 1:
-                table = choice_table(models, list(psfs), kept[0])
-            if run is not None:
-                write_scores(run, {model.psf_index: model for model in models})
-                notes = states.notes | ({"choice": table} if table else {})
-                write_config(run, config, psf_shape=widest.shape, notes=notes)
+                table = choice_table(models, names, kept[0])
+            if states is not None:
+                write_scores(states.run, {model.psf_index: model for model in models})
+                _write_config(states, job.plan, job.psfs, table)
 
-        options = {"config": config, "halving": HALVING, "resume": begun, "on_stage": on_stage}
-        shared = training_devices(devices, batch_size=config.batch_size, several=True)
-        found = sweep_.sweep(
-            key, stack, psfs=list(psfs.values()), devices=shared, on_epoch=after_epoch, **options
+        found = train_and_choose(
+            job.key,
+            job.plan,
+            psfs=list(job.psfs.values()),
+            halving=HALVING,
+            devices=job.devices,
+            resume=begun,
+            on_epoch=after_epoch,
+            on_stage=on_stage,
         )
     return found.denoiser, table
 
@@ -198,14 +220,15 @@ def sweep_models(
     seeds: int = 1,
     halving: bool = False,
     devices: int | None = None,
-) -> sweep_.Sweep:
+) -> Sweep:
     """Train one model for each PSF and seed, and choose among the PSFs; arguments as `train_model`.
 
     Raises:
         Cancelled: the reporter asked to stop; nothing was kept.
         ValueError: as `sweep.sweep`.
     """
-    config, rounds = training.config(), HALVING if halving else ()
+    config, arrays = training.config(), list(psfs.values())
+    rounds: Schedule = HALVING if halving else ()
     total = seeds * epochs_in_all(rounds, config.epochs, len(psfs))
     stop = _after_epochs(None, None, reporter)
     with reporter.training(config, total=total) as on_epoch:
@@ -215,15 +238,21 @@ def sweep_models(
                 on_epoch(snapshot.history[-1])
             stop({})
 
-        options = {"seeds": seeds, "config": config, "halving": rounds, "on_epoch": after_epoch}
         shared = training_devices(devices, batch_size=config.batch_size, several=True)
         key = jax.random.key(training.seed)
-        return sweep_.sweep(key, stack, psfs=list(psfs.values()), devices=shared, **options)
+        plan = prepare_sweep(key, stack, psfs=arrays, config=config, devices=shared)
+        return train_and_choose(
+            key,
+            plan,
+            psfs=arrays,
+            seeds=seeds,
+            halving=rounds,
+            devices=shared,
+            on_epoch=after_epoch,
+        )
 
 
-def choice_table(
-    models: Sequence[sweep_.Model], names: Sequence[str], chosen: int
-) -> dict[str, Any]:
+def choice_table(models: Sequence[Model], names: Sequence[str], chosen: int) -> dict[str, Any]:
     """Return the rows of a sweep for JSON: {"chosen": PSF, "candidates": [...]}.
 
     Args:
@@ -233,7 +262,7 @@ def choice_table(
     """
     rows = [
         {
-            "psf": _value(names[model.psf]),
+            "psf": _value(names[model.psf_index]),
             "seed": model.seed,
             "score": model.score,
             "score_se": model.score_se,

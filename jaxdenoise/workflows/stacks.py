@@ -3,12 +3,11 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
-from jaxdenoise.io.frames import Frames
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.io.info import ImageInfo
 from jaxdenoise.system.crew import current_crew
@@ -48,7 +47,7 @@ def files_by_model(
     found = {}
     for channel in range(len(numbers[0])):
         own = [
-            file._replace(frames=frames_of(file).choose(those[channel]))
+            file._replace(frames=file.frames.choose(those[channel]))
             for file, those in zip(files, numbers, strict=True)
         ]
         found[f"channel-{channel}"] = rows(inputs, own, reach=reach, along=along)
@@ -61,11 +60,6 @@ def rows(inputs: Inputs, files: Files, *, reach: int, along: str | None) -> list
         return list(files)
     axes = [sequence_axis(path, file.info, along) for path, file in zip(inputs, files, strict=True)]
     return [in_rows(file, axis) for file, axis in zip(files, axes, strict=True)]
-
-
-def frames_of(file: ImageFile) -> Frames:
-    """Return the frames of a file that is open: `images.open_image` leaves them in the file."""
-    return cast(Frames, file.frames)
 
 
 def _numbers_by_channel(path, info):
@@ -211,5 +205,5 @@ def in_rows(file: ImageFile, axis: str) -> ImageFile:
         others = [(letter, size) for letter, size in others if letter != "C"]
     letters, sizes = zip(*others, strict=True)
     numbers = np.moveaxis(np.arange(len(file.frames)).reshape(sizes), letters.index(axis), -1)
-    frames = frames_of(file).choose(numbers.ravel().tolist(), row=numbers.shape[-1])
+    frames = file.frames.choose(numbers.ravel().tolist(), row=numbers.shape[-1])
     return file._replace(frames=frames)

@@ -14,7 +14,7 @@ from jaxdenoise.runs.layout import clear, locked
 from jaxdenoise.runs.models import save
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import RequestError
-from jaxdenoise.system.files import replace_text
+from jaxdenoise.system.files import write_text
 from jaxdenoise.training.sweep import Sweep
 from jaxdenoise.workflows import evaluation
 from jaxdenoise.workflows import run as run_
@@ -24,7 +24,7 @@ from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import SweepRequest
 from jaxdenoise.workflows.resuming import notes_of
-from jaxdenoise.workflows.stacks import frames_of, rows, stack_of
+from jaxdenoise.workflows.stacks import rows, stack_of
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
         table = run_.choice_table(found.models, list(psfs), found.chosen)
         table |= {"noisy_psnr": noisy_psnr}
         _keep_models(request, output, found, table, stack, files, judge)
-        replace_text(output / "sweep.json", json.dumps(table, indent=2) + "\n")
+        if current_crew().is_primary:
+            write_text(output / "sweep.json", json.dumps(table, indent=2) + "\n")
         options = {"sweep": table, "truth": judge.truth}
         write_report(request, report, files, found.denoiser, reporter, **options)
     return SweepResult(table, found, output, report)
@@ -144,4 +145,4 @@ def _keep_models(
         clear(run)
         save(run, model.denoiser, notes=notes | {"psf": row["psf"]})
         row["run"] = str(run)
-        row["psnr"] = judge(denoised(model.denoiser, frames_of(file)) for file in files)
+        row["psnr"] = judge(denoised(model.denoiser, file.frames) for file in files)

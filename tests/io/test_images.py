@@ -205,7 +205,7 @@ def test_imagej_falls_back_to_plain(tmp_path):
     frames, info = images.read(path, axes="ZTYX")
     images.write(tmp_path / "b.tif", frames, info)
     same(
-        images.ImageFile(frames, info)._replace(info=images.read(tmp_path / "b.tif").info),
+        images.Image(frames, info)._replace(info=images.read(tmp_path / "b.tif").info),
         images.read(tmp_path / "b.tif"),
     )
     assert images.read(tmp_path / "b.tif").info.axes == "ZTYX"

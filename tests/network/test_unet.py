@@ -229,7 +229,10 @@ def test_the_parameters_names():
     expected |= {
         f"up_convs_{step}/upconv_{part}" for step in range(2) for part in ("kernel", "bias")
     }
-    assert flat(shapes(NetworkShape())).keys() == expected | {"conv_final/kernel", "conv_final/bias"}
+    assert flat(shapes(NetworkShape())).keys() == expected | {
+        "conv_final/kernel",
+        "conv_final/bias",
+    }
 
 
 def test_the_first_weights_are_xavier_normal_and_the_biases_zero():

@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from jaxdenoise.workflows.train import outputs, wanted
 
 import jaxdenoise as jd
 from jaxdenoise.cli.parser import parser
@@ -9,7 +10,6 @@ from jaxdenoise.prediction import ensemble
 from jaxdenoise.runs.layout import _COLUMNS
 from jaxdenoise.runs.models import grouped, load_all, remove_others, those_in
 from jaxdenoise.workflows.requests import config_of, psf_named
-from jaxdenoise.workflows.train import outputs, wanted
 
 
 @pytest.fixture(scope="module")

@@ -108,9 +108,7 @@ def test_a_batch_patch_by_patch_is_1_2_times_as_fast_as_at_once(problem):
 
     at_once = run(lambda state: take_steps(KEY, state, problem, 1.0, config=config, steps=1))
     assert (
-        times_as_fast(
-            at_once, run(lambda state: step_by_patches(KEY, state, problem, 1.0, config))
-        )
+        times_as_fast(at_once, run(lambda state: step_by_patches(KEY, state, problem, 1.0, config)))
         > 1.2
     )
 

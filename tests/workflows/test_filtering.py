@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import scipy.ndimage
+from jaxdenoise.workflows.filter import FUNCTIONS, RequestError, _sample, apply
 
 import jaxdenoise as jd
 from jaxdenoise.cli.parser import BORDERS, FILTERS
-from jaxdenoise.io.images import ImageFile
+from jaxdenoise.io.images import Image
 from jaxdenoise.io.info import ImageInfo
-from jaxdenoise.workflows.filter import FUNCTIONS, RequestError, _sample, apply
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def hyperstack():
     """2 time points of 3 planes, 20x24 pixels, uint8, in the order Z, T."""
     data = np.random.default_rng(0).integers(0, 256, (3, 2, 20, 24)).astype(np.uint8)
     info = ImageInfo("ZTYX", data.shape, data.dtype, "imagej")
-    return data, ImageFile(data.reshape(-1, 20, 24).astype(np.float32), info)
+    return data, Image(data.reshape(-1, 20, 24).astype(np.float32), info)
 
 
 def test_the_command_line_offers_what_there_is():
@@ -67,7 +67,7 @@ def test_a_width_for_each_axis(hyperstack):
 
 def test_without_a_width_it_is_found(scene):
     info = ImageInfo("TYX", scene.noisy.shape, np.dtype(np.uint16))
-    image = ImageFile(np.asarray(scene.noisy), info)
+    image = Image(np.asarray(scene.noisy), info)
     for name, parameter in (("gaussian", "sigma"), ("median", "size"), ("wiener", "size")):
         result = apply(name, image)
         assert list(result.parameter) == [parameter]
@@ -82,7 +82,7 @@ def test_correlated_noise_is_warned_of():
     noise = np.random.default_rng(0).normal(100, 10, (1, 64, 65)).astype(np.float32)
     noise = noise[..., 1:] + noise[..., :-1]
     with pytest.warns(UserWarning, match="correlated between neighbouring pixels"):
-        apply("gaussian", ImageFile(noise, ImageInfo("YX", noise.shape[1:], noise.dtype)))
+        apply("gaussian", Image(noise, ImageInfo("YX", noise.shape[1:], noise.dtype)))
 
 
 def test_only_a_sample_is_calibrated_on():
@@ -108,7 +108,7 @@ def test_widths_that_do_not_fit(hyperstack, name, options, message):
 
 
 def test_three_dimensions_need_a_z_axis(scene):
-    image = ImageFile(
+    image = Image(
         np.asarray(scene.noisy), ImageInfo("TYX", scene.noisy.shape, np.dtype(np.float32))
     )
     for name, size in (("box3d", 3), ("median", (3, 3, 3))):
