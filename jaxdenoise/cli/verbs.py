@@ -151,9 +151,8 @@ def sweep(args):
 
     from jaxdenoise.cli.terminal import print_table
     from jaxdenoise.io import images
-    from jaxdenoise.runs.layout import clear, locked
+    from jaxdenoise.runs.layout import clear, locked, write_text
     from jaxdenoise.runs.models import save
-    from jaxdenoise.system.files import replace_text
     from jaxdenoise.workflows import evaluate as evaluate_
     from jaxdenoise.workflows import stacks as stacks_
     from jaxdenoise.workflows import sweep as sweep_
@@ -199,7 +198,7 @@ def sweep(args):
             save(run, model.denoiser, notes=notes_of(args, stack) | {"psf": row["psf"]})
             row["run"] = str(run)
             row["psnr"] = judge(denoised(model.denoiser, noisy.frames) for noisy in files)
-        replace_text(file, json.dumps(result, indent=2) + "\n")
+        write_text(file, json.dumps(result, indent=2) + "\n")
         truth = None if reference is None else reference.frames
         _write_report(args, report_path, files, found.denoiser, bars, sweep=result, truth=truth)
     if not current_crew().is_primary:
