@@ -272,7 +272,7 @@ def check_directory(directory: str | Path) -> None:
         )
 
 
-def check_space(directory: str | Path, size: float) -> None:
+def check_space(directory: str | Path, size: int | float) -> None:
     """Raise an ImageError unless the disk of a directory has room for `size` bytes.
 
     The directory need not exist. Better now than after hours of work.

@@ -1,97 +1,96 @@
-"""Arrays and text on disk, each appearing whole, by rename. Host side.
+"""Pytrees of arrays on disk, as folders that appear whole or not at all. Host side.
 
-A folder of arrays is orbax's, with SHA256SUMS of its files beside them, because orbax keeps no
-checksum of the numbers themselves. Reading executes nothing.
+A folder is orbax's, with SHA256SUMS of its files beside them, because orbax keeps no checksum of
+the numbers themselves. Reading executes nothing.
 """
 
 import hashlib
-import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
-from jaxdenoise.system import errors, meshes
+from jaxdenoise.system import meshes
 from jaxdenoise.system.crew import current_crew
-from jaxdenoise.system.errors import CheckpointError
-from jaxdenoise.system.files import replace_text
+from jaxdenoise.system.errors import CheckpointError, is_lost_connection, one_line, translated
+from jaxdenoise.system.files import new_folder, recover, write_text
 
 _SUMS = "SHA256SUMS"
 
 
-def save_arrays(folder, tree):
-    """Write a pytree of arrays as a folder, in place of one of that name; CheckpointError if it cannot be written.
+def save_arrays(folder: Path, tree: PyTree) -> None:
+    """Write a pytree of arrays as a folder, in place of one of that name.
 
-    Several processes, which have the same arrays, write a part of them each.
+    Several processes, which have the same arrays, write a part of them each. What a killed save
+    left beside the folder is cleaned up.
+
+    Raises:
+        CheckpointError: The folder cannot be written.
     """
     from orbax.checkpoint import v1 as ocp  # late: it takes a second to import
 
-    # Orbax would delete what is there before it writes: so it writes beside it, and two renames
-    # make the exchange.
-    folder = folder.absolute()
-    new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
-    crew = current_crew()
+    folder, crew = folder.absolute(), current_crew()
     tree = meshes.replicate(tree, meshes.mesh_of_all_processes())
     try:
-        remove_leftovers(folder.parent)
-        crew.barrier()
-        ocp.save(new, tree)
-        if crew.is_primary:
-            replace_text(new / _SUMS, "".join(_sums(new)))
-            if folder.exists():
-                folder.rename(old)
-            new.rename(folder)
-        crew.barrier()
+        _recover(folder.parent)
+        # Orbax would delete the old folder before it writes the new one, so it writes beside it.
+        with new_folder(folder, replace=True, crew=crew) as new:
+            ocp.save(new, tree)
+            if crew.is_primary:
+                write_text(new / _SUMS, "".join(_sums(new)))
     except Exception as error:  # a full disk is an OSError, or whatever tensorstore makes of it
-        if crew.count > 1 and errors.is_lost_connection(error):
+        if crew.count > 1 and is_lost_connection(error):
             raise
-        raise CheckpointError(f"{folder}: cannot be written ({errors.one_line(error)})") from error
+        raise CheckpointError(f"{folder}: cannot be written ({one_line(error)})") from error
     finally:
-        remove_leftovers(folder.parent)
+        _recover(folder.parent)  # orbax, too, leaves something after an error
 
 
-def remove_leftovers(path):
-    """What a save that was killed or failed left beside its target; what it had moved aside goes back."""
-    if not current_crew().is_primary:
-        return
-    for old in path.glob(".*.old"):
-        folder = path / old.name[1:-4]
-        if not folder.exists():
-            old.rename(folder)
-    for pattern in (".*.old", ".*.new", ".*.new.orbax-checkpoint-tmp*"):
-        for folder in path.glob(pattern):
-            shutil.rmtree(
-                folder, ignore_errors=True
-            )  # after an error orbax's threads may still be writing: the next save removes that
+def _recover(parent):
+    if current_crew().is_primary:
+        recover(parent)
 
 
-def load_arrays(folder, abstract):
-    """Read what `save_arrays` wrote, if it has the shapes and dtypes of the pytree ``abstract``; CheckpointError if it cannot be read."""
+def load_arrays(folder: Path, abstract: PyTree) -> PyTree:
+    """Read what `save_arrays` wrote.
+
+    Args:
+        folder: The folder.
+        abstract: A pytree of the shapes and dtypes that the arrays must have.
+
+    Raises:
+        CheckpointError: The folder cannot be read, or its arrays do not fit or hold NaN.
+    """
     from orbax.checkpoint import v1 as ocp
 
-    # Said for each array, so that a model saved on a GPU loads on a machine without one.
+    # The device of each array is given, so that a model saved on a GPU loads without one.
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), abstract
     )
-    try:
-        # What is wrong is found before orbax reads the numbers: when that fails, its threads write
-        # on the terminal for pages.
-        if (folder / _SUMS).is_file() and not set(
-            (folder / _SUMS).read_text().splitlines(keepends=True)
-        ) <= set(_sums(folder)):
-            raise ValueError("files are damaged or missing, says SHA256SUMS; copy the folder again")
+    problem = f"{folder}: cannot be read"
+    with translated(CheckpointError, problem):  # orbax raises many kinds for a damaged folder
+        # Errors are found before orbax reads the numbers: when that fails, its threads write pages
+        # on the terminal.
+        if not _has_its_sums(folder):
+            raise CheckpointError(
+                f"{problem} (files are damaged or missing, says {_SUMS}; copy the folder again)"
+            )
         if _shapes(ocp.metadata(folder.absolute()).metadata) != _shapes(abstract):
-            raise ValueError("the arrays do not fit config.json")
+            raise CheckpointError(f"{problem} (the arrays do not fit config.json)")
         arrays = ocp.load(folder.absolute(), abstract)
-        if any(
-            np.isnan(leaf).any() for leaf in jax.tree.leaves(arrays)
-        ):  # by NumPy, which compiles nothing
-            raise ValueError("the arrays hold NaN; train again")
+        # By NumPy, which compiles nothing.
+        if any(np.isnan(leaf).any() for leaf in jax.tree.leaves(arrays)):
+            raise CheckpointError(f"{problem} (the arrays hold NaN; train again)")
         return arrays
-    except Exception as error:  # orbax raises many kinds for a damaged folder
-        raise CheckpointError(
-            f"{folder}: cannot be read ({type(error).__name__}: {errors.one_line(error)})"
-        ) from error
+
+
+def _has_its_sums(folder):
+    """Whether the files are those that SHA256SUMS names, if there is one."""
+    if not (folder / _SUMS).is_file():
+        return True
+    return set((folder / _SUMS).read_text().splitlines(keepends=True)) <= set(_sums(folder))
 
 
 def _sums(folder):

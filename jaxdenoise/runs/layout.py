@@ -1,36 +1,46 @@
 """Run folders: a trained model, or a training to be resumed, on disk. Host side.
 
-    RUN/config.json      version, settings, and what the caller adds (seed, inputs, ...); readable,
-    compared strictly when read RUN/history.csv      one row an epoch
-    RUN/weights/         orbax: the best, averaged and last parameters, PSF, background, mean and
-    standard deviation; SHA256SUMS RUN/epoch-NNNNN/     orbax: the last two states to resume from;
-    only while the training is unfinished RUN/candidates/      instead, where several PSFs are
-    tried, see `runs.states` RUN/.lock            while a process trains
+::
 
-Everything appears by rename. Reading executes nothing: JSON, CSV and arrays only.
+    RUN/config.json     version, settings, and notes of the caller (seed, inputs, ...)
+    RUN/history.csv     a row for each epoch
+    RUN/weights/        arrays: best, averaged and last parameters, PSF, background, mean and
+                        standard deviation
+    RUN/epoch-NNNNN/    arrays: the last two states to resume from; only while the training is
+                        unfinished
+    RUN/candidates/     instead of them, where the training tries several PSFs:
+        N/              states and history.csv of the model of PSF number N
+        scores.json     the scores of these models so far, and the seconds that they took
+    RUN/.lock           while a process trains
+    RUN/member-N/       a run folder for each further member of an ensemble
+    RUN/random-start/   a run folder for the member that starts from random weights
+
+Everything appears by rename. Reading executes nothing: JSON, CSV and arrays only. config.json is
+compared strictly when it is read.
 """
 
 import csv
 import json
 import re
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
+from jaxtyping import Float
 
 from jaxdenoise import __version__
-from jaxdenoise.config import ConfigError, TrainConfig
-from jaxdenoise.runs.arrays import remove_leftovers
-from jaxdenoise.system import errors
+from jaxdenoise.config import TrainConfig
+from jaxdenoise.system import files
 from jaxdenoise.system.crew import current_crew
-from jaxdenoise.system.errors import CheckpointError
-from jaxdenoise.system.files import replace_text
+from jaxdenoise.system.errors import CheckpointError, ConfigError, translated
 
 CANDIDATES = "candidates"
 FORMAT = 1  # of the folder; raised when an older reader would misread it
-_COLUMNS = (
+HISTORY_COLUMNS = (  # of history.csv
     "epoch",
     "learning_rate",
     "train_loss",
@@ -38,70 +48,114 @@ _COLUMNS = (
     "positivity_loss",
     "validation_loss",
     "chosen",
-)  # of history.csv
+)
 
 
-def has_model(path):
-    """Whether the folder holds a finished model."""
-    return weights_folder(path).is_dir()
+def has_model(run: str | Path) -> bool:
+    """Return whether a run folder holds a finished model."""
+    return weights_folder(run).is_dir()
 
 
-def weights_folder(path):
-    """Where the weights are: moved aside, if a save was killed between its two renames."""
-    folder, aside = Path(path) / "weights", Path(path) / ".weights.old"
+def weights_folder(run: str | Path) -> Path:
+    """Return where the weights are: moved aside, if a save was killed between its two renames."""
+    folder = Path(run) / "weights"
+    aside = files.aside(folder)
     return aside if aside.is_dir() and not folder.is_dir() else folder
 
 
-def clear(path):
-    """Remove what a run wrote into the folder, and nothing else. Of several processes the first one does, when all have come here."""
-    path, crew = Path(path), current_crew()
+def unfinished_epochs(run: Path) -> list[tuple[int, Path]]:
+    """Return (epoch, folder) of each state to resume from, oldest first."""
+    folders = (
+        folder
+        for folder in run.glob("epoch-*")
+        if folder.is_dir() and re.fullmatch(r"epoch-\d{5,}", folder.name)
+    )
+    return sorted((int(folder.name[len("epoch-") :]), folder) for folder in folders)
+
+
+def resumable_folders(run: Path) -> list[Path]:
+    """Return the folders from which a training can be resumed."""
+    candidates = run / CANDIDATES
+    return [folder for _, folder in unfinished_epochs(run)] + [candidates] * candidates.is_dir()
+
+
+def clear(run: str | Path) -> None:
+    """Remove what a training wrote into a folder, and nothing else.
+
+    Of several processes the primary one does, when all have come here.
+    """
+    run, crew = Path(run), current_crew()
     crew.barrier()
     if not crew.is_primary:
         return
-    for folder in [path / "weights", *resumable_folders(path)]:
+    files.recover(run)  # what waited aside would come back later
+    for folder in [run / "weights", *resumable_folders(run)]:
         shutil.rmtree(folder, ignore_errors=True)
-    remove_leftovers(path)
     for name in ("config.json", "history.csv"):
-        (path / name).unlink(missing_ok=True)
+        (run / name).unlink(missing_ok=True)
 
 
 @contextmanager
-def locked(path):
-    """Keep a run folder for this process, until it ends or the context does. The folder is made if missing, and goes again if unused.
+def locked(run: str | Path) -> Iterator[None]:
+    """Keep a run folder for this process in a ``with`` block.
 
-    Of several processes the first one keeps it for all.
+    The folder is made if it is missing, and removed again if nothing was written into it. Of
+    several processes the primary one keeps it for all.
 
     Raises:
-        CheckpointError: another process holds it, or it cannot be written.
+        CheckpointError: Another process holds it, or it cannot be written.
     """
-    path = Path(path)
+    run = Path(run)
     if not current_crew().is_primary:
         yield
         return
-    fresh, lock = not path.exists(), filelock.FileLock(path / ".lock")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except filelock.Timeout as error:
-        raise CheckpointError(
-            f"{path}: another process is training into this folder; wait for it or choose another one"
-        ) from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({errors.one_line(error)})") from error
+    fresh, lock = not run.exists(), filelock.FileLock(run / ".lock")
+    with writing(run):
+        run.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout as error:
+            raise CheckpointError(
+                f"{run}: another process is training into this folder; "
+                "wait for it or choose another one"
+            ) from error
     try:
         yield
     finally:
+        # Before the release, so that a process that waits for the lock sees that it is gone.
         with suppress(OSError):  # Windows keeps files that are open
-            (
-                path / ".lock"
-            ).unlink()  # before the release: who waits for it then sees that it is gone
+            (run / ".lock").unlink()
         lock.release()
-        if fresh and not any(path.iterdir()):
-            path.rmdir()
+        if fresh and not any(run.iterdir()):
+            run.rmdir()
 
 
-def write_config(path, config, *, psf_shape, notes=None):
-    """Write RUN/config.json."""
+def write_text(file: Path, text: str) -> None:
+    """Write a text file of a run. Of several processes the primary one writes.
+
+    Raises:
+        CheckpointError: It cannot be written.
+    """
+    if current_crew().is_primary:
+        with writing(file):
+            files.write_text(file, text)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError in a ``with`` block into a CheckpointError."""
+    with translated(CheckpointError, f"{path}: cannot be written", caught=OSError):
+        yield
+
+
+def write_config(
+    run: str | Path,
+    config: TrainConfig,
+    *,
+    psf_shape: Sequence[int],
+    notes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write RUN/config.json; ``notes`` are JSON values that the caller adds."""
     header = {
         "format": FORMAT,
         "jaxdenoise": __version__,
@@ -109,15 +163,20 @@ def write_config(path, config, *, psf_shape, notes=None):
         "notes": notes or {},
         "config": config.to_dict(),
     }
-    replace_text(Path(path) / "config.json", json.dumps(header, indent=2) + "\n")
+    write_text(Path(run) / "config.json", json.dumps(header, indent=2) + "\n")
 
 
-def read_config(path):
-    """RUN/config.json as (`TrainConfig`, the whole dict). CheckpointError when it is missing, no JSON, or of another version."""
-    file = Path(path) / "config.json"
+def read_config(run: str | Path) -> tuple[TrainConfig, dict[str, Any]]:
+    """Read RUN/config.json: the settings, and the whole file as a dict.
+
+    Raises:
+        CheckpointError: It is missing, no JSON, or of another version.
+    """
+    file = Path(run) / "config.json"
     if not file.is_file():
-        raise CheckpointError(f"{path}: not a run folder (it has no config.json)")
-    try:
+        raise CheckpointError(f"{run}: not a run folder (it has no config.json)")
+    errors = (OSError, ValueError, KeyError, TypeError, RecursionError)
+    with translated(CheckpointError, f"{file}: cannot be read", caught=errors):
         header = json.loads(file.read_text(encoding="utf-8"))
         if header["format"] != FORMAT:
             raise CheckpointError(
@@ -130,60 +189,36 @@ def read_config(path):
             raise CheckpointError(f"{file}: psf_shape cannot be {psf_shape}")
         if not isinstance(header["notes"], dict):
             raise CheckpointError(f"{file}: notes cannot be {header['notes']}")
-        return TrainConfig.from_dict(header["config"]), header
-    except CheckpointError:
-        raise
-    except ConfigError as error:
-        raise CheckpointError(f"{file}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{file}: cannot be read ({type(error).__name__}: {errors.one_line(error)})"
-        ) from error
+        try:
+            return TrainConfig.from_dict(header["config"]), header
+        except ConfigError as error:
+            raise CheckpointError(f"{file}: {error}") from error
 
 
-def history_columns(rows):
-    """A snapshot's history as a dict of (epochs,) float64 arrays."""
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]} if rows else {}
-
-
-def write_history(path, columns):
-    """Write RUN/history.csv; numbers in full, so that reading gives the same bits."""
+def write_history(run: str | Path, columns: Mapping[str, Any]) -> None:
+    """Write RUN/history.csv, given arrays (epochs,); numbers in full, so that no bit is lost."""
     lines = [",".join(columns)]
     lines += [
         ",".join(repr(float(value)) for value in row) for row in zip(*columns.values(), strict=True)
     ]
-    replace_text(Path(path) / "history.csv", "\n".join(lines) + "\n")
+    write_text(Path(run) / "history.csv", "\n".join(lines) + "\n")
 
 
-def read_history(path):
-    """RUN/history.csv as a dict of (epochs,) float64 arrays."""
-    file = Path(path) / "history.csv"
-    try:
+def read_history(run: str | Path) -> dict[str, Float[np.ndarray, " epochs"]]:
+    """Read RUN/history.csv as a dict of (epochs,) float64 arrays.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    file = Path(run) / "history.csv"
+    problem = f"{file}: cannot be read"
+    with translated(CheckpointError, problem, caught=(OSError, ValueError)):
         with file.open(newline="", encoding="utf-8") as lines:
             names, *rows = csv.reader(lines)
         values = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{file}: cannot be read ({type(error).__name__}: {errors.one_line(error)})"
-        ) from error
-    if names and (not rows or not set(_COLUMNS) <= set(names)):
-        raise CheckpointError(
-            f"{file}: cannot be read (it lacks epochs, or one of the columns {', '.join(_COLUMNS)})"
-        )
+    if names and (not rows or not set(HISTORY_COLUMNS) <= set(names)):
+        columns = ", ".join(HISTORY_COLUMNS)
+        raise CheckpointError(f"{problem} (it lacks epochs, or one of the columns {columns})")
     if np.any(np.isfinite(values) & (abs(values) > np.finfo(np.float32).max)):
-        raise CheckpointError(f"{file}: cannot be read (it holds numbers that no training writes)")
+        raise CheckpointError(f"{problem} (it holds numbers that no training writes)")
     return dict(zip(names, values.T, strict=True))
-
-
-def unfinished_epochs(path):
-    """(epoch, folder) of each state to resume from, oldest first."""
-    folders = (
-        f for f in path.glob("epoch-*") if f.is_dir() and re.fullmatch(r"epoch-\d{5,}", f.name)
-    )
-    return sorted((int(folder.name[6:]), folder) for folder in folders)
-
-
-def resumable_folders(path):
-    """Folders of what is there to resume from."""
-    candidates = path / CANDIDATES
-    return [folder for _, folder in unfinished_epochs(path)] + [candidates] * candidates.is_dir()

@@ -1,9 +1,15 @@
-"""Finished models on disk: one, or the members of an ensemble. Host side."""
+"""Finished models on disk. Host side.
+
+`save` and `load` are for one model in a folder of its own. `load_all` is for a run, which may be an
+ensemble: the run folder holds the first member, and a folder in it each other one. `runs.layout`
+shows the files.
+"""
 
 import dataclasses
 import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,23 +32,31 @@ from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import CheckpointError
 from jaxdenoise.training.fit import start
 
+RANDOM_START = "random-start"  # the folder of the member that starts from random weights
 
-def save(path, denoiser, *, notes=None, overwrite=False):
-    """Write a trained model as a run folder.
+
+def save(
+    path: str | Path,
+    denoiser: Denoiser,
+    *,
+    notes: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write one trained model as a run folder.
 
     Args:
-        path: the folder; made if missing.
-        denoiser: `denoiser.Denoiser`.
-        notes: dict of JSON values to keep in config.json, such as the seed and the inputs.
-        overwrite: replace a model that the folder already holds.
+        path: The folder; made if missing.
+        denoiser: The model.
+        notes: JSON values to keep in config.json, such as the seed and the inputs.
+        overwrite: Replace a model that the folder already holds.
 
     Raises:
-        CheckpointError: the folder holds a model and ``overwrite`` is False, or cannot be written.
+        CheckpointError: The folder holds a model and ``overwrite`` is False, or cannot be written.
     """
     path = Path(path)
     if has_model(path) and not overwrite:
         raise CheckpointError(
-            f"{path}: holds a model already; choose another folder or ask to overwrite it"
+            f"{path}: holds a model already; overwrite=True replaces it, or choose another folder"
         )
     arrays = {
         "best": denoiser.best,
@@ -59,24 +73,21 @@ def save(path, denoiser, *, notes=None, overwrite=False):
             shutil.rmtree(folder)
 
 
-def load(path, *, weights=None):
-    """Read a model that `save` wrote.
+def load(path: str | Path, *, weights: str | None = None) -> Denoiser:
+    """Read one model that `save` wrote; of an ensemble, the first member.
 
     Args:
-        path: the run folder.
+        path: The run folder.
         weights: "best", "averaged" or "last" instead of what the training's settings say.
 
-    Returns:
-        `denoiser.Denoiser`.
-
     Raises:
-        CheckpointError: missing, unfinished, damaged, or of another version.
+        CheckpointError: It is missing, unfinished, damaged, or of another version.
     """
     path = Path(path)
     config, header = read_config(path)
     if not has_model(path):
         raise CheckpointError(
-            f"{path}: the training is unfinished; run `jaxdenoise train ... -o {path} --resume` first"
+            f"{path}: the training is unfinished; resume it first: train with resume=True"
         )
     if weights is not None:
         config = TrainConfig.from_dict({**config.to_dict(), "weights": weights})
@@ -94,48 +105,47 @@ def load(path, *, weights=None):
     scale = Scale(**arrays.pop("scale"))
     if not 0 < scale.std < np.inf:
         raise CheckpointError(
-            f"{path / 'weights'}: the standard deviation of the images cannot be {scale.std:g}; train again"
+            f"{path / 'weights'}: the standard deviation of the images cannot be {scale.std:g}; "
+            "train again"
         )
     if config.background == "auto":
         settings = dataclasses.replace(settings, background=float(scale.background))
     return Denoiser(**arrays, scale=scale, history=read_history(path), config=settings)
 
 
-RANDOM_START = "random-start"
-
-
 class Models(NamedTuple):
-    """The members of an ensemble, a tuple of `denoiser.Denoiser`, and the one from random weights, or None."""
+    """The models of a run.
 
-    members: tuple
+    Attributes:
+        members: Of the ensemble, or the only model.
+        random_start: The one that starts from random weights, if there is one.
+    """
+
+    members: tuple[Denoiser, ...]
     random_start: Denoiser | None
 
 
-def those_in(run):
-    """Names, as in `wanted`, of the models that a run folder holds."""
+def those_in(run: str | Path) -> list[str]:
+    """Return the names of the models that a run folder holds; the first member's is empty."""
     run = Path(run)
-    return [
-        name
-        for name in ("", *sorted(folder.name for folder in run.glob("member-*")), RANDOM_START)
-        if has_model(run / name)
-    ]
+    names = ("", *sorted(folder.name for folder in run.glob("member-*")), RANDOM_START)
+    return [name for name in names if has_model(run / name)]
 
 
-def grouped(models):
-    """`Models` of a dict of name to `denoiser.Denoiser`."""
-    return Models(
-        tuple(one for name, one in models.items() if name != RANDOM_START), models.get(RANDOM_START)
-    )
+def grouped(models: Mapping[str, Denoiser]) -> Models:
+    """Group models by their names, see `those_in`."""
+    members = tuple(model for name, model in models.items() if name != RANDOM_START)
+    return Models(members, models.get(RANDOM_START))
 
 
-def load_all(run, *, weights=None):
-    """`Models` of a run folder; ``weights`` and errors as of `models.load`."""
+def load_all(run: str | Path, *, weights: str | None = None) -> Models:
+    """Read all models of a run, with ``weights`` and errors as of `load`."""
     run = Path(run)
     return grouped({name: load(run / name, weights=weights) for name in those_in(run) or [""]})
 
 
-def remove_others(run, names):
-    """Remove what an earlier training left in a run folder: members that are not of these names."""
+def remove_others(run: str | Path, names: Collection[str]) -> None:
+    """Remove the members of an earlier training from a run folder, except those of these names."""
     if not current_crew().is_primary:
         return
     for folder in (*Path(run).glob("member-*"), Path(run) / RANDOM_START):

@@ -10,11 +10,10 @@ import numpy as np
 
 from jaxdenoise.io import images
 from jaxdenoise.io.images import ImageFile
-from jaxdenoise.runs.layout import clear, locked
+from jaxdenoise.runs.layout import clear, locked, write_text
 from jaxdenoise.runs.models import save
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import RequestError
-from jaxdenoise.system.files import write_text
 from jaxdenoise.training.sweep import Sweep
 from jaxdenoise.workflows import evaluation
 from jaxdenoise.workflows import run as run_
@@ -86,8 +85,7 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
         table = run_.choice_table(found.models, list(psfs), found.chosen)
         table |= {"noisy_psnr": noisy_psnr}
         _keep_models(request, output, found, table, stack, files, judge)
-        if current_crew().is_primary:
-            write_text(output / "sweep.json", json.dumps(table, indent=2) + "\n")
+        write_text(output / "sweep.json", json.dumps(table, indent=2) + "\n")
         options = {"sweep": table, "truth": judge.truth}
         write_report(request, report, files, found.denoiser, reporter, **options)
     return SweepResult(table, found, output, report)

@@ -7,7 +7,7 @@ from jaxdenoise.workflows.train import outputs, wanted
 import jaxdenoise as jd
 from jaxdenoise.cli.parser import parser
 from jaxdenoise.prediction import ensemble
-from jaxdenoise.runs.layout import _COLUMNS
+from jaxdenoise.runs.layout import HISTORY_COLUMNS
 from jaxdenoise.runs.models import grouped, load_all, remove_others, those_in
 from jaxdenoise.workflows.requests import config_of, psf_named
 
@@ -103,7 +103,7 @@ def test_what_belongs_together_is_grouped(models):
 
 
 def test_members_of_an_earlier_training_go(models, tmp_path):
-    kept = dataclasses.replace(models[0], history={name: np.ones(1) for name in _COLUMNS})
+    kept = dataclasses.replace(models[0], history={name: np.ones(1) for name in HISTORY_COLUMNS})
     for name in ("", "member-2", "member-3", "random-start"):
         jd.save(tmp_path / name, kept)
     (tmp_path / "member-of-the-lab").mkdir()

@@ -16,7 +16,7 @@ from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.prediction.tiles import denoise
 from jaxdenoise.runs import models
 from jaxdenoise.runs import states as states_module
-from jaxdenoise.runs.layout import _COLUMNS, CheckpointError, clear, locked, write_config
+from jaxdenoise.runs.layout import HISTORY_COLUMNS, CheckpointError, clear, locked, write_config
 from jaxdenoise.runs.models import load
 from jaxdenoise.runs.states import Saver, load_snapshot, save_snapshot
 from jaxdenoise.training.fit import fit
@@ -100,7 +100,9 @@ def test_a_state_that_cannot_be_read_is_left_out(trained, tiny_config, tmp_path)
     assert_same(restored.best, snapshots[1].best)
 
 
-@pytest.mark.parametrize("before", [".weights.new", ".weights.new.orbax-checkpoint-tmp-7"])
+@pytest.mark.parametrize(
+    "before", [".weights.unfinished", ".weights.unfinished.orbax-checkpoint-tmp-7"]
+)
 def test_what_a_killed_save_left_is_removed(trained, run, before):
     (run / before).mkdir()
     models.save(run, trained[0], overwrite=True)
@@ -118,7 +120,7 @@ def test_a_save_killed_between_its_renames_loses_nothing(trained, run):
 
 def test_a_model_put_together_by_hand_is_saved(make_denoiser, tmp_path):
     denoiser = make_denoiser()  # whose scale holds NumPy's scalars
-    history = {name: np.ones(2) for name in _COLUMNS}
+    history = {name: np.ones(2) for name in HISTORY_COLUMNS}
     models.save(tmp_path / "run", dataclasses.replace(denoiser, history=history))
     assert load(tmp_path / "run").scale == denoiser.scale
 
@@ -187,7 +189,7 @@ def test_a_full_disk_leaves_the_earlier_state(trained, tiny_config, tmp_path):
 def test_an_unfinished_run_says_how_to_go_on(trained, tiny_config, tmp_path):
     write_config(tmp_path, tiny_config, psf_shape=PSF.shape)
     save_snapshot(tmp_path, trained[1][0])
-    with pytest.raises(CheckpointError, match="--resume"):
+    with pytest.raises(CheckpointError, match="resume=True"):
         load(tmp_path)
 
 
