@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+
 from jaxdenoise.io import images
 from jaxdenoise.network import convolution
 from jaxdenoise.runs.layout import read_config
