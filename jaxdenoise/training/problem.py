@@ -88,7 +88,7 @@ def prepare(key, stack, *, psf, config, masks=1):
     training, apart = _split(jnp.asarray(frames), config)
     repeats, apart_repeats, config = _repeats(training, apart, config)
     if config.blind == "auto":
-        everywhere = repeats is not None and bool(jnp.all(repeats.count > 0))
+        everywhere = repeats is not None and bool(jnp.all(repeats.counts > 0))
         reach = (0, 0) if everywhere else _correlated_reach(frames, scale, config)
         config = dataclasses.replace(config, blind=reach)
     if blindspot.spacing(config.density, config.hidden) > config.patch_size and any(config.hidden):

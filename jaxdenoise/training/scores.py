@@ -210,7 +210,12 @@ def _hidden_neighbours(key, frames, held_out, config):
             else held_out == 1
         )
         return drawn, blindspot.replace_from_neighbourhood(
-            key, frame, drawn, radius=config.radius, blind=config.hidden, by=config.replacement
+            key,
+            frame,
+            drawn,
+            radius=config.radius,
+            blind=config.hidden,
+            replacement=config.replacement,
         )
 
     return jax.vmap(one, (0, 0, None if held_out is None else 0))(

@@ -59,9 +59,12 @@ def train_step(key, state, problem, rate_scale, *, config, parts=1, axis=None):
 def draw_batch(key, step, problem, config, share=None):
     """The `patches.Batch` of a step (0-based, may be traced), or a share of it; arguments as of `train_step` and `training_batch`."""
     data = problem.frames, problem.held_out, problem.beside, problem.repeats
-    options = _patch_options(config)
     return patches.training_batch(
-        jax.random.fold_in(key, step), *data, batch_size=config.batch_size, share=share, **options
+        jax.random.fold_in(key, step),
+        *data,
+        options=_patch_options(config),
+        batch_size=config.batch_size,
+        share=share,
     )
 
 
@@ -120,9 +123,9 @@ def validation_losses(key, params, problem, *, config, parts=1, axis=None):
         problem.held_out,
         problem.beside,
         problem.validation_repeats,
+        options=_patch_options(config),
         batch_size=config.validation_patches,
         share=share,
-        **_patch_options(config),
     )
     losses = _in_parts(
         lambda part: batch_losses(params, part, problem.scale, problem.psf, config).data,
@@ -145,13 +148,13 @@ def take_steps(key, state, problem, rate_scale, *, config, steps, parts=1, axis=
 
 def _patch_options(config):
     box = blindspot.spacing(config.density, config.hidden)
-    return {
-        "patch_size": config.patch_size,
-        "box": box,
-        "radius": config.radius,
-        "blind": config.hidden,
-        "by": config.replacement,
-    }
+    return patches.PatchOptions(
+        patch_size=config.patch_size,
+        box=box,
+        radius=config.radius,
+        blind=config.hidden,
+        replacement=config.replacement,
+    )
 
 
 _ADAM = optax.scale_by_adam()  # the step applies the learning rate, which a plateau may lower
