@@ -194,12 +194,12 @@ def sweeping(args, counts):
 
 
 def predicting(args, counts):
-    """A large image through `tiles.denoise`, each process its share."""
+    """A large image through `tiles.denoise_tiles`, each process its share."""
     import jax
 
     import jaxdenoise as jd
     from jaxdenoise.prediction import tiling
-    from jaxdenoise.prediction.tiles import tiles
+    from jaxdenoise.prediction.tiles import denoise_tiles
     from jaxdenoise.system.crew import current_crew
 
     crew = current_crew()
@@ -212,7 +212,7 @@ def predicting(args, counts):
         share = tiling.Share(*crew, square=512) if crew.count > 1 else None
 
         def run():
-            for _ in tiles(denoiser, image, devices=devices, share=share):
+            for _ in denoise_tiles(denoiser, image, devices=devices, share=share):
                 pass
             crew.barrier()
 

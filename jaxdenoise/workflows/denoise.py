@@ -60,7 +60,7 @@ def denoise_file(args, ensembles, parts, targets, bars, *, keep):
                 "on_tile": on_tile,
             }
             options["devices"] = jax.local_devices()[: args.devices]
-            for (n, *place), results in ensemble.tiles(denoisers, part.frames, **options):
+            for (n, *place), results in ensemble.ensemble_tiles(denoisers, part.frames, **options):
                 for name, store in stores.items():
                     store[part.frames.numbers[n], *place] = getattr(results, name)
                 if own is not None:
@@ -84,7 +84,9 @@ def compare_with_random(parts, results, others, bars):
     for part, result, other in zip(parts, results, others, strict=True):
         if result is None:
             continue
-        apart = ensemble.difference(result.denoised, other.denoised, np.asarray(part.frames))
+        apart = ensemble.rms_difference_over_noise(
+            result.denoised, other.denoised, np.asarray(part.frames)
+        )
         bars.say(
             f"from pretrained and from random weights: results differ by {apart:.0%} of the noise (root mean squares)"
         )
