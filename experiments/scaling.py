@@ -210,7 +210,7 @@ def predicting(args, counts):
 
     import jaxdenoise as jd
     from jaxdenoise.prediction import tiling
-    from jaxdenoise.prediction.tiles import tiles
+    from jaxdenoise.prediction.tiles import denoise_tiles
     from jaxdenoise.system.crew import current_crew
 
     crew = current_crew()
@@ -223,7 +223,7 @@ def predicting(args, counts):
         share = tiling.Share(crew.index, crew.count, square=512) if crew.count > 1 else None
 
         def run():
-            for _ in tiles(denoiser, image, devices=devices, share=share):
+            for _ in denoise_tiles(denoiser, image, devices=devices, share=share):
                 pass
             crew.barrier()
 

@@ -157,7 +157,7 @@ def together(noisy, truth, protocol, seed, *, config, count=3):
         jd.fit(jax.random.key(count * seed + k), noisy, psf=psf, config=config)
         for k in range(count)
     ]
-    return ensemble.denoise(members, noisy).denoised, {}
+    return ensemble.denoise_ensemble(members, noisy).denoised, {}
 
 
 def instant(noisy, truth, protocol, seed):

@@ -1,24 +1,30 @@
-"""Several models of the same images as one: the mean of what they see, and where they disagree. Host side.
+"""Several models of the same images as one: their mean, and where they disagree. Host side.
 
-Models that differ in nothing but their random start and the patches they drew err alike in part and
-apart in part; the mean loses what is apart. The disagreement shows that part only: no calibrated
-uncertainty, as what all of them get wrong does not show.
+The models differ only in their random start and in the patches that they drew. Their errors are
+partly shared and partly independent; the mean reduces the independent part. The disagreement shows
+that part only. It is no calibrated uncertainty: errors that all models share do not show.
 
 Source: Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive uncertainty
     estimation using deep ensembles", 2017.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
+from jaxtyping import Array, Float, Float32, Real
 
+from jaxdenoise.io.frames import Frames
 from jaxdenoise.microscope.noise_estimation import noise_level
+from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.stacks import checked_stack, row_length
-from jaxdenoise.prediction import tiles as tiles_
+from jaxdenoise.prediction.tiles import denoise_tiles
+from jaxdenoise.prediction.tiling import Place, Share
 
 
 class Combined(NamedTuple):
-    """Of the shape of the input, float32, in grey levels.
+    """The results of an ensemble, of the shape of its input, float32, in grey levels.
 
     Attributes:
         denoised: mean of the members' denoised images.
@@ -27,52 +33,121 @@ class Combined(NamedTuple):
             for a single member.
     """
 
-    denoised: np.ndarray
-    deconvolved: np.ndarray
-    disagreement: np.ndarray
+    denoised: Float32[np.ndarray, "*shape"]
+    deconvolved: Float32[np.ndarray, "*shape"]
+    disagreement: Float32[np.ndarray, "*shape"]
 
 
-def denoise(denoisers, stack, *, tile_size=None, devices=None, on_tile=None):
-    """Denoise images with several models: `tiles.denoise`, but with a list of models, and `Combined` as the result.
+def denoise_ensemble(
+    denoisers: Sequence[Denoiser],
+    stack: Real[Array | np.ndarray, "*batch H W"],
+    *,
+    tile_size: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    on_tile: Callable[[int, int], object] | None = None,
+) -> Combined:
+    """Denoise images with several models; return their mean and their disagreement. Host side.
+
+    Args:
+        denoisers: the models, at least one, of one network and one size of the PSF.
+        stack: as in `tiles.denoise`.
+        tile_size: as in `tiles.denoise`.
+        devices: as in `tiles.denoise`.
+        on_tile: as in `tiles.denoise`; a tile is done when all models have denoised it.
+
+    Returns:
+        `Combined` of NumPy arrays.
 
     Raises:
         ValueError: as `tiles.denoise`; no model, or models of different networks or PSFs.
     """
     frames = checked_stack(stack)
     results = Combined(*(np.empty_like(frames) for _ in Combined._fields))
-    options = {"tile_size": tile_size, "devices": devices, "on_tile": on_tile}
-    for place, tile in tiles(denoisers, frames, sequence=row_length(stack), **options):
+    pieces = ensemble_tiles(
+        denoisers,
+        frames,
+        sequence=row_length(stack),
+        tile_size=tile_size,
+        devices=devices,
+        on_tile=on_tile,
+    )
+    for place, tile in pieces:
         for result, values in zip(results, tile, strict=True):
             result[place] = values
     return Combined(*(result.reshape(np.shape(stack)) for result in results))
 
 
-def tiles(denoisers, frames, *, on_tile=None, **options):
-    """`denoise` piece by piece: as `tiles.tiles`, with its options, but with a list of models, and `Combined` of each place."""
+def ensemble_tiles(
+    denoisers: Sequence[Denoiser],
+    frames: Real[Array | np.ndarray, "N H W"] | Frames,
+    *,
+    sequence: int | None = None,
+    tile_size: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    share: Share | None = None,
+    on_tile: Callable[[int, int], object] | None = None,
+) -> Iterator[tuple[Place, Combined]]:
+    """Denoise with several models tile by tile, for images larger than the memory. Host side.
+
+    Args:
+        denoisers: as in `denoise_ensemble`.
+        frames: as in `tiles.denoise_tiles`.
+        sequence: as in `tiles.denoise_tiles`.
+        tile_size: as in `tiles.denoise_tiles`.
+        devices: as in `tiles.denoise_tiles`.
+        share: as in `tiles.denoise_tiles`.
+        on_tile: as in `denoise_ensemble`.
+
+    Yields:
+        The place of a tile, (n, rows, columns) with two slices, and `Combined` of it (h, w).
+
+    Raises:
+        ValueError: as `denoise_ensemble`.
+    """
     if not denoisers:
         raise ValueError("an ensemble needs at least one model")
     if len({(one.config.network, one.psf.shape) for one in denoisers}) > 1:
         raise ValueError("the models of an ensemble must have one network and one size of the PSF")
-    # The last model of each place reports that the place is done.
-    reports = [None] * (len(denoisers) - 1) + [on_tile]
+    last = len(denoisers) - 1  # the last model of each place reports that the place is done
     running = [
-        tiles_.tiles(one, frames, on_tile=report, **options)
-        for one, report in zip(denoisers, reports, strict=True)
-    ]
-    for found in zip(*running, strict=True):
-        denoised, deconvolved = (
-            np.stack([getattr(tile, name) for _, tile in found])
-            for name in ("denoised", "deconvolved")
+        denoise_tiles(
+            denoiser,
+            frames,
+            sequence=sequence,
+            tile_size=tile_size,
+            devices=devices,
+            share=share,
+            on_tile=on_tile if number == last else None,
         )
-        apart = denoised.std(axis=0, ddof=1) if len(found) > 1 else np.zeros_like(denoised[0])
-        yield found[0][0], Combined(denoised.mean(axis=0), deconvolved.mean(axis=0), apart)
+        for number, denoiser in enumerate(denoisers)
+    ]
+    for members in zip(*running, strict=True):
+        place = members[0][0]
+        denoised = np.stack([tile.denoised for _, tile in members])
+        deconvolved = np.stack([tile.deconvolved for _, tile in members])
+        disagreement = (
+            denoised.std(axis=0, ddof=1) if len(members) > 1 else np.zeros_like(denoised[0])
+        )
+        yield place, Combined(denoised.mean(axis=0), deconvolved.mean(axis=0), disagreement)
 
 
-def difference(denoised, other, noisy):
-    """Root mean square difference of two results (N, H, W), over the noise's standard deviation in the images that they are of.
+def rms_difference_over_noise(
+    denoised: Float[Array | np.ndarray, "N H W"],
+    other: Float[Array | np.ndarray, "N H W"],
+    noisy: Real[Array | np.ndarray, "N H W"],
+) -> float:
+    """Return the root mean square difference of two results over the noise's standard deviation.
 
-    How far two ways to denoise, such as from pretrained and from random weights, came to different
-    results. NaN without noise.
+    It says how far two ways to denoise, such as from pretrained and from random weights, came to
+    different results. Host side.
+
+    Args:
+        denoised: one result (N, H, W), in grey levels.
+        other: the other result.
+        noisy: the images that both were made from; the noise is estimated from them.
+
+    Returns:
+        A number without unit; NaN for images without noise.
     """
     variance, _ = noise_level(noisy)
     squares = np.mean((np.asarray(denoised, np.float64) - other) ** 2)

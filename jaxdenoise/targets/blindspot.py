@@ -1,23 +1,38 @@
-"""Blind spots: which pixels a network must predict without seeing them, and what it sees in their place. Pure JAX, for one image.
+"""Blind spots: pixels that a network must predict without seeing them. Pure JAX, for one image.
 
-Where neighbouring pixels share their noise, a blind spot hides its neighbourhood too: ``blind``
-pixels on each side along y and x, of which only the centre is scored. Then the spots lie on a
-regular grid, so that these rectangles do not overlap.
+Before the network sees an image, each blind spot is replaced by a value from its neighbourhood.
+Where neighbouring pixels share their noise, a blind spot also hides its neighbours: ``blind``
+pixels on each side along y and x. Only the centre of such a rectangle is scored. The spots then lie
+on a regular grid, so that the rectangles do not overlap.
 
-Sources: Krull, Buchholz and Jug, "Noise2Void", CVPR 2019; unlike the published code a replaced
-    value is never the pixel's own. Broaddus,
-Krull, Weigert, Schmidt and Myers, "Removing structured noise with self-supervised blind-spot
-networks", ISBI 2020, for the neighbourhoods.
+All functions but `box_size` and `spacing` work under ``jit`` and ``vmap``;
+`replace_from_neighbourhood` also works under ``grad``.
+
+Sources:
+    Krull, Buchholz and Jug, "Noise2Void", CVPR 2019. Unlike in the published code, a blind spot is
+    never replaced by its own value.
+    Broaddus, Krull, Weigert, Schmidt and Myers, "Removing structured noise with self-supervised
+    blind-spot networks", ISBI 2020, for the hidden neighbours.
 """
 
 import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Int, PRNGKeyArray, Shaped
 
 
-def box_size(density):
-    """Side of the grid's boxes that gives about ``density`` blind spots a pixel (0 < density <= 1), rounded as published.
+def box_size(density: float) -> int:
+    """Return the side in pixels of the boxes that give about ``density`` blind spots a pixel.
+
+    Each box of the grid holds one blind spot. The side is rounded as in the published code. Host
+    side.
+
+    Args:
+        density: above 0, at most 1.
+
+    Raises:
+        ValueError: the density is outside this range.
 
     >>> box_size(1 / 32)
     6
@@ -27,24 +42,29 @@ def box_size(density):
     return max(1, round(math.sqrt(1 / density)))
 
 
-def spacing(density, blind=(0, 0)):
-    """Side of the grid's boxes: `box_size`, or twice the longer side of the ``blind`` neighbourhoods, so that most of the image is seen."""
+def spacing(density: float, blind: tuple[int, int] = (0, 0)) -> int:
+    """Return the side in pixels of the boxes, enlarged where blind spots hide their neighbours.
+
+    It is `box_size`, or twice the longer side of the hidden rectangles if that is more, so that
+    most of the image stays visible. Host side.
+    """
     return max(box_size(density), 2 * (2 * max(blind) + 1) if any(blind) else 0)
 
 
-def stratified_mask(key, shape, *, box, regular=False):
-    """One random pixel in each ``box`` x ``box`` cell of a grid.
+def stratified_mask(
+    key: PRNGKeyArray, shape: tuple[int, ...], *, box: int, regular: bool = False
+) -> Bool[Array, "H W"]:
+    """Draw one random pixel in each ``box`` x ``box`` cell of a grid.
 
-    Cells that reach over the lower or right border keep their pixel only if it falls inside the
-    image, so that every pixel of the
-    image is equally likely: 1 / box^2.
+    A cell that reaches over the lower or right border keeps its pixel only if that falls inside the
+    image, so every pixel of the image is equally likely: 1 / box^2.
 
     Args:
         key: random key.
         shape: (H, W), static.
         box: side of a cell in pixels, static; see `spacing`.
-        regular: take the same pixel of every cell, so that the blind spots are ``box`` apart;
-            static.
+        regular: take the same place in every cell, so that the blind spots are ``box`` pixels
+            apart; static.
 
     Returns:
         (H, W) bool, True at the blind spots.
@@ -52,11 +72,15 @@ def stratified_mask(key, shape, *, box, regular=False):
     return stratified_order(key, shape, box=box, regular=regular) == 0
 
 
-def stratified_order(key, shape, *, box, regular=False):
-    """Numbers the pixels of each ``box`` x ``box`` cell from 0 to box^2 - 1, from a random one on, row by row, around the cell's end.
+def stratified_order(
+    key: PRNGKeyArray, shape: tuple[int, ...], *, box: int, regular: bool = False
+) -> Int[Array, "H W"]:
+    """Number the pixels of each ``box`` x ``box`` cell from 0 to box^2 - 1.
 
-    The pixels of one number are a `stratified_mask` (number 0: that of the same key); together they
-    cover each pixel once. Arguments as there.
+    Number 0 is a random pixel; from there the numbers run row by row and wrap around at the end of
+    the cell. The pixels of one number form a mask like a `stratified_mask` (number 0 is the mask of
+    the same key); together the masks cover each pixel once. The arguments are those of
+    `stratified_mask`.
 
     Returns:
         (H, W) int32.
@@ -65,78 +89,97 @@ def stratified_order(key, shape, *, box, regular=False):
     cells = -(-height // box), -(-width // box)
     first = jax.random.randint(key, (1, 1) if regular else cells, 0, box * box)
     first = jnp.broadcast_to(first, cells)
-    # Each pixel compares its place in its cell with the cell's choice: no scatter, which
+    # Each pixel compares its place in its cell with the cell's choice. This needs no scatter, which
     # accelerators would serialise.
     first = jnp.repeat(jnp.repeat(first, box, axis=0), box, axis=1)[:height, :width]
     place = (jnp.arange(height) % box)[:, None] * box + jnp.arange(width) % box
     return (place - first) % (box * box)
 
 
-def replace_from_neighbourhood(key, image, mask, *, radius=2, blind=(0, 0), by="random"):
-    """Replace the masked pixels and what is hidden with them, each by a random pixel of the neighbourhood.
+def replace_from_neighbourhood(
+    key: PRNGKeyArray,
+    image: Shaped[ArrayLike, "H W"],
+    mask: Bool[ArrayLike, "H W"],
+    *,
+    radius: int = 2,
+    blind: tuple[int, int] = (0, 0),
+    replacement: str = "random",
+) -> Shaped[Array, "H W"]:
+    """Replace the masked pixels, and the pixels hidden with them, from their neighbourhood.
 
     The neighbourhood is the rectangle of ``blind`` + ``radius`` pixels on each side of the masked
-    pixel without the hidden one of ``blind``, both cut at the image's border; every pixel in it is
-    equally likely. Values come from the unmasked image, as published.
+    pixel without the hidden rectangle of ``blind`` pixels; both are cut at the image's border. A
+    random replacement takes each pixel of it with equal probability. Values come from the unmasked
+    image, as published.
 
     Args:
         key: random key.
         image: (H, W) array of any dtype, with at least one pixel outside each hidden rectangle.
-        mask: (H, W) bool, True at the centres; more than 2 ``blind`` pixels apart along y or x.
-        radius: in pixels, static; the published 5x5 neighbourhood is 2.
+        mask: (H, W) bool, True at the centres, which are more than 2 ``blind`` pixels apart along y
+            or x.
+        radius: in pixels, static; the published neighbourhood of 5x5 pixels has radius 2.
         blind: pixels along y and x that are hidden on each side of a masked pixel, static.
-        by: "random", or "median" or "mean" of the neighbourhood instead (Hoeck et al., "N2V2",
+        replacement: "random", or the "median" or "mean" of the neighbourhood (Hoeck et al., "N2V2",
             2022), static.
 
     Returns:
         (H, W), the dtype of the image.
 
     Raises:
-        ValueError: shapes differ, radius below 1, or an image that a hidden rectangle could cover.
+        ValueError: the shapes differ, the radius is below 1, or a hidden rectangle could cover the
+            whole image.
     """
     image, mask = jnp.asarray(image), jnp.asarray(mask)
+    _check_neighbourhood(image, mask, radius, blind)
+    hidden, centre = _hidden_pixels(mask, blind)
+    if replacement == "random":
+        return jnp.where(hidden, image[_random_neighbour(key, centre, radius, blind)], image)
+    statistic = {"median": jnp.nanmedian, "mean": jnp.nanmean}[replacement]
+    typical = _neighbourhood_statistic(statistic, image, radius, blind)
+    return jnp.where(hidden, typical[*centre].astype(image.dtype), image)
+
+
+def _check_neighbourhood(image, mask, radius, blind):
     if image.ndim != 2 or image.shape != mask.shape:
         raise ValueError(
             f"image and mask must have one shape (H, W), got {image.shape} and {mask.shape}"
         )
-    if (
-        radius < 1
-        or image.size == 0
-        or all(size <= 2 * reach + 1 for size, reach in zip(image.shape, blind, strict=True))
-    ):
+    may_be_covered = all(
+        size <= 2 * reach + 1 for size, reach in zip(image.shape, blind, strict=True)
+    )
+    if radius < 1 or image.size == 0 or may_be_covered:
         raise ValueError(
-            f"a pixel of a {image.shape[0]}x{image.shape[1]} image has no neighbour within radius {radius} beyond {blind}"
+            f"a pixel of a {image.shape[0]}x{image.shape[1]} image has no neighbour within radius "
+            f"{radius} beyond {blind}"
         )
-    hidden, centre = _hidden(mask, blind)
-    if by != "random":
-        typical = _of_neighbourhood(
-            {"median": jnp.nanmedian, "mean": jnp.nanmean}[by], image, radius, blind
-        )
-        return jnp.where(hidden, typical[*centre].astype(image.dtype), image)
+
+
+def _random_neighbour(key, centre, radius, blind):
+    """Row and column (H, W) of a random pixel in the neighbourhood of each centre."""
+    shape = centre[0].shape
     (top, height), (left, width) = (
-        _span(*at, radius) for at in zip(centre, image.shape, blind, strict=True)
+        _span(*axis, radius) for axis in zip(centre, shape, blind, strict=True)
     )
     (hole_top, hole_height), (hole_left, hole_width) = (
-        _span(*at, 0) for at in zip(centre, image.shape, blind, strict=True)
+        _span(*axis, 0) for axis in zip(centre, shape, blind, strict=True)
     )
-    # The pixels around the hole are numbered row by row: those in the rows above it, beside it,
-    # below it.
-    number = jax.random.randint(key, image.shape, 0, height * width - hole_height * hole_width)
+    # The pixels around the hole are numbered row by row: first those in the rows above it, then
+    # those beside it, then those below it.
+    number = jax.random.randint(key, shape, 0, height * width - hole_height * hole_width)
     above, a_row = (hole_top - top) * width, jnp.maximum(width - hole_width, 1)
     beside = hole_height * (width - hole_width)
     is_beside = (above <= number) & (number < above + beside)
-    whole = jnp.where(
-        number < above, number, number - beside + hole_height * width
-    )  # numbered with the hole's rows
+    # The same numbers as if the hole's rows were whole.
+    whole = jnp.where(number < above, number, number - beside + hole_height * width)
     row = jnp.where(is_beside, hole_top + (number - above) // a_row, top + whole // width)
     column = left + jnp.where(is_beside, (number - above) % a_row, whole % width)
     column = jnp.where(is_beside & (column >= hole_left), column + hole_width, column)
-    return jnp.where(hidden, image[row, column], image)
+    return row, column
 
 
-def _of_neighbourhood(statistic, image, radius, blind):
-    """A statistic of each pixel's neighbourhood, as far as that exists."""
-    reach = [radius + own for own in blind]
+def _neighbourhood_statistic(statistic, image, radius, blind):
+    """A statistic of the part of each pixel's neighbourhood that lies inside the image."""
+    reach = [radius + hidden for hidden in blind]
     padded = jnp.pad(
         image.astype(jnp.float32), [(width, width) for width in reach], constant_values=jnp.nan
     )
@@ -153,13 +196,16 @@ def _of_neighbourhood(statistic, image, radius, blind):
 
 
 def _span(centre, size, reach, more):
-    """First index and length of the pixels up to ``reach`` + ``more`` from a centre that exist."""
+    """First index and length of the image's pixels within ``reach`` + ``more`` of a centre."""
     first = jnp.maximum(centre - reach - more, 0)
     return first, jnp.minimum(centre + reach + more, size - 1) - first + 1
 
 
-def _hidden(mask, blind):
-    """Which pixels are hidden, and row and column of the masked pixel that hides each; of the others their own."""
+def _hidden_pixels(mask, blind):
+    """Which pixels are hidden, and for each pixel row and column of the blind spot that hides it.
+
+    For pixels that are not hidden these are their own.
+    """
     hidden, centre = mask, list(jnp.meshgrid(*map(jnp.arange, mask.shape), indexing="ij"))
     for axis, reach in enumerate(blind):
         before = [

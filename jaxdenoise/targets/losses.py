@@ -1,4 +1,6 @@
-"""The training loss and its parts. Pure JAX; each part returns values a pixel or a scalar an image, `total_loss` alone adds them up.
+"""The training loss and its parts. Pure JAX: everything works under jit, vmap and grad.
+
+The parts return a value a pixel or a scalar an image; `total_loss` alone adds them up.
 
 Source: Goncharova, Honigmann, Jug and Krull, "Improving Blind Spot Denoising for Microscopy", 2020,
     and its published code.
@@ -7,58 +9,87 @@ Source: Goncharova, Honigmann, Jug and Krull, "Improving Blind Spot Denoising fo
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 
 class LossTerms(NamedTuple):
-    """Scalars of one image; `total` is what training minimises."""
+    """The loss of one image, without unit: scalars. Functions over batches add a leading axis.
 
-    total: object
-    data: object
-    positivity: object
-    variation: object
+    Attributes:
+        total: the weighted sum, which training minimises.
+        data: mean squared error at the scored pixels over the variance of the data set.
+        positivity: mean negativity over the standard deviation of the data set.
+        variation: total variation over the standard deviation of the data set.
+    """
+
+    total: Float[Array, "*batch"]
+    data: Float[Array, "*batch"]
+    positivity: Float[Array, "*batch"]
+    variation: Float[Array, "*batch"]
 
 
-def squared_error(prediction, target):
-    """(prediction - target)^2 a pixel, in the square of their unit. Shapes must be equal, so that nothing broadcasts by accident."""
-    if prediction.shape != target.shape:
-        raise ValueError(
-            f"prediction and target must have one shape, got {prediction.shape} and {target.shape}"
-        )
+def squared_error(
+    prediction: Float[Array | np.ndarray, "*shape"], target: Float[Array | np.ndarray, "*shape"]
+) -> Float[Array, "*shape"]:
+    """Return (prediction - target)^2 a pixel, in the square of their unit.
+
+    Raises:
+        ValueError: the shapes differ; nothing is broadcast.
+    """
+    _check_shapes("prediction", prediction, "target", target)
     return jnp.square(prediction - target)
 
 
-def masked_mean(values, mask):
-    """Mean of the values where the mask is True; 0 where it is nowhere True. Equal shapes; scalar."""
-    if values.shape != mask.shape:
-        raise ValueError(
-            f"values and mask must have one shape, got {values.shape} and {mask.shape}"
-        )
+def masked_mean(
+    values: Float[Array | np.ndarray, "*shape"], mask: Bool[Array | np.ndarray, "*shape"]
+) -> Float[Array, ""]:
+    """Return the mean of the values where the mask is True, a scalar; 0 where it is nowhere True.
+
+    Raises:
+        ValueError: the shapes differ; nothing is broadcast.
+    """
+    _check_shapes("values", values, "mask", mask)
     # Not a product with the mask: 0 times infinity would let an unmasked pixel in.
     return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask, dtype=values.dtype), 1)
 
 
-def negativity(image):
-    """max(0, -image) a pixel: how far it is below zero. Light cannot be negative."""
+def negativity(image: Float[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"]:
+    """Return max(0, -image) a pixel: how far it is below zero. Light cannot be negative."""
     return jnp.maximum(-image, 0)
 
 
-def total_variation(image):
-    """Anisotropic total variation of an image (H, W): the mean absolute difference of neighbours, summed over both axes; scalar."""
-    differences = jnp.diff(image, axis=0), jnp.diff(image, axis=1)
-    return sum(
-        jnp.sum(jnp.abs(d)) / max(d.size, 1) for d in differences
-    )  # a single row or column has none
+def total_variation(image: Float[Array | np.ndarray, "H W"]) -> Float[Array, ""]:
+    """Return the anisotropic total variation of an image (H, W), a scalar in its unit.
+
+    It is the mean absolute difference of neighbours, summed over both axes. An axis of length 1
+    adds 0.
+    """
+    steps = jnp.diff(image, axis=0), jnp.diff(image, axis=1)
+    down, right = (
+        jnp.sum(jnp.abs(differences)) / max(differences.size, 1) for differences in steps
+    )
+    return down + right
 
 
-def total_loss(noisy, mask, deconvolved, denoised, *, std, positivity=1.0, variation=0.0):
-    """The DecoNoising loss of one image, without unit.
+def total_loss(
+    noisy: Float[Array | np.ndarray, "H W"],
+    mask: Bool[Array | np.ndarray, "H W"],
+    deconvolved: Float[Array | np.ndarray, "H W"],
+    denoised: Float[Array | np.ndarray, "H W"],
+    *,
+    std: Float[ArrayLike, ""],
+    positivity: Float[ArrayLike, ""] = 1.0,
+    variation: Float[ArrayLike, ""] = 0.0,
+) -> LossTerms:
+    """Return the DecoNoising loss of one image, without unit.
 
     sum(mask (x - s)^2) / sum(mask) / std^2 + positivity * mean(max(0, -z)) / std + variation *
     TV(z) / std
 
     Args:
         noisy: x (H, W), the noisy image above the background, in grey levels.
-        mask: (H, W) bool, the blind spots that are scored.
+        mask: (H, W) bool, True at the blind spots, which are scored.
         deconvolved: z (H, W), the network's output above the background, in grey levels.
         denoised: s = z * PSF (H, W), in grey levels.
         std: standard deviation of the whole data set in grey levels, scalar.
@@ -67,8 +98,18 @@ def total_loss(noisy, mask, deconvolved, denoised, *, std, positivity=1.0, varia
 
     Returns:
         `LossTerms` of scalars: the weighted sum, and its unweighted parts.
+
+    Raises:
+        ValueError: the shapes differ.
     """
     data = masked_mean(squared_error(denoised, noisy), mask) / std**2
     negative = jnp.mean(negativity(deconvolved)) / std
     rough = total_variation(deconvolved) / std
     return LossTerms(data + positivity * negative + variation * rough, data, negative, rough)
+
+
+def _check_shapes(name, values, other_name, other):
+    if values.shape != other.shape:
+        raise ValueError(
+            f"{name} and {other_name} must have one shape, got {values.shape} and {other.shape}"
+        )

@@ -1,14 +1,19 @@
-"""From a stack of frames to batches of training patches: positions, symmetries of the square, blind spots. Pure JAX."""
+"""Batches of training patches from a stack of frames: random places, symmetries and blind spots.
 
-from functools import partial
+Pure JAX, for ``jit`` and ``vmap``, but for `covering_patches`, which lays its grid on the host.
+"""
+
+import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
 from jaxdenoise.imaging.symmetry import SYMMETRIES, apply_symmetry
 from jaxdenoise.targets import blindspot
+from jaxdenoise.targets.repeats import Repeats
 
 
 class Batch(NamedTuple):
@@ -16,31 +21,60 @@ class Batch(NamedTuple):
 
     Attributes:
         noisy: (B, P, P) float32, the targets.
-        visible: (B, P, P) float32, what the network sees: the same with the blind spots replaced,
-            or another frame of the same scene.
-        scored: (B, P, P) bool, the pixels that count: blind spots, or all that show the same.
+        visible: (B, P, P) float32, what the network sees: the targets with their blind spots
+            replaced, or another frame of the same scene.
+        scored: (B, P, P) bool, the pixels that enter the loss: blind spots, or all pixels at which
+            the other frame shows the same.
         symmetry: (B,) int32 in 0..7, how each patch was turned; the PSF must be turned in the same
             way.
         beside: (B, 2 K, P, P) float32, the patches at the same place of the K neighbouring frames
             on each side; None for K = 0.
     """
 
-    noisy: jax.Array
-    visible: jax.Array
-    scored: jax.Array
-    symmetry: jax.Array
-    beside: jax.Array | None = None
+    noisy: Float[Array, "*batch P P"]
+    visible: Float[Array, "*batch P P"]
+    scored: Bool[Array, "*batch P P"]
+    symmetry: Int[Array, "*batch"]
+    beside: Float[Array, "*batch 2K P P"] | None = None
 
 
-def held_out_masks(key, shape, *, box, masks=1, regular=False):
-    """Pixels of a stack that are never targets, so that they can validate: in each mask one random pixel of each box.
+@dataclasses.dataclass(frozen=True)
+class PatchOptions:
+    """How patches and their blind spots are drawn. Static under ``jit``.
+
+    Attributes:
+        patch_size: side P of a patch in pixels, not larger than the frames.
+        box: side in pixels of the cells that hold one blind spot each, see `blindspot.spacing`.
+        radius: in pixels, of the neighbourhood that replaces a blind spot.
+        blind: pixels along y and x that a blind spot hides on each side.
+        replacement: of a blind spot, as in `blindspot.replace_from_neighbourhood`.
+    """
+
+    patch_size: int
+    box: int
+    radius: int
+    blind: tuple[int, int] = (0, 0)
+    replacement: str = "random"
+
+
+def held_out_masks(
+    key: PRNGKeyArray,
+    shape: tuple[int, ...],
+    *,
+    box: int,
+    masks: int = 1,
+    regular: bool = False,
+) -> UInt8[Array, "N H W"]:
+    """Draw pixels of a stack that are never targets, so that they can validate.
+
+    Each mask holds out one random pixel of each box in each frame.
 
     Args:
         key: random key.
         shape: (N, H, W), static.
-        box: side of a cell, see `blindspot.spacing`.
-        masks: how many disjoint masks, from 1 to box^2 (which are all pixels), static.
-        regular: as in `blindspot.stratified_mask`.
+        box: side of a box in pixels, see `blindspot.spacing`; static.
+        masks: number of disjoint masks, from 1 to box^2 (which hold out all pixels), static.
+        regular: as in `blindspot.stratified_mask`; static.
 
     Returns:
         (N, H, W) uint8: the number of the mask that holds the pixel out, from 1 on; 0 for the
@@ -54,108 +88,93 @@ def held_out_masks(key, shape, *, box, masks=1, regular=False):
 
 
 def training_batch(
-    key,
-    frames,
-    held_out,
-    beside=None,
-    repeats=None,
+    key: PRNGKeyArray,
+    frames: Float[Array | np.ndarray, "N H W"],
+    held_out: UInt8[Array | np.ndarray, "N H W"] | Bool[Array | np.ndarray, "N H W"] | None = None,
+    beside: Int[Array | np.ndarray, "N 2K"] | None = None,
+    repeats: Repeats | None = None,
     *,
-    patch_size,
-    batch_size,
-    box,
-    radius,
-    blind=(0, 0),
-    by="random",
-    share=None,
-):
-    """Random patches with random symmetries and random blind spots.
+    options: PatchOptions,
+    batch_size: int,
+    share: tuple[int | Int[Array, ""], int] | None = None,
+) -> Batch:
+    """Draw random patches with random symmetries and random blind spots.
 
     Args:
         key: random key.
         frames: (N, H, W) float32.
-        held_out: (N, H, W), from `held_out_masks`: pixels that are not 0 are never scored; or None.
+        held_out: (N, H, W) from `held_out_masks`, not 0 at the pixels that are never scored; None
+            where no pixel is held out.
         beside: (N, 2 K) int32 from `stacks.table`, or None.
-        repeats: `repeats.Repeats` of the frames, or None. Patches of frames that have some show all
-            their pixels, and all pixels of another frame, as far as it shows the same scene, are
-            scored.
-        patch_size: P, not larger than H or W.
-        batch_size: B.
-        box: side of a blind spot's cell, see `blindspot.spacing`.
-        radius: of the neighbourhood that replaces a blind spot.
-        blind: pixels along y and x that a blind spot hides on each side.
-        by: which of it replaces, as in `blindspot.replace_from_neighbourhood`.
-        share: (index, count) of the part of the batch that is wanted, one of ``count`` equal parts;
-            the index may be traced. Default: all.
+        repeats: `repeats.Repeats` of the frames, or None. Where a frame has repeats, the network
+            sees all its pixels, and the targets are all pixels of another frame that show the same
+            scene.
+        options: `PatchOptions`, static.
+        batch_size: B, static.
+        share: (index, count): draw only this one of ``count`` equal parts of the batch. The index
+            may be traced. Default: the whole batch.
 
     Returns:
         `Batch`.
     """
 
-    def one(key):
+    def draw(key):
         k_place, k_turn, k_mask, k_replace = jax.random.split(key, 4)
-        where = _random_place(k_place, frames.shape, patch_size)
+        place = _random_place(k_place, frames.shape, options.patch_size)
         symmetry = jax.random.randint(k_turn, (), 0, SYMMETRIES)
-        noisy = _cut(frames, where, patch_size)
-        mask = blindspot.stratified_mask(k_mask, noisy.shape, box=box, regular=any(blind))
+        noisy = _cut(frames, place, options.patch_size)
+        mask = _random_mask(k_mask, noisy.shape, options)
         if held_out is not None:
-            mask &= _cut(held_out, where, patch_size) == 0
-        visible = blindspot.replace_from_neighbourhood(
-            k_replace, noisy, mask, radius=radius, blind=blind, by=by
-        )
+            mask &= _cut(held_out, place, options.patch_size) == 0
+        visible = _replaced(k_replace, noisy, mask, options)
         if repeats is not None:
             noisy, visible, mask = _from_repeat(
-                k_mask, repeats, frames, held_out, where, 0, (noisy, visible, mask)
+                k_mask, repeats, frames, held_out, place, 0, (noisy, visible, mask)
             )
-        others = _cut_beside(frames, beside, where, patch_size)
+        others = _cut_beside(frames, beside, place, options.patch_size)
         turned = None if others is None else jax.vmap(apply_symmetry, (0, None))(others, symmetry)
-        return Batch(
-            *(apply_symmetry(values, symmetry) for values in (noisy, visible, mask)),
-            symmetry,
-            turned,
+        noisy, visible, mask = (
+            apply_symmetry(values, symmetry) for values in (noisy, visible, mask)
         )
+        return Batch(noisy, visible, mask, symmetry, turned)
 
-    return jax.vmap(one)(_keys(key, batch_size, share))
+    return jax.vmap(draw)(_keys(key, batch_size, share))
 
 
 def validation_batch(
-    key,
-    frames,
-    held_out,
-    beside=None,
-    repeats=None,
+    key: PRNGKeyArray,
+    frames: Float[Array | np.ndarray, "N H W"],
+    held_out: UInt8[Array | np.ndarray, "N H W"] | Bool[Array | np.ndarray, "N H W"] | None = None,
+    beside: Int[Array | np.ndarray, "N 2K"] | None = None,
+    repeats: Repeats | None = None,
     *,
-    patch_size,
-    batch_size,
-    box,
-    radius,
-    blind=(0, 0),
-    by="random",
-    share=None,
-):
-    """Unturned random patches, scored on the first of the held-out masks, or, without any, on fresh blind spots or all of a repeat.
+    options: PatchOptions,
+    batch_size: int,
+    share: tuple[int | Int[Array, ""], int] | None = None,
+) -> Batch:
+    """Draw random patches, not turned, that are scored on the first of the held-out masks.
 
-    Arguments as above.
+    Where no pixel is held out, fresh blind spots are scored, or all pixels of a repeat. The
+    arguments are those of `training_batch`.
     """
 
-    def one(key):
+    def draw(key):
         k_place, k_mask, k_replace = jax.random.split(key, 3)
-        where = _random_place(k_place, frames.shape, patch_size)
-        noisy = _cut(frames, where, patch_size)
-        fresh = held_out is None
-        drawn = partial(blindspot.stratified_mask, k_mask, noisy.shape, box=box, regular=any(blind))
-        mask = drawn() if fresh else _cut(held_out, where, patch_size) == 1
-        visible = blindspot.replace_from_neighbourhood(
-            k_replace, noisy, mask, radius=radius, blind=blind, by=by
-        )
+        place = _random_place(k_place, frames.shape, options.patch_size)
+        noisy = _cut(frames, place, options.patch_size)
+        if held_out is None:
+            mask = _random_mask(k_mask, noisy.shape, options)
+        else:
+            mask = _cut(held_out, place, options.patch_size) == 1
+        visible = _replaced(k_replace, noisy, mask, options)
         if repeats is not None:
             noisy, visible, mask = _from_repeat(
-                k_mask, repeats, frames, held_out, where, 1, (noisy, visible, mask)
+                k_mask, repeats, frames, held_out, place, 1, (noisy, visible, mask)
             )
-        return Batch(
-            noisy, visible, mask, jnp.int32(0), _cut_beside(frames, beside, where, patch_size)
-        )
+        others = _cut_beside(frames, beside, place, options.patch_size)
+        return Batch(noisy, visible, mask, jnp.int32(0), others)
 
-    return jax.vmap(one)(_keys(key, batch_size, share))
+    return jax.vmap(draw)(_keys(key, batch_size, share))
 
 
 def _keys(key, batch_size, share):
@@ -164,22 +183,38 @@ def _keys(key, batch_size, share):
     return jax.lax.dynamic_slice_in_dim(keys, index * (batch_size // count), batch_size // count)
 
 
-def _from_repeat(key, repeats, frames, held_out, where, number, own):
-    """Targets, visible and scored pixels (P, P) of a frame that another one repeats; of one without what its ``own`` are.
+def _random_mask(key, shape, options):
+    return blindspot.stratified_mask(key, shape, box=options.box, regular=any(options.blind))
+
+
+def _replaced(key, noisy, mask, options):
+    """The patch with its blind spots replaced."""
+    return blindspot.replace_from_neighbourhood(
+        key,
+        noisy,
+        mask,
+        radius=options.radius,
+        blind=options.blind,
+        replacement=options.replacement,
+    )
+
+
+def _from_repeat(key, repeats, frames, held_out, place, number, own):
+    """Target, visible patch and score mask (P, P) from a repeat; ``own`` where the frame has none.
 
     Scored are the pixels of the other frame that show the same and whose ``held_out`` is
     ``number``, since they are the targets.
     """
-    size, count = own[0].shape[0], repeats.count[where[0]]
+    size, count = own[0].shape[0], repeats.counts[place[0]]
     chosen = jax.random.randint(jax.random.fold_in(key, 1), (), 0, jnp.maximum(count, 1))
     other, gain, offset = (
-        values[where[0], chosen] for values in (repeats.frame, repeats.gain, repeats.offset)
+        values[place[0], chosen] for values in (repeats.frame, repeats.gain, repeats.offset)
     )
-    there = (other, where[1], where[2])
-    same = (_cut(repeats.differs, where, size) >> chosen) & 1 == 0
+    there = (other, place[1], place[2])
+    same = (_cut(repeats.differs, place, size) >> chosen) & 1 == 0
     if held_out is not None:
         same &= _cut(held_out, there, size) == number
-    repeated = gain * _cut(frames, there, size) + offset, _cut(frames, where, size), same
+    repeated = gain * _cut(frames, there, size) + offset, _cut(frames, place, size), same
     return jax.tree.map(lambda new, old: jnp.where(count > 0, new, old), repeated, own)
 
 
@@ -190,21 +225,30 @@ class Covering(NamedTuple):
         noisy: (L, P, P) float32, in grey levels.
         visible: (L, P, P) float32, what the network sees.
         noise: (L, P, P) float32, noise of the same strength as that in `noisy`, in grey levels.
-        scored: (L, P, P) bool, the held-out pixels that count here; each counts once.
+        scored: (L, P, P) bool, the held-out pixels that this patch scores; each is scored once.
         beside: (L, 2 K, P, P) float32, of the neighbouring frames; None for K = 0.
     """
 
-    noisy: jax.Array
-    visible: jax.Array
-    noise: jax.Array
-    scored: jax.Array
-    beside: jax.Array | None = None
+    noisy: Float[Array, "*batch P P"]
+    visible: Float[Array, "*batch P P"]
+    noise: Float[Array, "*batch P P"]
+    scored: Bool[Array, "*batch P P"]
+    beside: Float[Array, "*batch 2K P P"] | None = None
 
 
-def covering_patches(frames, visible, noise, held_out, beside=None, *, patch_size, limit):
-    """Patches on a fixed grid that score each held-out pixel exactly once. Host side: the grid is NumPy's.
+def covering_patches(
+    frames: Float[Array | np.ndarray, "N H W"],
+    visible: Float[Array | np.ndarray, "N H W"],
+    noise: Float[Array | np.ndarray, "N H W"],
+    held_out: Bool[Array | np.ndarray, "N H W"],
+    beside: Int[Array | np.ndarray, "N 2K"] | None = None,
+    *,
+    patch_size: int,
+    limit: int,
+) -> Covering:
+    """Cut patches on a fixed grid that score each held-out pixel exactly once. Host side.
 
-    Neighbouring patches overlap; a pixel counts in the patch whose border is further away. Where
+    Neighbouring patches overlap; a pixel is scored in the patch whose border is further away. Where
     there would be more than `limit` patches, that many are taken, evenly spread over the grid.
 
     Args:
@@ -220,57 +264,56 @@ def covering_patches(frames, visible, noise, held_out, beside=None, *, patch_siz
         `Covering`.
     """
     spans = [_spans(length, patch_size) for length in frames.shape[1:]]
-    places = [
-        (n, row, column) for n in range(len(frames)) for row in spans[0] for column in spans[1]
-    ]
-    places = [
-        places[i]
-        for i in np.linspace(0, len(places) - 1, min(limit, len(places))).round().astype(int)
-    ]
-    where = jnp.array([(n, row[0], column[0]) for n, row, column in places])
-    inside = np.arange(patch_size)
-    own = np.array(
-        [
-            np.outer(*((span[1] <= inside) & (inside < span[2]) for span in (row, column)))
-            for _, row, column in places
-        ]
-    )
-    stacks = frames, visible, noise, held_out
-    *rest, held_out = (
-        jax.vmap(lambda at, stack=stack: _cut(stack, at, patch_size))(where) for stack in stacks
+    grid = [(n, row, column) for n in range(len(frames)) for row in spans[0] for column in spans[1]]
+    taken = np.linspace(0, len(grid) - 1, min(limit, len(grid))).round().astype(int)
+    chosen = [grid[i] for i in taken]
+    places = jnp.array([(n, row.start, column.start) for n, row, column in chosen])
+    own = np.array([np.outer(row.owned, column.owned) for _, row, column in chosen])
+    noisy, seen, noises, scored = (
+        jax.vmap(lambda place, stack=stack: _cut(stack, place, patch_size))(places)
+        for stack in (frames, visible, noise, held_out)
     )
     others = (
         None
         if beside is None
-        else jax.vmap(lambda at: _cut_beside(frames, beside, at, patch_size))(where)
+        else jax.vmap(lambda place: _cut_beside(frames, beside, place, patch_size))(places)
     )
-    return Covering(*rest, held_out & own, others)
+    return Covering(noisy, seen, noises, scored & own, others)
+
+
+class _Span(NamedTuple):
+    """A patch along one axis: its first pixel in the frame, and which of its pixels it scores."""
+
+    start: int
+    owned: np.ndarray  # (P,) bool
 
 
 def _spans(length, patch_size):
-    """(start, first pixel inside that it owns, one behind the last) of the patches that cover an axis, evenly spread."""
+    """The `_Span`s of the patches that cover an axis, evenly spread."""
     starts = np.linspace(0, length - patch_size, -(-length // patch_size)).round().astype(int)
-    meets = (starts[1:] + starts[:-1] + patch_size) // 2
-    return list(
-        zip(starts, [0, *meets - starts[1:]], [*meets - starts[:-1], patch_size], strict=True)
-    )
+    borders = (starts[1:] + starts[:-1] + patch_size) // 2  # between one patch's own and the next's
+    firsts, ends = [0, *borders - starts[1:]], [*borders - starts[:-1], patch_size]
+    inside = np.arange(patch_size)
+    return [
+        _Span(start, (first <= inside) & (inside < end))
+        for start, first, end in zip(starts, firsts, ends, strict=True)
+    ]
 
 
 def _random_place(key, shape, patch_size):
+    """(n, row, column) of the first pixel of a random patch."""
     room = jnp.array([shape[0], shape[1] - patch_size + 1, shape[2] - patch_size + 1])
     return jax.random.randint(key, (3,), 0, room)
 
 
-def _cut_beside(frames, beside, where, patch_size):
+def _cut_beside(frames, beside, place, patch_size):
     """The patches (2 K, P, P) at the same place of the frames beside, or None."""
-    return (
-        None
-        if beside is None
-        else jax.vmap(lambda number: _cut(frames, (number, where[1], where[2]), patch_size))(
-            beside[where[0]]
-        )
+    if beside is None:
+        return None
+    return jax.vmap(lambda number: _cut(frames, (number, place[1], place[2]), patch_size))(
+        beside[place[0]]
     )
 
 
-def _cut(frames, where, patch_size):
-    return jax.lax.dynamic_slice(frames, where, (1, patch_size, patch_size))[0]
+def _cut(frames, place, patch_size):
+    return jax.lax.dynamic_slice(frames, place, (1, patch_size, patch_size))[0]

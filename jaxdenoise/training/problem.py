@@ -115,7 +115,7 @@ def _prepared(key, stack, psf, config, masks, devices):
     repeats, validation_repeats = _repeats(training, validation, config)
     blind = config.blind
     if blind == "auto":
-        everywhere = repeats is not None and bool(jnp.all(repeats.count > 0))
+        everywhere = repeats is not None and bool(jnp.all(repeats.counts > 0))
         options = {"stride": network.stride, "patch_size": patch_size, "devices": devices}
         blind = (0, 0) if everywhere else _correlated_reach(frames, scale, **options)
     settings = settle(

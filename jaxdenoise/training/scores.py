@@ -135,7 +135,12 @@ def _hidden_neighbours(
             else held_out == 1
         )
         return drawn, blindspot.replace_from_neighbourhood(
-            key, frame, drawn, radius=config.radius, blind=config.blind, by=config.replacement
+            key,
+            frame,
+            drawn,
+            radius=config.radius,
+            blind=config.blind,
+            replacement=config.replacement,
         )
 
     return jax.vmap(one, (0, 0, None if held_out is None else 0))(

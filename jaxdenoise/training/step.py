@@ -135,9 +135,12 @@ def draw_batch(
     ``share`` is as of `patches.training_batch`, the other arguments are as of `train_step`.
     """
     data = problem.frames, problem.held_out, problem.beside, problem.repeats
-    options = _patch_options(config)
     return patches.training_batch(
-        streams.step_key(key, step), *data, batch_size=config.batch_size, share=share, **options
+        streams.step_key(key, step),
+        *data,
+        options=_patch_options(config),
+        batch_size=config.batch_size,
+        share=share,
     )
 
 
@@ -186,9 +189,9 @@ def validation_losses(
         problem.held_out,
         problem.beside,
         problem.validation_repeats,
+        options=_patch_options(config),
         batch_size=config.validation_patches,
         share=share,
-        **_patch_options(config),
     )
     losses = _in_parts(
         lambda part: batch_losses(params, part, problem.scale, problem.psf, config).data,
@@ -292,13 +295,13 @@ def _in_parts(function: Callable[[patches.Batch], Any], batch: patches.Batch, pa
 
 def _patch_options(config):
     box = blindspot.spacing(config.density, config.blind)
-    return {
-        "patch_size": config.patch_size,
-        "box": box,
-        "radius": config.radius,
-        "blind": config.blind,
-        "by": config.replacement,
-    }
+    return patches.PatchOptions(
+        patch_size=config.patch_size,
+        box=box,
+        radius=config.radius,
+        blind=config.blind,
+        replacement=config.replacement,
+    )
 
 
 def _moving_average(average, params, step, decay):

@@ -95,7 +95,10 @@ def demo(request: DemoRequest, reporter: Reporter = SILENT) -> DemoResult:
 
     methods = {"raw": noisy}
     methods |= {name: np.asarray(function(noisy)) for name, function in FILTERS.items()}
-    methods |= {BEST_GAUSSIAN: _best_gaussian(noisy, clean), "DecoNoising": results.denoised}
+    methods |= {
+        BEST_GAUSSIAN: _best_gaussian(noisy, clean),
+        "DecoNoising": np.asarray(results.denoised),
+    }
     scores = {name: _scores(clean, frames) for name, frames in methods.items()}
     files = {
         "noisy": noisy,

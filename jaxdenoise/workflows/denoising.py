@@ -254,12 +254,14 @@ def denoise_file(
         for denoisers, part, own in zip(ensembles, parts, kept, strict=True):
             frames = part.frames
             options["sequence"] = frames.row
-            for (n, *place), results in ensemble.tiles(denoisers, frames, **options):
+            for (n, rows, columns), results in ensemble.ensemble_tiles(
+                denoisers, frames, **options
+            ):
                 for name, store in stores.items():
-                    store[frames.numbers[n], *place] = getattr(results, name)
+                    store[frames.numbers[n], rows, columns] = getattr(results, name)
                 if own is not None:
-                    own.denoised[n, *place] = results.denoised
-                    own.deconvolved[n, *place] = results.deconvolved
+                    own.denoised[n, rows, columns] = results.denoised
+                    own.deconvolved[n, rows, columns] = results.deconvolved
     for path in targets.values():
         reporter.say(f"wrote {path}")
     return kept
@@ -268,7 +270,7 @@ def denoise_file(
 def denoised(denoiser: Denoiser, frames: Frames) -> Float32[np.ndarray, "N H W"]:
     """Return all frames of a file denoised, in the file's order."""
     rows = np.asarray(frames).reshape(-1, frames.row, *frames.shape[1:])
-    result = denoise_stack(denoiser, rows).denoised
+    result = np.asarray(denoise_stack(denoiser, rows).denoised)
     return result.reshape(frames.shape)[np.argsort(frames.numbers)]
 
 
@@ -289,7 +291,9 @@ def compare_with_random(
     for part, result, other in zip(parts, results, others, strict=True):
         if result is None or other is None:
             continue
-        apart = ensemble.difference(result.denoised, other.denoised, np.asarray(part.frames))
+        apart = ensemble.rms_difference_over_noise(
+            result.denoised, other.denoised, np.asarray(part.frames)
+        )
         reporter.say(
             f"from pretrained and from random weights: results differ by {apart:.0%} of the noise "
             "(root mean squares)"

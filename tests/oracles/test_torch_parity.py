@@ -370,15 +370,12 @@ def test_three_train_steps_are_three_of_adam():
     net = twin_network(first, config.network)
     adam = torch.optim.Adam(net.parameters(), lr=config.learning_rate)
     step = jax.jit(train_step, static_argnames="config")
-    sizes = {"patch_size": config.patch_size, "batch_size": config.batch_size}
-    draw = jax.jit(
-        partial(
-            patches.training_batch,
-            **sizes,
-            box=blindspot.box_size(config.density),
-            radius=config.radius,
-        )
+    options = patches.PatchOptions(
+        patch_size=config.patch_size,
+        box=blindspot.box_size(config.density),
+        radius=config.radius,
     )
+    draw = jax.jit(partial(patches.training_batch, options=options, batch_size=config.batch_size))
     for number in range(3):
         batch = draw(jax.random.fold_in(key, number), frames, held_out)
         _, _, terms = twin_losses(net, batch, scale, psf, config)

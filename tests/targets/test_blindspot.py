@@ -288,7 +288,7 @@ def test_the_median_or_mean_of_the_neighbourhood(blind, radius, shape, seed):
     )
     mask = np.asarray(stratified_mask(key, shape, box=2 * max(blind) + 2, regular=True))
     rows, columns = np.indices(shape)
-    for by, statistic in (("median", np.median), ("mean", np.mean)):
+    for replacement, statistic in (("median", np.median), ("mean", np.mean)):
         expected = image.copy()
         for y, x in np.argwhere(mask):
             own = (abs(rows - y) <= blind[0]) & (abs(columns - x) <= blind[1])
@@ -298,5 +298,7 @@ def test_the_median_or_mean_of_the_neighbourhood(blind, radius, shape, seed):
                 & ~own
             )
             expected[own] = statistic(image[around])
-        result = replace_from_neighbourhood(key, image, mask, radius=radius, blind=blind, by=by)
+        result = replace_from_neighbourhood(
+            key, image, mask, radius=radius, blind=blind, replacement=replacement
+        )
         np.testing.assert_allclose(result, expected, atol=1e-6)

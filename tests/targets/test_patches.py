@@ -10,10 +10,15 @@ from scipy import stats
 
 from jaxdenoise.imaging.symmetry import SYMMETRIES, apply_symmetry, undo_symmetry
 from jaxdenoise.microscope.psf import convolve
-from jaxdenoise.targets.patches import held_out_masks, training_batch, validation_batch
+from jaxdenoise.targets.patches import (
+    PatchOptions,
+    held_out_masks,
+    training_batch,
+    validation_batch,
+)
 
 FRAMES = np.arange(3 * 17 * 14, dtype=np.float32).reshape(3, 17, 14)  # each value says where it is
-SIZES = {"patch_size": 12, "batch_size": 24, "box": 4, "radius": 2}
+OPTIONS = PatchOptions(patch_size=12, box=4, radius=2)
 HELD_OUT = np.asarray(
     jax.jit(lambda key: held_out_masks(key, FRAMES.shape, box=3))(jax.random.key(5))
 )
@@ -37,7 +42,7 @@ def held_out_in(patch):
 
 @functools.cache
 def compiled(make):
-    return jax.jit(functools.partial(make, **SIZES))
+    return jax.jit(functools.partial(make, options=OPTIONS, batch_size=24))
 
 
 def batch(make, seed=0, held_out=None):

@@ -1,6 +1,7 @@
 """Frames that show the same scene: which are found, what a training makes of them."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ def pairs(frames):
     return {
         (n, int(found.frame[n, k]))
         for n in range(len(frames))
-        for k in range(int(found.count[n]))
+        for k in range(int(found.counts[n]))
         if n < found.frame[n, k]
     }
 
@@ -66,9 +67,9 @@ def test_frames_of_one_scene_are_found_at_any_scale(scale):
 
 def test_of_many_the_nearest_are_found():
     found = find_repeats(jnp.asarray(photons(0, *[CLEAN] * 8)))
-    assert sorted(found.frame[4, : found.count[4]].tolist()) == [2, 3, 5, 6]
+    assert sorted(found.frame[4, : found.counts[4]].tolist()) == [2, 3, 5, 6]
     assert found.frame.shape == (8, MOST)
-    assert found.count.min() >= 2
+    assert found.counts.min() >= 2
 
 
 def test_noise_that_neighbours_share_is_no_obstacle():
@@ -156,6 +157,12 @@ def problem_of(frames, **changes):
     return plan.problem, plan.settings
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def drawn(make, frames, held_out, repeats):
+    options = patches.PatchOptions(patch_size=32, box=6, radius=2)
+    return make(KEY, frames, held_out, None, repeats, options=options, batch_size=64)
+
+
 @pytest.mark.parametrize("make", [patches.training_batch, patches.validation_batch])
 def test_targets_are_another_frames_pixels_and_never_held_out_ones(make):
     frames = photons(0, CLEAN, CLEAN, CLEAN)
@@ -165,10 +172,7 @@ def test_targets_are_another_frames_pixels_and_never_held_out_ones(make):
         frames.shape
     )  # each value says where it is
     plain = problem.repeats._replace(gain=jnp.ones((3, MOST)), offset=jnp.zeros((3, MOST)))
-    sizes = {"patch_size": 32, "batch_size": 64, "box": 6, "radius": 2}
-    batch = jax.tree.map(
-        np.asarray, make(KEY, jnp.asarray(place), problem.held_out, None, plain, **sizes)
-    )
+    batch = jax.tree.map(np.asarray, drawn(make, jnp.asarray(place), problem.held_out, plain))
     held_out = np.asarray(problem.held_out).ravel()[batch.noisy[batch.scored].astype(int)]
     assert set(held_out) == ({0} if make is patches.training_batch else {1})
     from_frame, seen = batch.noisy // CLEAN.size, batch.visible // CLEAN.size
@@ -185,11 +189,8 @@ def test_a_frame_without_repeats_keeps_its_blind_spots():
         / 1000
     )
     problem, _ = problem_of(photons(0, CLEAN, CLEAN, other))
-    assert problem.repeats.count.tolist() == [1, 1, 0]
-    sizes = {"patch_size": 32, "batch_size": 64, "box": 6, "radius": 2}
-    batch = patches.training_batch(
-        KEY, problem.frames, problem.held_out, None, problem.repeats, **sizes
-    )
+    assert problem.repeats.counts.tolist() == [1, 1, 0]
+    batch = drawn(patches.training_batch, problem.frames, problem.held_out, problem.repeats)
     shares = np.asarray(batch.scored).mean(axis=(1, 2))
     blind = shares < 1 / 20
     assert 0.15 < blind.mean() < 0.55

@@ -41,8 +41,10 @@ def test_every_held_out_pixel_is_scored_once_and_none_is_a_target(frames, tiny_c
         return
     assert len(scored) == pytest.approx(validation.size * 3 / 36, rel=0.1)
     assert set(scored) == set(validation[np.asarray(problem.held_out) > 0].astype(int))
-    options = {"patch_size": 32, "batch_size": 64, "box": 6, "radius": 2}
-    training_batch = patches.training_batch(KEY, problem.frames, problem.held_out, **options)
+    options = patches.PatchOptions(patch_size=32, box=6, radius=2)
+    training_batch = patches.training_batch(
+        KEY, problem.frames, problem.held_out, options=options, batch_size=64
+    )
     assert not set(
         np.asarray(training_batch.noisy)[np.asarray(training_batch.scored)].astype(int)
     ) & set(scored)

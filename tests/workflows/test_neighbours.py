@@ -75,13 +75,14 @@ def test_patches_beside_are_of_the_same_place_and_turned_alike(make):
     frames = jnp.asarray(
         frames[0] + 10 * np.arange(4, dtype=np.float32)[:, None, None]
     )  # the neighbours differ by a constant: the patch tells its place
-    options = {"patch_size": 12, "batch_size": 16, "box": 4, "radius": 1}
+    options = patches.PatchOptions(patch_size=12, box=4, radius=1)
     batch = make(
         KEY,
         frames,
         patches.held_out_masks(KEY, frames.shape, box=4),
         jnp.asarray(table(4, 4, 1)),
-        **options,
+        options=options,
+        batch_size=16,
     )
     assert batch.beside.shape == (16, 2, 12, 12)
     for noisy, beside in zip(batch.noisy, batch.beside, strict=True):
