@@ -6,7 +6,7 @@ Needs no JAX. What is decided from a request and the images is `network.settings
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 from jaxdenoise.system.errors import ConfigError
 
@@ -243,7 +243,7 @@ class TrainConfig:
             _check(self, "network", shape == PRETRAINED, f"{PRETRAINED} for pretrained weights")
 
     @classmethod
-    def best(cls, **changes: Any) -> Self:
+    def best(cls, **changes: Any) -> "TrainConfig":
         """Return the preset "best": pretrained weights, fitted to the images by a short training.
 
         Args:
@@ -252,7 +252,7 @@ class TrainConfig:
         return cls(**{"init": "pretrained", "epochs": 12, "learning_rate": 3e-4, **changes})
 
     @classmethod
-    def paper(cls, **changes: Any) -> Self:
+    def paper(cls, **changes: Any) -> "TrainConfig":
         """Return the published procedure: every row of its table, with the published network.
 
         Args:
@@ -277,7 +277,7 @@ class TrainConfig:
         return cls(**{**published, **changes})
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> Self:
+    def preset(cls, name: str, **changes: Any) -> "TrainConfig":
         """Return the preset "fast", "best" or "paper", with some fields changed.
 
         Raises:
@@ -292,7 +292,7 @@ class TrainConfig:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Any) -> Self:
+    def from_dict(cls, values: Any) -> "TrainConfig":
         """Return the config that `to_dict` wrote.
 
         Raises:

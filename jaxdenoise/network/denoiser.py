@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -66,7 +66,7 @@ class Denoiser:
         """The parameters that denoise."""
         return getattr(self, self.config.weights)
 
-    def for_devices(self, devices: Sequence[jax.Device] | None) -> Self:
+    def for_devices(self, devices: Sequence[jax.Device] | None) -> "Denoiser":
         """Return the model for computing on some devices; None is the default device."""
         config = self.config.for_platform(meshes.platform_of(devices))
         return dataclasses.replace(self, config=config)

@@ -6,7 +6,7 @@ as a static argument.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import jax
 
@@ -97,7 +97,7 @@ class Settings:
         """Whether the network keeps its speed inside ``jax.lax.scan`` and other loops."""
         return convolution.fast_in_loops(self.precision, self.platform)
 
-    def for_platform(self, platform: str) -> Self:
+    def for_platform(self, platform: str) -> "Settings":
         """Return the settings for devices of another platform."""
         asked = "auto" if self.precision_by_device else self.precision
         precision = convolution.resolve(asked, platform)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jaxdenoise.training.problem import Problem
 from jaxdenoise.training.step import take_steps, validation_losses
 
 
+@runtime_checkable
 class Trainable(Protocol):
     """What `run_epoch_together` must know of a model, as `candidates.Candidate` has it."""
 

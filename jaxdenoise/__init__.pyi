@@ -1,0 +1,41 @@
+"""The public names, in the one place that says where each comes from: `lazy_loader` reads it, and so do editors."""
+
+__version__: str
+
+from . import workflows as workflows
+from .config import TrainConfig as TrainConfig
+from .config import UNetConfig as UNetConfig
+from .imaging.filters import box3d_filter as box3d_filter
+from .imaging.filters import box_filter as box_filter
+from .imaging.filters import gaussian_filter as gaussian_filter
+from .imaging.filters import median_filter as median_filter
+from .imaging.filters import wiener_filter as wiener_filter
+from .imaging.levels import quantize as quantize
+from .imaging.metrics import mean_over_std as mean_over_std
+from .imaging.metrics import psnr as psnr
+from .imaging.metrics import si_psnr as si_psnr
+from .imaging.metrics import snr_db as snr_db
+from .imaging.metrics import ssim as ssim
+from .imaging.resolution import fourier_ring_correlation as fourier_ring_correlation
+from .io.images import read as read
+from .io.images import write as write
+from .microscope.beads import measure_psf as measure_psf
+from .microscope.calibration import calibrate as calibrate
+from .microscope.noise import gaussian_noise as gaussian_noise
+from .microscope.noise import poisson_gaussian_noise as poisson_gaussian_noise
+from .microscope.noise_estimation import estimate_noise as estimate_noise
+from .microscope.noise_estimation import noise_level as noise_level
+from .microscope.optics import confocal_sigma as confocal_sigma
+from .microscope.optics import widefield_sigma as widefield_sigma
+from .microscope.psf import convolve as convolve
+from .microscope.psf import gaussian_psf as gaussian_psf
+from .network.denoiser import Denoiser as Denoiser
+from .prediction.ensemble import denoise_ensemble as denoise_ensemble
+from .prediction.tiles import denoise as denoise
+from .prediction.tiles import denoise_image as denoise_image
+from .prediction.forward import Denoised as Denoised
+from .runs.models import load as load
+from .runs.models import save as save
+from .training.fit import fit as fit
+from .training.fit import instant as instant
+from .training.sweep import sweep as sweep
