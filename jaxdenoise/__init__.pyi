@@ -1,4 +1,4 @@
-"""The public names, in the one place that says where each comes from: `lazy_loader` reads it, and so do editors."""
+"""The public names and where each comes from; `lazy_loader` and editors read it."""
 
 __version__: str
 
@@ -31,9 +31,9 @@ from .microscope.psf import convolve as convolve
 from .microscope.psf import gaussian_psf as gaussian_psf
 from .network.denoiser import Denoiser as Denoiser
 from .prediction.ensemble import denoise_ensemble as denoise_ensemble
+from .prediction.forward import Denoised as Denoised
 from .prediction.tiles import denoise as denoise
 from .prediction.tiles import denoise_image as denoise_image
-from .prediction.forward import Denoised as Denoised
 from .runs.models import load as load
 from .runs.models import save as save
 from .training.fit import fit as fit
