@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxdenoise.config import TrainConfig
 from jaxdenoise.network import unet
 from jaxdenoise.network.settings import Settings
 from jaxdenoise.system import meshes
@@ -65,6 +66,10 @@ class Denoiser:
     def params(self) -> Params:
         """The parameters that denoise."""
         return getattr(self, self.config.weights)
+
+    def request(self) -> TrainConfig:
+        """Return the request that decides this model's settings and background, for JSON."""
+        return self.config.request(background=float(self.scale.background))
 
     def for_devices(self, devices: Sequence[jax.Device] | None) -> "Denoiser":
         """Return the model for computing on some devices; None is the default device."""

@@ -51,12 +51,14 @@ class NetworkShape:
 class Settings:
     """The settings that a training runs with; as `config.TrainConfig`, but nothing is "auto".
 
+    Images that differ in their grey levels only are trained with the same settings, so that one
+    compiled program serves them: the background is in `denoiser.Scale`.
+
     Attributes:
         network: `NetworkShape`.
         blind: pixels along y and x that a blind spot hides on each side.
         targets: "own" or "repeats".
         validation: "frames" or "pixels".
-        background: grey level without light.
         precision: "float32" or "bfloat16".
         platform: of the devices that compute, as `jax.Device` names it: "cpu", "gpu" or "tpu".
         precision_by_device: whether the request left ``precision`` to the device. Then it is chosen
@@ -85,7 +87,6 @@ class Settings:
     validation_fraction: int | float
     validation_patches: int
     validation_redraw: bool
-    background: int | float
     weights: str
     precision: str
     symmetries: int
@@ -103,16 +104,18 @@ class Settings:
         precision = convolution.resolve(asked, platform)
         return dataclasses.replace(self, platform=platform, precision=precision)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as the request that decides the same, for JSON.
+    def request(self, *, background: float) -> TrainConfig:
+        """Return the request of which `settle` makes these settings, such as for JSON.
 
-        `TrainConfig.from_dict` reads it, and `settle` gives these settings again.
+        Args:
+            background: grey level without light; it belongs to the images, so `Scale` holds it.
         """
-        values = dataclasses.asdict(self)
+        values = {name: getattr(self, name) for name in _names(self)}
         del values["platform"]
         if values.pop("precision_by_device"):
             values["precision"] = "auto"
-        return values
+        network = UNetConfig(**dataclasses.asdict(self.network))
+        return TrainConfig(**values | {"network": network, "background": background})
 
 
 def shape_of(network: UNetConfig) -> NetworkShape:
@@ -131,10 +134,11 @@ def settle(
         devices: that compute; default: the default device.
         **decisions: fields that take the place of the request's. For a field that is "auto" and
             not given, the harmless value stands: a stride of 1, no hidden neighbours, targets of
-            the frames' own, held-out pixels, a background of 0.
+            the frames' own, held-out pixels.
     """
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    harmless = {"blind": (0, 0), "targets": "own", "validation": "pixels", "background": 0.0}
+    values = {name: getattr(config, name) for name in _names(config)}
+    del values["background"]
+    harmless = {"blind": (0, 0), "targets": "own", "validation": "pixels"}
     values |= {name: value for name, value in harmless.items() if values[name] == "auto"}
     platform = meshes.platform_of(devices)
     values |= {
@@ -144,3 +148,7 @@ def settle(
         "precision_by_device": config.precision == "auto",
     }
     return Settings(**values | decisions)
+
+
+def _names(config):
+    return [field.name for field in dataclasses.fields(config)]

@@ -1,9 +1,11 @@
 """What one check of a result says: a level, a title and a text. Host side."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, SupportsFloat, runtime_checkable
+from typing import NamedTuple, Protocol, SupportsFloat, runtime_checkable
 
 from jaxtyping import ArrayLike, Float
+
+from jaxdenoise.config import TrainConfig
 
 FINE, CARE, STOP = range(3)
 # What a report adds where the network saw every second, third or fourth row and column.
@@ -73,8 +75,6 @@ class SettingsOfModel(Protocol):
     @property
     def validation_redraw(self) -> bool: ...
 
-    def to_dict(self) -> dict[str, Any]: ...
-
 
 @runtime_checkable
 class TrainedModel(Protocol):
@@ -91,6 +91,8 @@ class TrainedModel(Protocol):
 
     @property
     def config(self) -> SettingsOfModel: ...
+
+    def request(self) -> TrainConfig: ...
 
 
 def sentence(text: str) -> str:

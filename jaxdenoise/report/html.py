@@ -75,7 +75,7 @@ def write_html(path: str | os.PathLike, content: ReportContent) -> Path:
         size = f" ({pixels * side:.3g} \N{MICRO SIGN}m)" if side else ""
         return f"{pixels:.2f} pixels{size}"
 
-    settings = {**content.settings, "Training, with all settings": denoiser.config.to_dict()}
+    settings = {**content.settings, "Training, with all settings": denoiser.request().to_dict()}
     sections = {
         "Verdict": _verdict(verdict.judge(found, residual, agreement, denoiser)),
         "Limits": _limits(),

@@ -34,7 +34,6 @@ from jaxtyping import Float
 
 from jaxdenoise import __version__
 from jaxdenoise.config import TrainConfig
-from jaxdenoise.network.settings import Settings
 from jaxdenoise.system import files
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import CheckpointError, ConfigError, translated
@@ -151,7 +150,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_config(
     run: str | Path,
-    config: TrainConfig | Settings,
+    config: TrainConfig,
     *,
     psf_shape: Sequence[int],
     notes: Mapping[str, Any] | None = None,

@@ -5,7 +5,6 @@ ensemble: the run folder holds the first member, and a folder in it each other o
 shows the files.
 """
 
-import dataclasses
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -65,7 +64,7 @@ def save(
         "psf": jnp.asarray(denoiser.psf),
         "scale": {name: jnp.float32(value) for name, value in denoiser.scale._asdict().items()},
     }
-    write_config(path, denoiser.config, psf_shape=denoiser.psf.shape, notes=notes)
+    write_config(path, denoiser.request(), psf_shape=denoiser.psf.shape, notes=notes)
     write_history(path, denoiser.history)
     save_arrays(path / "weights", arrays)
     if current_crew().is_primary:
@@ -108,8 +107,6 @@ def load(path: str | Path, *, weights: str | None = None) -> Denoiser:
             f"{path / 'weights'}: the standard deviation of the images cannot be {scale.std:g}; "
             "train again"
         )
-    if config.background == "auto":
-        settings = dataclasses.replace(settings, background=float(scale.background))
     return Denoiser(**arrays, scale=scale, history=read_history(path), config=settings)
 
 

@@ -126,7 +126,6 @@ def _prepared(key, stack, psf, config, masks, devices):
         blind=blind,
         targets="own" if repeats is None else "repeats",
         validation="pixels" if validation is None else "frames",
-        background=background,
     )
     if any(blind) and blindspot.spacing(settings.density, blind) > patch_size:
         raise ValueError(

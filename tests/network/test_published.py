@@ -339,7 +339,7 @@ class TestDenoiser:
         denoiser = self.denoiser(state_dict(network), psf)
         assert isinstance(denoiser, Denoiser)
         assert denoiser.config.network == network
-        assert denoiser.config.background == self.BACKGROUND
+        assert denoiser.scale.background == self.BACKGROUND
         assert [float(value) for value in denoiser.scale] == [self.BACKGROUND, self.MEAN, self.STD]
         np.testing.assert_allclose(denoiser.psf, gaussian_psf(1.0), rtol=1e-6)
         jax.tree.map(np.testing.assert_array_equal, denoiser.params, random_params(network))

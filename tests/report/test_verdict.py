@@ -25,6 +25,7 @@ def denoiser_of(noisy, *, history=HISTORY, psf_sigma=1.0, **config):
     return SimpleNamespace(
         history=history,
         config=settle(TrainConfig(**config)),
+        request=lambda: TrainConfig(**config),
         psf=np.asarray(gaussian_psf(psf_sigma)),
         scale=scale,
     )

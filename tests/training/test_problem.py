@@ -39,18 +39,15 @@ def test_a_plan_decides_everything_and_keeps_the_request(scene, tiny_config):
     config = change(tiny_config, precision="auto")
     plan = planned(scene.noisy, config)
     assert plan.request == config
-    assert {"stride", "blind", "targets", "validation", "background", "precision"} <= values(
-        plan.settings
-    ).keys()
+    assert {"stride", "blind", "targets", "validation", "precision"} <= values(plan.settings).keys()
     assert "auto" not in values(plan.settings).values()
-    assert plan.settings.background == pytest.approx(float(plan.problem.scale.background))
     assert plan.settings.targets == ("own" if plan.problem.repeats is None else "repeats")
     assert plan.settings.validation == "pixels"
     assert hash(plan.settings) == hash(planned(scene.noisy, config).settings)
 
 
 def test_what_was_asked_for_is_decided_so(scene, tiny_config):
-    asked = {"blind": (1, 0), "targets": "own", "background": 90.0, "precision": "bfloat16"}
+    asked = {"blind": (1, 0), "targets": "own", "precision": "bfloat16"}
     network = UNetConfig(depth=2, filters=4, stride=2)
     settings = planned(scene.noisy, change(tiny_config, network=network, **asked)).settings
     assert settings.network.stride == 2
@@ -60,9 +57,9 @@ def test_what_was_asked_for_is_decided_so(scene, tiny_config):
 def test_settings_come_back_from_json(scene, tiny_config):
     for precision in ("auto", "float32"):
         settings = planned(scene.noisy, change(tiny_config, precision=precision)).settings
-        written = json.loads(json.dumps(settings.to_dict()))
+        written = json.loads(json.dumps(settings.request(background=90.5).to_dict()))
         assert written.keys() == TrainConfig().to_dict().keys()
-        assert written["precision"] == precision
+        assert (written["precision"], written["background"]) == (precision, 90.5)
         assert settle(TrainConfig.from_dict(written)) == settings
 
 
@@ -76,7 +73,7 @@ def test_every_published_row_reaches_the_step(scene):
     config = TrainConfig.paper()
     stack = np.tile(np.asarray(scene.noisy), (1, 3, 3))
     plan = planned(stack, config, psf=gaussian_psf(1.0, size=81))
-    assert plan.settings == change(settle(config), background=plan.settings.background)
+    assert plan.settings == settle(config)
     assert plan.settings.validation == "frames"
     assert plan.problem.psf.shape == (81, 81)
     assert (len(plan.problem.frames), len(plan.problem.validation)) == (2, 1)
@@ -97,6 +94,14 @@ def test_patches_fit_a_stride_that_was_measured(tiny_config):
     plan = planned(100 + 50 * noise, change(tiny_config, targets="own", blind=(0, 0)))
     assert plan.settings.network.stride == 3
     assert plan.settings.patch_size % plan.settings.network.multiple == 0
+
+
+def test_images_that_differ_in_their_levels_only_have_the_same_settings(scene, tiny_config):
+    """So that one compiled program serves the channels of an image."""
+    stack = np.asarray(scene.noisy)
+    plans = [planned(levels, tiny_config) for levels in (stack, 2 * stack + 50)]
+    assert plans[0].settings == plans[1].settings
+    assert plans[0].problem.scale.background != plans[1].problem.scale.background
 
 
 # --- the data

@@ -1,6 +1,7 @@
 """The score without ground truth: which pixels it uses, what it estimates, and the choice by it."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -42,9 +43,8 @@ def test_every_held_out_pixel_is_scored_once_and_none_is_a_target(frames, tiny_c
     assert len(scored) == pytest.approx(validation.size * 3 / 36, rel=0.1)
     assert set(scored) == set(validation[np.asarray(problem.held_out) > 0].astype(int))
     options = patches.PatchOptions(patch_size=32, box=6, radius=2)
-    training_batch = patches.training_batch(
-        KEY, problem.frames, problem.held_out, options=options, batch_size=64
-    )
+    draw = jax.jit(partial(patches.training_batch, options=options, batch_size=64))
+    training_batch = draw(KEY, problem.frames, problem.held_out)
     assert not set(
         np.asarray(training_batch.noisy)[np.asarray(training_batch.scored)].astype(int)
     ) & set(scored)

@@ -14,12 +14,20 @@ from jaxdenoise.network.settings import settle
 from jaxdenoise.training.epochs import step_by_patches, take_steps
 from jaxdenoise.training.fit import start
 from jaxdenoise.training.problem import prepare
-from jaxdenoise.training.step import learning_rate, train_step, validation_losses
+from jaxdenoise.training.step import learning_rate, validation_losses
 
 KEY = jax.random.key(0)
 
-step = jax.jit(train_step, static_argnames=("config", "parts"))
 validated = jax.jit(validation_losses, static_argnames=("config", "parts"))
+
+
+def step(state, problem, config, *, rate_scale=1.0, parts=1):
+    """One step, as a training compiles it, that leaves the state as it is."""
+    return take_steps(KEY, copy(state), problem, rate_scale, config=config, steps=1, parts=parts)
+
+
+def copy(state):
+    return jax.tree.map(jnp.copy, state)
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +44,15 @@ def first(plan):
 
 @pytest.fixture(scope="module")
 def stepped(plan, first):
-    return step(KEY, first, plan.problem, 1.0, config=plan.settings)
-
-
-def copy(state):
-    return jax.tree.map(jnp.copy, state)
+    return step(first, plan.problem, plan.settings)
 
 
 def test_scanned_steps_equal_single_steps(plan, first):
-    options = {"config": plan.settings}
-    scanned, terms = take_steps(KEY, copy(first), plan.problem, 1.0, steps=3, **options)
-    state, losses = copy(first), []
+    options = {"config": plan.settings, "steps": 3}
+    scanned, terms = take_steps(KEY, copy(first), plan.problem, 1.0, **options)
+    state, losses = first, []
     for _ in range(3):
-        state, term = take_steps(KEY, state, plan.problem, 1.0, steps=1, **options)
+        state, term = step(state, plan.problem, plan.settings)
         losses.append(float(term.total))
     np.testing.assert_allclose(terms.total, losses, rtol=1e-4)
     jax.tree.map(
@@ -65,7 +69,7 @@ PRODUCT = [(size, precision) for size in (3, 5, 8) for precision in ("float32", 
 )
 def test_a_step_patch_by_patch_is_the_step(plan, first, batch_size, precision):
     config = dataclasses.replace(plan.settings, batch_size=batch_size, precision=precision)
-    whole, terms = step(KEY, first, plan.problem, 0.5, config=config)
+    whole, terms = step(first, plan.problem, config, rate_scale=0.5)
     by_patches, summed = step_by_patches(KEY, copy(first), plan.problem, 0.5, config)
     np.testing.assert_allclose(summed, terms, rtol=1e-5)
     assert int(by_patches.step) == 1
@@ -83,7 +87,7 @@ def test_a_step_patch_by_patch_is_the_step(plan, first, batch_size, precision):
     "parts", [2, *(pytest.param(n, marks=pytest.mark.robustness) for n in (3, 4, 100))]
 )
 def test_a_batch_in_parts_is_the_batch(plan, first, stepped, parts):
-    in_parts = step(KEY, first, plan.problem, 1.0, config=plan.settings, parts=parts)
+    in_parts = step(first, plan.problem, plan.settings, parts=parts)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6), in_parts, stepped)
     losses = [
         validated(KEY, first.params, plan.problem, config=plan.settings, parts=n)
@@ -97,7 +101,7 @@ def test_a_step_is_a_descent_direction_of_its_batch(plan, first, stepped):
     after, terms = stepped
     assert int(after.step) == 1
     moved = first._replace(params=after.params)
-    _, again = step(KEY, moved, plan.problem, 1.0, config=plan.settings)
+    _, again = step(moved, plan.problem, plan.settings)
     assert again.total < terms.total
 
 
@@ -113,7 +117,7 @@ def test_held_out_pixels_are_no_targets(plan, first, stepped):
     assert problem.held_out is not None
     assert 0.02 < float(problem.held_out.mean()) < 0.035
     everything = problem._replace(held_out=jnp.ones_like(problem.held_out))
-    _, none = step(KEY, first, everything, 1.0, config=plan.settings)
+    _, none = step(first, everything, plan.settings)
     assert stepped[1].data > 0
     assert none.data == 0
 
