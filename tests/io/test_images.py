@@ -374,8 +374,10 @@ def test_png_and_jpeg(tmp_path):
 
 
 @covering(
-    form=[("png", "uint8"), ("tif", "uint8"), ("png", "uint16"), ("tif", "uint16")]
-    + [("tif", "float32")],
+    form=[
+        *(("png", "uint8"), ("tif", "uint8"), ("png", "uint16"), ("tif", "uint16")),
+        ("tif", "float32"),
+    ],
     channels=[3, 4],
 )
 def test_rgb(tmp_path, channels, form):

@@ -190,7 +190,7 @@ def chunk(name, data):
 
 
 def make(path, data=None, axes="TZCYX"):
-    """A file with the data in the format of the suffix; without data noise of 2 channels, 3 planes and 2 times. Returns the data."""
+    """A file with the data, by default (T, Z, C) = (2, 3, 2), in the suffix's format; the data."""
     suffix = path.suffix.lower()[1:]
     pytest.importorskip(PACKAGES[suffix])
     data = noise((2, 3, 2, 9, 8)) if data is None else data
