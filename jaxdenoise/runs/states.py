@@ -7,7 +7,7 @@ each candidate, and their scores so far, in RUN/candidates. `runs.layout` shows 
 import json
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def save_snapshot(path: str | Path, snapshot: Snapshot) -> None:
             shutil.rmtree(folder)
 
 
-def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
+def _columns(rows):
     return {name: np.array([row[name] for row in rows]) for name in rows[0]} if rows else {}
 
 

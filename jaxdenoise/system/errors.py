@@ -69,11 +69,11 @@ def translated(
     except JaxdenoiseError:
         raise
     except caught as error:
+        reason, name = _TENSORSTORE_DETAILS.sub("", str(error)), type(error).__name__
         # An OSError's own words are enough; others, such as "KeyError: 'shape'", need their type.
-        name = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
-        reason = one_line(_TENSORSTORE_DETAILS.sub("", str(error)))
+        reason = reason if isinstance(error, OSError) and reason else f"{name}: {reason}"
         ending = f"; {advice}" if advice else ""
-        raise kind(f"{problem} ({name}{reason}){ending}") from error
+        raise kind(f"{problem} ({one_line(reason).rstrip(': ')}){ending}") from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

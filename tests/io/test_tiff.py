@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tifffile
+from grids import covering
 
 from jaxdenoise.io import images, tiff
 from jaxdenoise.io.info import ImageInfo
@@ -23,11 +24,10 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("options", FORMS.values(), ids=FORMS.keys())
-@pytest.mark.parametrize(
-    "stack", [STACK, STACK[0], STACK[:, None].astype(np.float32)], ids=["TYX", "YX", "TZYX"]
-)
-def test_parts_are_those_of_the_whole(tmp_path, options, stack):
+@covering(form=list(FORMS), axes=["TYX", "YX", "TZYX"])
+def test_parts_are_those_of_the_whole(tmp_path, form, axes):
+    options = FORMS[form]
+    stack = {"TYX": STACK, "YX": STACK[0], "TZYX": STACK[:, None].astype(np.float32)}[axes]
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", **options)
     array, info = tiff.open_image(tmp_path / "a.tif")
     expected = tifffile.imread(tmp_path / "a.tif").reshape(array.shape)

@@ -8,7 +8,6 @@ import threading
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -27,13 +26,6 @@ PSF = gaussian_psf(1.0)
 
 def assert_same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
-@pytest.fixture(scope="module")
-def trained(scene, tiny_config):
-    snapshots = []
-    copy = lambda snapshot: snapshots.append(jax.tree.map(jnp.copy, snapshot))  # noqa: E731
-    return fit(KEY, scene.noisy, psf=PSF, config=tiny_config, on_epoch=copy), snapshots
 
 
 @pytest.fixture
@@ -119,7 +111,7 @@ def test_a_save_killed_between_its_renames_loses_nothing(trained, run):
 
 
 def test_a_model_put_together_by_hand_is_saved(make_denoiser, tmp_path):
-    denoiser = make_denoiser()  # whose scale holds NumPy's scalars
+    denoiser = make_denoiser(depth=2)  # whose scale holds NumPy's scalars
     history = {name: np.ones(2) for name in HISTORY_COLUMNS}
     models.save(tmp_path / "run", dataclasses.replace(denoiser, history=history))
     assert load(tmp_path / "run").scale == denoiser.scale
@@ -263,3 +255,10 @@ def test_a_folder_that_cannot_be_written(trained, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CheckpointError, match="cannot be written"):
         models.save(tmp_path / "file" / "run", trained[0])
+
+
+def test_clear_removes_what_a_killed_save_left(trained, run):
+    (run / "weights").rename(run / ".weights.old")
+    (run / ".weights.unfinished").mkdir()
+    clear(run)
+    assert not list(run.iterdir())
