@@ -72,7 +72,7 @@ def find_spots(
 
 
 def fit_gaussian(
-    patch: Float64[np.ndarray, "h w"], sigma: Float64[np.ndarray, "2"], reach: float
+    patch: Float64[np.ndarray, "h w"], sigma: Float64[np.ndarray, "2"], reach: int
 ) -> GaussianFit:
     """Fit a Gaussian and a background by least squares (Levenberg-Marquardt).
 
