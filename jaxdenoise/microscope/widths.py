@@ -32,7 +32,7 @@ def sigma_from_fwhm(fwhm: Real[ArrayLike, "*shape"]) -> Real[ArrayLike, "*shape"
 
 def full_width(
     profile: Float[np.ndarray, " n"],
-    centre: int,
+    centre: int | np.integer,
     *,
     interpolation: Literal["linear", "gaussian"] = "linear",
 ) -> float:

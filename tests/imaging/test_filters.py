@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, signal
 
+from jaxdenoise.imaging import median
 from jaxdenoise.imaging.filters import (
     box3d_filter,
     box_filter,
@@ -77,15 +78,13 @@ def case(*values, **options):
     return pytest.param(*values, **options)
 
 
-# One case for each shape, and each border mode with sizes below and beyond the shape.
+# Each border mode once, with windows smaller and larger than the image.
 WINDOWS = [
     ((12,), 5, "reflect"),
-    ((1,), (9,), "mirror"),
     ((11, 8), (3, 5), "nearest"),
     ((2, 3), 7, "wrap"),
     ((1, 6), (3, 5), "constant"),
     ((5, 4, 6), (5, 1, 3), "mirror"),
-    ((2, 3, 4, 5), (1, 3, 3, 5), "constant"),
 ]
 INTEGERS = [np.uint8, np.uint16, np.int8, np.int16]
 
@@ -153,12 +152,10 @@ def in_double(function, image, *args, **kwargs):
     ("shape", "sigma", "radius", "mode"),
     [
         ((12,), 0.7, None, "reflect"),
-        ((1,), (2.6,), None, "mirror"),
         ((11, 8), (1.0, 0), (3, 1), "nearest"),
         ((2, 3), 2.6, 5, "wrap"),
         ((1, 6), (0.1, 1.0), (0, 3), "constant"),
         ((5, 4, 6), (0, 0.7, 1.0), None, "mirror"),
-        ((2, 3, 4, 5), 0.7, (1, 0, 3, 1), "constant"),
     ],
     ids=str,
 )
@@ -321,7 +318,7 @@ def test_wide_images_are_scipys(shape, size, mode):
 
 
 @pytest.mark.parametrize(
-    "mode", ["mirror", "constant", *map(extra, ("reflect", "nearest", "wrap"))]
+    "mode", ["constant", *map(extra, ("reflect", "mirror", "nearest", "wrap"))]
 )
 def test_gaussian_and_median_of_wide_images_are_scipys(mode):
     image = floats(16, (50, 37))
@@ -548,13 +545,14 @@ def test_wiener_at_a_large_offset_is_as_without(noise):
     assert_close(wiener_filter(image, noise=noise, mode="reflect"), expected, image)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, 60000.7])
 @pytest.mark.parametrize("noise", [None, 4.0, extra(0.0)])
-def test_wiener_leaves_a_constant_and_has_its_gradient(value, noise):
-    image = np.full((11, 8), value, np.float32)
+def test_wiener_leaves_a_constant_and_has_its_gradient(noise):
     apply = partial(wiener_filter, mode="reflect", noise=noise)
-    np.testing.assert_allclose(apply(image), image, rtol=1e-6)
-    assert jnp.isfinite(jax.grad(lambda x: (apply(x) ** 2).sum())(image)).all()
+    gradient = jax.jit(jax.grad(lambda x: (apply(x) ** 2).sum()))
+    for value in (0.0, 0.1, 60000.7):
+        image = np.full((11, 8), value, np.float32)
+        np.testing.assert_allclose(apply(image), image, rtol=1e-6)
+        assert jnp.isfinite(gradient(image)).all()
 
 
 def test_wiener_without_noise_is_the_image_and_with_much_the_mean():
@@ -853,7 +851,6 @@ def test_a_shorter_size_leaves_the_leading_axes_alone(apply):
     stack = floats(10, (3, 17, 33))
     result = apply(stack)
     assert_close(result, jax.vmap(apply)(stack), stack)
-    assert_close(result[2], apply(stack[2]), stack)
 
 
 def test_a_volume_within_leading_axes_is_filtered_alone():
@@ -955,9 +952,11 @@ def test_wiener_learns_its_noise():
 
 
 @pytest.mark.parametrize(
-    "size", [3, (1, 5), (1, 171)], ids=str
-)  # the last through networks that windows share
-def test_the_medians_gradient_goes_to_the_pixels_that_are_the_median(size):
+    ("size", "shared"), [(3, False), ((1, 7), True), extra((1, 5), False), extra((1, 171), True)]
+)
+def test_the_medians_gradient_goes_to_the_pixels_that_are_the_median(monkeypatch, size, shared):
+    if shared:
+        monkeypatch.setattr(median, "LARGEST_DIRECT", 0)
     image = RNG.permutation(3 * 90).reshape(3, 90).astype(np.float32)
     along = RNG.uniform(-0.4, 0.4, image.shape).astype(np.float32)  # leaves the order as it is
     weights = RNG.normal(size=image.shape).astype(np.float32)

@@ -152,7 +152,7 @@ def level_of_white_noise(seed, std, offset):
 
 
 @settings(deadline=None, max_examples=10)
-@given(st.sampled_from([0.5, 2.0, 30.0]), st.sampled_from([0.0, 1000.0]), st.integers(0, 2**31))
+@given(st.sampled_from([0.5, 2.0, 30.0]), st.sampled_from([0.0, 1000.0]), st.integers(0, 2**31 - 1))
 def test_the_level_of_white_noise(std, offset, seed):
     variance, correlation = level_of_white_noise(seed, std, offset)
     assert float(variance) == pytest.approx(std**2, rel=0.05)
