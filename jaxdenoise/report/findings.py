@@ -1,11 +1,9 @@
 """What one check of a result says: a level, a title and a text. Host side."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol, SupportsFloat, runtime_checkable
+from typing import Any, NamedTuple, Protocol, SupportsFloat, runtime_checkable
 
 from jaxtyping import ArrayLike, Float
-
-from jaxdenoise.config import TrainConfig
 
 FINE, CARE, STOP = range(3)
 # What a report adds where the network saw every second, third or fourth row and column.
@@ -46,6 +44,39 @@ class GreyScale(Protocol):
 
 
 @runtime_checkable
+class NetworkSettings(Protocol):
+    """What a report needs to know of the settings of a network."""
+
+    @property
+    def neighbours(self) -> int: ...
+
+    @property
+    def apart(self) -> int: ...
+
+
+@runtime_checkable
+class TrainingSettings(Protocol):
+    """What a report needs to know of the settings of a training."""
+
+    @property
+    def network(self) -> NetworkSettings: ...
+
+    @property
+    def hidden(self) -> tuple[int, int]: ...
+
+    @property
+    def targets(self) -> str: ...
+
+    @property
+    def weights(self) -> str: ...
+
+    @property
+    def validation_redraw(self) -> bool: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
 class TrainedModel(Protocol):
     """What a report needs to know of a `denoiser.Denoiser`."""
 
@@ -59,7 +90,7 @@ class TrainedModel(Protocol):
     def history(self) -> Mapping[str, ArrayLike]: ...
 
     @property
-    def config(self) -> TrainConfig: ...
+    def config(self) -> TrainingSettings: ...
 
 
 def sentence(text: str) -> str:

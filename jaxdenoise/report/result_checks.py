@@ -9,11 +9,18 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from jaxdenoise.config import TrainConfig
 from jaxdenoise.imaging.resolution import RingCorrelation, ring_resolution
 from jaxdenoise.microscope.noise_estimation import CORRELATED
 from jaxdenoise.report import diagnostics
-from jaxdenoise.report.findings import CARE, FINE, STOP, Finding, GreyScale, sentence
+from jaxdenoise.report.findings import (
+    CARE,
+    FINE,
+    STOP,
+    Finding,
+    GreyScale,
+    TrainingSettings,
+    sentence,
+)
 
 # Power of the residual over that of white noise, from which on care is needed and the result fails.
 # Good trainings have 1.0 to 1.2, a PSF that is twice too wide 2.5 to 3.0 (it loses 2 to 3 dB).
@@ -111,7 +118,7 @@ def brightness(residual: diagnostics.Residual, scale: GreyScale) -> Iterator[Fin
         yield Finding(FINE, "Brightness is preserved", text)
 
 
-def training(history: Mapping[str, ArrayLike], config: TrainConfig) -> Finding:
+def training(history: Mapping[str, ArrayLike], config: TrainingSettings) -> Finding:
     """Check whether the training has converged, and whether it learned the noise."""
     losses = np.asarray(history.get("validation_loss", ()), float)
     if len(losses) == 0:
