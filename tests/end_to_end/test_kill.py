@@ -1,6 +1,6 @@
 """Killed processes: no finished work is lost, and what was begun goes on to the same bits.
 
-The fast tests kill as soon as there is something to lose, the slow ones at random moments.
+The fast test kills as soon as there is something to lose, most slow ones at random moments.
 """
 
 import os
@@ -104,6 +104,7 @@ def test_a_killed_training_resumes_to_the_same_bits(folder, alone, tmp_path):
     assert_equal_runs(tmp_path / "run", alone)
 
 
+@pytest.mark.slow
 def test_a_killed_prediction_leaves_a_whole_file_or_none(folder, alone, predicted, tmp_path):
     out = tmp_path / "out"
     words = prediction(folder, alone, out)
