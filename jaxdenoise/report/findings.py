@@ -46,7 +46,7 @@ class GreyScale(Protocol):
 
 
 @runtime_checkable
-class NetworkOfModel(Protocol):
+class NetworkSettings(Protocol):
     """What a report needs to know of a `settings.NetworkShape`."""
 
     @property
@@ -57,11 +57,11 @@ class NetworkOfModel(Protocol):
 
 
 @runtime_checkable
-class SettingsOfModel(Protocol):
+class TrainingSettings(Protocol):
     """What a report needs to know of the `settings.Settings` that a model was trained with."""
 
     @property
-    def network(self) -> NetworkOfModel: ...
+    def network(self) -> NetworkSettings: ...
 
     @property
     def blind(self) -> tuple[int, int]: ...
@@ -90,7 +90,7 @@ class TrainedModel(Protocol):
     def history(self) -> Mapping[str, ArrayLike]: ...
 
     @property
-    def config(self) -> SettingsOfModel: ...
+    def config(self) -> TrainingSettings: ...
 
     def request(self) -> TrainConfig: ...
 

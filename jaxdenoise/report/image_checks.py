@@ -15,7 +15,7 @@ from jaxdenoise.report.findings import (
     STRIDE_NOTES,
     Finding,
     GreyScale,
-    SettingsOfModel,
+    TrainingSettings,
     sentence,
 )
 
@@ -33,7 +33,7 @@ OTHER_LEVEL = 1.0  # standard deviations between the mean levels of trained and 
 OTHER_CONTRAST = 2.0  # factor between the contrasts of trained and denoised images
 
 
-def independent_noise(noisy: Input, config: SettingsOfModel) -> Finding:
+def independent_noise(noisy: Input, config: TrainingSettings) -> Finding:
     """Check whether the noise of neighbouring pixels is independent."""
     correlated = noisy.noise_correlation > CORRELATED
     title = "Neighbouring pixels share their noise"

@@ -78,7 +78,7 @@ def save_comparison(
     low, high = grey_range(list(pictures.values())[-1])
     grey_scale = {"cmap": "gray", "vmin": low, "vmax": high}
     y, x, side = zoom
-    figure = new_figure((2.2 * len(pictures), 5))
+    figure = new_figure((2.2 * len(pictures), 5.0))
     axes = figure.subplots(2, len(pictures))
     for column, (name, image) in enumerate(pictures.items()):
         top, bottom = axes[:, column]

@@ -18,7 +18,7 @@ from jaxdenoise.report.findings import (
     STOP,
     Finding,
     GreyScale,
-    SettingsOfModel,
+    TrainingSettings,
     sentence,
 )
 
@@ -118,7 +118,7 @@ def brightness(residual: diagnostics.Residual, scale: GreyScale) -> Iterator[Fin
         yield Finding(FINE, "Brightness is preserved", text)
 
 
-def training(history: Mapping[str, ArrayLike], config: SettingsOfModel) -> Finding:
+def training(history: Mapping[str, ArrayLike], config: TrainingSettings) -> Finding:
     """Check whether the training has converged, and whether it learned the noise."""
     losses = np.asarray(history.get("validation_loss", ()), float)
     if len(losses) == 0:

@@ -29,7 +29,7 @@ from jaxdenoise.training.problem import prepare
 
 KEY = jax.random.key(0)
 CONFIG = jd.TrainConfig(
-    network=jd.UNetConfig(depth=2, filters=4, stride=1),
+    network=jd.UNetConfig(depth=2 if sys.argv[2] == "all" else 1, filters=4, stride=1),
     patch_size=16,
     batch_size=8,
     epochs=2,

@@ -1,6 +1,6 @@
 """Killed processes: no finished work is lost, and what was begun goes on to the same bits.
 
-The fast tests kill as soon as there is something to lose, the slow ones at random moments.
+The fast test kills as soon as there is something to lose, most slow ones at random moments.
 """
 
 import os
@@ -15,13 +15,11 @@ import jax
 import numpy as np
 import pytest
 import tifffile
+from small_training import EPOCHS, TRAINING
 
 import jaxdenoise as jd
 from jaxdenoise.cli.main import main
 
-SMALL = "--filters 4 --patch-size 16 --batch-size 2 --symmetries 1 --no-report --quiet"
-# Without a choice these would be measured on the images, which takes long to compile.
-CHOSEN = "--targets own --blind 0 --stride 1"
 SEEDS = range(25)
 
 
@@ -29,7 +27,7 @@ def command(*words):
     return [sys.executable, "-m", "jaxdenoise", *map(str, words)]
 
 
-def run(*words):
+def run_here(*words):
     assert main(list(map(str, words))) == 0
 
 
@@ -74,18 +72,16 @@ def assert_whole_files(folder, expected):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, scene):
-    path = tmp_path_factory.mktemp("killed")
-    noisy = np.clip(np.asarray(scene.noisy), 0, 65535).round().astype(np.uint16)
-    tifffile.imwrite(path / "noisy.tif", noisy, photometric="minisblack")
-    large = np.tile(noisy, (4, 6, 6))
-    tifffile.imwrite(path / "large.tif", large, photometric="minisblack")
-    return path
+def folder(noisy):
+    """The folder of noisy.tif and of a large image."""
+    large = np.tile(tifffile.imread(noisy), (4, 6, 6))
+    tifffile.imwrite(noisy.with_name("large.tif"), large, photometric="minisblack")
+    return noisy.parent
 
 
-def training(folder, run, *, psf="1.0", epochs=8):
+def training(folder, run, *, psf="1.0", epochs=EPOCHS):
     words = ["train", folder / "noisy.tif", "-o", run, "--psf", psf, "--epochs", epochs]
-    return [*words, *SMALL.split(), *CHOSEN.split()]
+    return [*words, *TRAINING]
 
 
 def prediction(folder, model, out):
@@ -94,33 +90,27 @@ def prediction(folder, model, out):
 
 
 @pytest.fixture(scope="module")
-def model(folder):
-    """The run folder of a training that nothing disturbed."""
-    run(*training(folder, folder / "short", epochs=3))
-    return folder / "short"
-
-
-@pytest.fixture(scope="module")
-def predicted(folder, model):
+def predicted(folder, alone):
     """The folder of a prediction that nothing disturbed."""
-    run(*prediction(folder, model, folder / "predicted"))
+    run_here(*prediction(folder, alone, folder / "predicted"))
     return folder / "predicted"
 
 
-def test_a_killed_training_resumes_to_the_same_bits(folder, model, tmp_path):
-    words = [*training(folder, tmp_path / "run", epochs=3), "--save-every", "0", "--resume"]
+def test_a_killed_training_resumes_to_the_same_bits(folder, alone, tmp_path):
+    words = [*training(folder, tmp_path / "run"), "--save-every", "0", "--resume"]
     assert killed_when(words, lambda: list((tmp_path / "run").glob("epoch-*")))
     assert not (tmp_path / "run" / "weights").exists()
-    run(*words)
-    assert_equal_runs(tmp_path / "run", model)
+    run_here(*words)
+    assert_equal_runs(tmp_path / "run", alone)
 
 
-def test_a_killed_prediction_leaves_a_whole_file_or_none(folder, model, predicted, tmp_path):
+@pytest.mark.slow
+def test_a_killed_prediction_leaves_a_whole_file_or_none(folder, alone, predicted, tmp_path):
     out = tmp_path / "out"
-    words = prediction(folder, model, out)
+    words = prediction(folder, alone, out)
     killed_when(words, lambda: out.exists() and any(out.iterdir()))
     assert_whole_files(out, predicted)
-    run(*words, "--overwrite")
+    run_here(*words, "--overwrite")
     assert sorted(os.listdir(out)) == ["large_deconvolved.tif", "large_denoised.tif"]
     assert_whole_files(out, predicted)
 
@@ -131,7 +121,7 @@ def timed_training(folder):
 
     @cache
     def trained(psf):
-        words = [*training(folder, folder / psf, psf=psf), "--overwrite"]
+        words = [*training(folder, folder / psf, psf=psf, epochs="8"), "--overwrite"]
         timed(words)
         return folder / psf, timed(words)
 
@@ -143,7 +133,8 @@ def timed_training(folder):
 @pytest.mark.parametrize("psf", ["1.0", "auto"])
 def test_a_training_killed_at_any_moment_resumes(folder, timed_training, tmp_path, psf, seed):
     expected, seconds = timed_training(psf)
-    words = [*training(folder, tmp_path / "run", psf=psf), "--resume", "--save-every", "0"]
+    words = [*training(folder, tmp_path / "run", psf=psf, epochs="8"), "--resume"]
+    words += ["--save-every", "0"]
     rng = random.Random(seed)
     for _ in range(rng.randint(1, 3)):
         killed_after(words, rng.uniform(0.2, 1.0) * seconds)
@@ -152,16 +143,16 @@ def test_a_training_killed_at_any_moment_resumes(folder, timed_training, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def prediction_seconds(folder, model, predicted):
-    return timed(prediction(folder, model, folder / "timed"))
+def prediction_seconds(folder, alone, predicted):
+    return timed(prediction(folder, alone, folder / "timed"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_prediction_killed_at_any_moment_leaves_a_whole_file_or_none(
-    folder, model, predicted, prediction_seconds, tmp_path, seed
+    folder, alone, predicted, prediction_seconds, tmp_path, seed
 ):
-    words = prediction(folder, model, tmp_path / "out")
+    words = prediction(folder, alone, tmp_path / "out")
     killed_after(words, random.Random(seed).uniform(0.3, 1.05) * prediction_seconds)
     assert_whole_files(tmp_path / "out", predicted)
     subprocess.run(command(*words, "--overwrite"), check=True, capture_output=True)

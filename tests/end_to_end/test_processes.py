@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 import pytest
-import tifffile
+from small_training import EPOCHS, TRAINING
 
 import jaxdenoise as jd
 from jaxdenoise.cli.main import main
@@ -22,10 +22,6 @@ from jaxdenoise.cli.verbs import VERBS
 from jaxdenoise.system import crew
 from jaxdenoise.workflows.stacks import training_stack
 
-SMALL = "--filters 4 --patch-size 16 --batch-size 4 --precision float32 --no-report --symmetries 1"
-# Without a choice these would be measured on the images, which takes long to compile.
-CHOSEN = "--targets own --blind 0 --stride 1"
-TRAINING = f"{SMALL} {CHOSEN}".split()
 ZARR = ["--format", "zarr", "--dtype", "float32"]
 TWO = os.environ | {
     "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
@@ -105,39 +101,23 @@ def assert_equal_images(folder, expected):
     assert sorted(os.listdir(folder)) == names
 
 
-@pytest.fixture(scope="module")
-def noisy(tmp_path_factory, scene):
-    path = tmp_path_factory.mktemp("two") / "noisy.tif"
-    frames = np.clip(np.asarray(scene.noisy), 0, 65535).round().astype(np.uint16)
-    tifffile.imwrite(path, frames, photometric="minisblack")
-    return path
-
-
-@pytest.fixture(scope="module")
-def alone(noisy):
-    """The run folder of one process with one device."""
-    run_alone("train", noisy, "-o", noisy.parent / "alone", "--epochs", "4", *TRAINING)
-    return noisy.parent / "alone"
-
-
-def test_two_processes_train_and_denoise_to_the_figures_of_one(noisy, tmp_path):
-    both, run, one = tmp_path / "both", tmp_path / "run", tmp_path / "one"
-    words = ["denoise", noisy, "--epochs", "2", *ZARR, *TRAINING]
+def test_two_processes_train_and_denoise_to_the_figures_of_one(noisy, alone, tmp_path):
+    both, run = tmp_path / "both", tmp_path / "run"
+    words = ["denoise", noisy, "--psf", "1.0", "--epochs", EPOCHS, *ZARR, *TRAINING]
     run_both(*words, "-o", both, "--save-model", run)
-    run_alone("train", noisy, "-o", one, "--epochs", "2", *TRAINING)
-    assert_close_histories(run, one)
-    assert jd.load(run).config == jd.load(one).config
+    assert_close_histories(run, alone)
+    assert jd.load(run).config == jd.load(alone).config
     assert list((run / "weights").rglob("ocdbt.process_1")), "orbax did not write by shares"
     run_alone("denoise", noisy, "--model", run, "--no-report", *ZARR, "-o", tmp_path / "again")
     assert_equal_images(both, tmp_path / "again")
 
 
 @pytest.mark.slow
-def test_one_killed_process_ends_the_other_and_the_run_goes_on_to_the_same_figures(
-    noisy, alone, tmp_path
-):
-    run = tmp_path / "run"
-    words = ["train", noisy, "-o", run, "--epochs", "4", "--save-every", "0", *TRAINING]
+def test_one_killed_process_ends_the_other_and_the_run_goes_on_to_the_same_figures(noisy, tmp_path):
+    run, one = tmp_path / "run", tmp_path / "one"
+    words = ["train", noisy, "--epochs", "4", "--save-every", "0", *TRAINING]
+    run_alone(*words, "-o", one)
+    words += ["-o", run]
     pair = start(*words)
     while pair[0].poll() is None and not list(run.glob("epoch-*")):
         time.sleep(0.05)
@@ -153,8 +133,8 @@ def test_one_killed_process_ends_the_other_and_the_run_goes_on_to_the_same_figur
     assert "Traceback" not in lines
     assert not (run / "weights").exists()
     run_both(*words, "--resume")
-    assert_close_histories(run, alone)
-    assert jd.load(run).config == jd.load(alone).config
+    assert_close_histories(run, one)
+    assert jd.load(run).config == jd.load(one).config
 
 
 @pytest.mark.slow

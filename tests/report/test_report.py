@@ -204,9 +204,9 @@ def test_what_the_full_report_shows(full):
         "Learning rate",
     ):
         assert figure in alternatives
-    # The model is not of these images, and its loss still fell.
     assert "Use with care" in page.text["verdict"]
-    assert "2 of 11 checks need attention" in page.text["verdict"]
+    assert "The training was too short" in page.text["verdict"]
+    assert "1 of 11 checks needs attention" in page.text["verdict"]
     assert "upper bound" in page.text["resolution"]
     assert "µm" in page.text["resolution"]
     assert "2.35" in page.text["psf"]
