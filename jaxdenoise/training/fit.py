@@ -143,7 +143,7 @@ def instant(stack, *, noise_std=None, config=None):
         jax.random.key(0), stack, psf=gaussian_psf(pretrained.PSF_SIGMA), config=config
     )
     params = (
-        pretrained.fitted(problem, config)
+        pretrained.fitted(problem.frames, problem.scale, config)
         if noise_std is None
         else pretrained.parameters(problem.scale, jnp.float32(noise_std), config.output_scale)
     )
@@ -165,7 +165,7 @@ def denoiser_of(snapshot, problem, config):
 def start(key, config, problem=None):
     """The `Snapshot` before the first epoch; without a `Problem`, to which pretrained weights are fitted, one of the same shapes."""
     if config.init == "pretrained" and problem is not None:
-        params = pretrained.fitted(problem, config)
+        params = pretrained.fitted(problem.frames, problem.scale, config)
     else:
         params = _init(jax.random.fold_in(key, 2**31), config.network)
     best = jax.tree.map(

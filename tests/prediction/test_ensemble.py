@@ -14,12 +14,12 @@ from jaxdenoise.workflows.train import outputs, wanted
 
 @pytest.fixture(scope="module")
 def models(make_denoiser):
-    return [make_denoiser(seed=seed) for seed in range(3)]
+    return [make_denoiser(depth=2, seed=seed) for seed in range(3)]
 
 
 def test_the_mean_and_the_spread_of_the_members(models, scene):
     alone = np.stack([jd.denoise(model, scene.noisy).denoised for model in models])
-    together = ensemble.denoise(models, scene.noisy)
+    together = ensemble.denoise_ensemble(models, scene.noisy)
     np.testing.assert_allclose(together.denoised, alone.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(
         together.disagreement, alone.std(axis=0, ddof=1), rtol=1e-3, atol=1e-3
@@ -29,7 +29,7 @@ def test_the_mean_and_the_spread_of_the_members(models, scene):
 
 def test_one_member_is_itself(models, scene):
     image = np.asarray(scene.noisy[0])
-    alone, together = jd.denoise(models[0], image), ensemble.denoise(models[:1], image)
+    alone, together = jd.denoise(models[0], image), ensemble.denoise_ensemble(models[:1], image)
     np.testing.assert_array_equal(together.denoised, alone.denoised)
     np.testing.assert_array_equal(together.deconvolved, alone.deconvolved)
     assert together.disagreement.shape == image.shape
@@ -37,30 +37,36 @@ def test_one_member_is_itself(models, scene):
 
 
 def test_tiles_change_nothing(models, scene):
-    whole, tiled = (ensemble.denoise(models, scene.noisy, tile_size=size) for size in (None, 96))
+    whole, tiled = (
+        ensemble.denoise_ensemble(models, scene.noisy, tile_size=size) for size in (None, 80)
+    )
     for a, b in zip(whole, tiled, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-3)
 
 
 def test_each_tile_is_told_of_once(models, scene):
     told = []
-    ensemble.denoise(models, scene.noisy, on_tile=lambda done, total: told.append((done, total)))
+    ensemble.denoise_ensemble(
+        models, scene.noisy, on_tile=lambda done, total: told.append((done, total))
+    )
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_members_that_do_not_fit_are_refused(models, make_denoiser, scene):
     with pytest.raises(ValueError, match="at least one model"):
-        ensemble.denoise([], scene.noisy)
+        ensemble.denoise_ensemble([], scene.noisy)
     with pytest.raises(ValueError, match="one network"):
-        ensemble.denoise([models[0], make_denoiser(filters=8)], scene.noisy)
+        ensemble.denoise_ensemble([models[0], make_denoiser(depth=2, filters=8)], scene.noisy)
 
 
 def test_the_difference_is_in_units_of_the_noise():
     rng = np.random.default_rng(0)
     noisy = rng.normal(100, 4, (2, 64, 64)).astype(np.float32)
     flat = np.full(noisy.shape, 100, np.float32)
-    np.testing.assert_allclose(ensemble.difference(flat + 2, flat, noisy), 0.5, rtol=0.05)
-    assert np.isnan(ensemble.difference(flat, flat, flat))
+    np.testing.assert_allclose(
+        ensemble.rms_difference_over_noise(flat + 2, flat, noisy), 0.5, rtol=0.05
+    )
+    assert np.isnan(ensemble.rms_difference_over_noise(flat, flat, flat))
 
 
 def flags(*words):

@@ -158,7 +158,7 @@ def pretrained_result(stack, reach):
     """Of the shipped network, as a training with so many neighbours starts from it."""
     config = seeing(TrainConfig.best(network=UNetConfig(filters=32, stride=1), symmetries=1), reach)
     problem, config = prepare(KEY, stack, psf=jd.gaussian_psf(pretrained.PSF_SIGMA), config=config)
-    params = pretrained.fitted(problem, config)
+    params = pretrained.fitted(problem.frames, problem.scale, config)
     return jd.denoise(
         jd.Denoiser(params, params, params, problem.psf, problem.scale, {}, config), stack
     ).denoised
