@@ -142,9 +142,9 @@ def main(argv=None):
     }
     title, curves = "Quality against seconds", {}
     table = Table(title, ["type", "method", "epochs", "seconds", "PSNR in dB"])
-    for kind in TYPES:
+    for kind in (kind for kind in TYPES if kind in stacks):
         for name in ("ours", "published", "tuned"):
-            rows = curve(kind, name, stacks.get(kind), args)
+            rows = curve(kind, name, stacks[kind], args)
             if rows is not None:
                 curves.setdefault(kind, {})[name] = rows
             for row in rows or ():

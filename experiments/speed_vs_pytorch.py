@@ -107,8 +107,13 @@ def save_chart(path, rows):
 def cells(row):
     """Return the cells of a measurement."""
     values = [None if row[name] is None else f"{row[name]:.3g}" for name in RIVALS]
-    told = [f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in row["range"].items()]
-    shown = {"what", "unit", "tuned_is", "range", *RIVALS}
+    told = []
+    for name, (low, high) in row["range"].items():
+        between = f"{low:.3g} to {high:.3g}"
+        told.append(
+            f"{name} {between}" if name in RIVALS else f"{name} {row[name]:.3g} ({between})"
+        )
+    shown = {"what", "unit", "tuned_is", "range", *RIVALS, *row["range"]}
     told += [f"{name} {value:.4g}" for name, value in row.items() if name not in shown]
     return [row["what"], *values, row["unit"], row.get("tuned_is"), "; ".join(told)]
 

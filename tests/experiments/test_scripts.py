@@ -87,3 +87,11 @@ def test_efficiency_is_of_speed_on_devices_and_of_rate_where_they_are_simulated(
     simulated = script.scaling_table("t", "patches", cases, times, 4)
     assert real.rows == [[1, "80", "1", "1.00"], [4, "160", "0.5", "0.50"]]
     assert [row[-1] for row in simulated.rows] == ["1.00", "2.00"]
+
+
+@pytest.mark.parametrize("script", ["speed_vs_pytorch"], indirect=True)
+def test_cells_of_a_measurement_have_medians_and_ranges(script):
+    times = {"ours": [2.0, 1.0, 4.0], "opencv": [0.5, 0.5, 0.25]}
+    row = script.measurement("filters", "images a second", times, amount=8, rate=2.5)
+    told = "ours 2 to 8; opencv 16 (16 to 32); rate 2.5"
+    assert script.cells(row) == ["filters", "4", None, None, "images a second", None, told]
