@@ -14,6 +14,7 @@ from jaxdenoise.io import images
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.requests import EvaluateRequest
+from jaxdenoise.workflows.settings import Number
 
 METRICS = ("psnr", "si_psnr", "snr_db", "ssim", "mean_over_std")
 
@@ -73,7 +74,7 @@ def evaluate(request: EvaluateRequest, reporter: Reporter = SILENT) -> EvaluateR
 
 
 def read_reference(
-    path: str | Path, *, axes: str | None = None, data_range: float | str = "gt"
+    path: str | Path, *, axes: str | None = None, data_range: Number | str = "gt"
 ) -> Reference:
     """Return the `Reference` in a file; its range is given in grey levels, or "gt" for its span."""
     frames = images.read(path, axes=axes).frames

@@ -4,12 +4,9 @@ import numpy as np
 import pytest
 
 import jaxdenoise as jd
-from jaxdenoise.cli.parser import parser
 from jaxdenoise.prediction import ensemble
 from jaxdenoise.runs.layout import _COLUMNS
 from jaxdenoise.runs.models import grouped, load_all, remove_others, those_in
-from jaxdenoise.workflows.requests import config_of, psf_named
-from jaxdenoise.workflows.train import outputs, wanted
 
 
 @pytest.fixture(scope="module")
@@ -61,38 +58,6 @@ def test_the_difference_is_in_units_of_the_noise():
     flat = np.full(noisy.shape, 100, np.float32)
     np.testing.assert_allclose(ensemble.difference(flat + 2, flat, noisy), 0.5, rtol=0.05)
     assert np.isnan(ensemble.difference(flat, flat, flat))
-
-
-def flags(*words):
-    return parser().parse_args(["train", "noisy.tif", "-o", "run", "--seed", "4", *words])
-
-
-def test_the_models_that_flags_ask_for():
-    one = wanted(flags())
-    assert list(one) == [""]
-    assert one[""].seed == 4
-    several = wanted(flags("--members", "3", "--init", "pretrained"))
-    assert list(several) == ["", "member-2", "member-3", "random-start"]
-    assert [(own.seed, own.init) for own in several.values()] == [
-        (4, "pretrained"),
-        (5, "pretrained"),
-        (6, "pretrained"),
-        (4, "random"),
-    ]
-    best = wanted(flags("--preset", "best"))
-    assert [(own.preset, config_of(own).init) for own in best.values()] == [
-        ("best", "pretrained"),
-        ("fast", "random"),
-    ]
-    assert outputs(one) == ("denoised", "deconvolved")
-    assert outputs(several) == ("denoised", "deconvolved", "disagreement", "random_start")
-
-
-def test_the_psf_where_nothing_says_it():
-    assert psf_named(flags()) == "1.0"
-    assert psf_named(flags("--preset", "best")) == "auto"
-    assert psf_named(flags("--preset", "best", "--psf", "0.8")) == "0.8"
-    assert psf_named(flags("--preset", "best", "--na", "1.4", "--emission", "0.5")) is None
 
 
 def test_what_belongs_together_is_grouped(models):

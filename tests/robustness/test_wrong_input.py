@@ -27,6 +27,7 @@ import pytest
 import tifffile
 
 from jaxdenoise.cli.main import main
+from jaxdenoise.cli import options
 from jaxdenoise.cli.parser import parser
 from jaxdenoise.io import images
 from jaxdenoise.network.denoiser import Denoiser
@@ -35,8 +36,7 @@ from jaxdenoise.runs.models import load, save
 from jaxdenoise.runs.states import save_snapshot
 from jaxdenoise.training import fit
 from jaxdenoise.workflows.psfs import psfs_of
-from jaxdenoise.workflows.requests import config_of
-from jaxdenoise.workflows.run import notes_of
+from jaxdenoise.workflows.resuming import notes_of
 
 SECONDS = 60  # for one command line: a hang, not a slow machine
 MEMORY = 16 * 2**30  # address space of the child, in bytes
@@ -581,9 +581,10 @@ def make_runs(make_denoiser):
         Path("crowded", name).write_text("mine")
     Path("older/weights/SHA256SUMS").unlink()
     args = parser().parse_args(f"train noisy.tif -o unfinished {SMALL}".split())
-    config, stack = config_of(args), images.read(args.input[0]).frames
+    request = options.read(args, "").request
+    config, stack = request.training.config(), images.read(request.inputs[0]).frames
     psf = psfs_of("1.0")["1.0"]
-    write_config("unfinished", config, psf_shape=psf.shape, notes=notes_of(args, stack))
+    write_config("unfinished", config, psf_shape=psf.shape, notes=notes_of(request.training, request.inputs, stack))
     snapshot = fit.start(jax.random.key(0), config)
     row = dict.fromkeys(COLUMNS, 1.0)
     save_snapshot(
