@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,7 +74,8 @@ def test_a_model_denoises_in_silence(denoised, run):
 
 def test_three_lines_of_python_do_what_the_verb_does(denoised, run, tmp_path):
     """With nothing but the network's size changed: background, blind spots, stride are found."""
-    words = "--epochs 1 --filters 2 --patch-size 16 --symmetries 1 --seed 3 --psf 0.7".split()
+    words = ["--epochs", "1", "--filters", "2", "--patch-size", "16", "--symmetries", "1"]
+    words += ["--seed", "3", "--psf", "0.7"]
     words = ["denoise", denoised.folder / "noisy.tif", "-o", tmp_path / "verb", *words]
     assert run(denoised.folder, *words, "--dtype", "float32", "--no-report")[0] == 0
     training = workflows.Training(epochs=1, filters=2, patch_size=16, symmetries=1, seed=3, psf=0.7)
@@ -234,7 +236,8 @@ def test_psf(run, tmp_path):
     code, _, err = run(tmp_path, "psf", "beads.tif", "-o", "psf.tif")
     assert code == 2
     assert err == (
-        "jaxdenoise: error: psf.tif: the file exists; --overwrite replaces it, or name another one\n"
+        "jaxdenoise: error: psf.tif: the file exists; --overwrite replaces it, or name another "
+        "one\n"
     )
     code, out, _ = run(tmp_path, "psf", "beads.tif", "-o", "psf.tif", "--overwrite")
     assert code == 0
@@ -289,8 +292,6 @@ def test_the_demo_is_won_by_the_network(run, tmp_path):
 
 @pytest.mark.benchmark
 def test_the_demo_takes_two_minutes_at_most(run, tmp_path):
-    import time
-
     began = time.monotonic()
     assert run(tmp_path, "demo")[0] == 0
     assert time.monotonic() - began < 120

@@ -75,9 +75,8 @@ def test_nothing_is_written_where_something_is_wrong(shared, training_of, tmp_pa
         denoise(shared, tmp_path / "there", report=True)
     with pytest.raises(RequestError, match="devices=99: there are"):
         denoise(shared, tmp_path / "out", devices=99)
+    training = training_of(optics=workflows.Optics(na=1.2, emission=0.5))
     with pytest.raises(RequestError, match="does not say its pixel size; give it with pixel_size="):
-        optics = workflows.Optics(na=1.2, emission=0.5)
-        training = training_of(optics=optics)
         denoise(shared, tmp_path / "out", inputs=[shared.second], training=training, tile_size=64)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
@@ -111,9 +110,9 @@ def test_channels_apart(shared, training_of, tmp_path):
     np.testing.assert_array_equal(again, written.frames)
     with pytest.raises(RequestError, match="needs a C axis"):
         denoise(shared, tmp_path / "none", model=shared.run, channels="separate")
+    three = tmp_path / "three.tif"
+    tifffile.imwrite(three, both[:, [0, 1, 1]].copy(), imagej=True, metadata={"axes": "TCYX"})
     with pytest.raises(RequestError, match="differ in their number of channels"):
-        three = tmp_path / "three.tif"
-        tifffile.imwrite(three, both[:, [0, 1, 1]].copy(), imagej=True, metadata={"axes": "TCYX"})
         denoise(shared, tmp_path / "none", channels="separate", inputs=[path, three])
 
 

@@ -86,9 +86,9 @@ def test_metrics_against_a_reference(shared):
     )
     found = workflows.evaluate(wide).to_dict()
     assert found["mean"]["psnr"] == pytest.approx(expected + 20 * np.log10(2), abs=1e-3)
+    other = EvaluateRequest(inputs=[shared.truth], reference=shared.noisy)
     with pytest.raises(RequestError, match="frames must match or be one"):
-        inputs = [shared.truth]
-        workflows.evaluate(EvaluateRequest(inputs=inputs, reference=shared.noisy))
+        workflows.evaluate(other)
 
 
 def test_a_constant_reference_gives_no_range(shared, tmp_path):
