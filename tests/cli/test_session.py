@@ -6,8 +6,9 @@ import warnings
 
 import pytest
 
-from jaxdenoise.cli import session
+from jaxdenoise.cli import options, session
 from jaxdenoise.cli.main import main
+from jaxdenoise.cli.parser import parser
 from jaxdenoise.cli.verbs import VERBS
 from jaxdenoise.system import crew
 from jaxdenoise.system.errors import RequestError
@@ -92,14 +93,9 @@ def test_joining_says_how_many_there_are(monkeypatch, capsys):
     joined = {}
     monkeypatch.setattr(session, "join", lambda **options: joined.update(options))
     monkeypatch.setattr(session, "current_crew", lambda: crew.Crew(0, 2))
-    words = "--coordinator localhost:1 --processes 2 --process 0".split()
-    args = session.options.read(
-        __import__("jaxdenoise.cli.parser")
-        .cli.parser.parser()
-        .parse_args(["train", "a.tif", "-o", "run", *words]),
-        "",
-    )
-    session.join_others(args)
+    words = ["--coordinator", "localhost:1", "--processes", "2", "--process", "0"]
+    args = parser().parse_args(["train", "a.tif", "-o", "run", *words])
+    session.join_others(options.read(args, "jaxdenoise train"))
     assert joined == {"coordinator": "localhost:1", "count": 2, "index": 0, "heartbeat": 30}
     assert "2 processes; if one dies all end" in capsys.readouterr().err
 
