@@ -22,6 +22,7 @@ from jaxdenoise.report import pictures
 from jaxdenoise.report.html import write_html
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows import run as run_
+from jaxdenoise.workflows.evaluation import mean_over_frames
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import settings_of
 from jaxdenoise.workflows.requests import DemoRequest
@@ -132,10 +133,11 @@ def _targets(request):
 
 
 def _scores(clean, frames):
-    data_range = clean.max() - clean.min()
-    psnr = jax.vmap(lambda frame: metrics.psnr(clean, frame, data_range=data_range))(frames)
-    ssim = jax.vmap(lambda frame: metrics.ssim(clean, frame, data_range=data_range))(frames)
-    return {"psnr": float(psnr.mean()), "ssim": float(ssim.mean())}
+    options = {"data_range": clean.max() - clean.min()}
+    return {
+        "psnr": mean_over_frames(metrics.psnr, clean[None], frames, **options),
+        "ssim": mean_over_frames(metrics.ssim, clean[None], frames, **options),
+    }
 
 
 def _best_gaussian(noisy, clean):
