@@ -1,5 +1,8 @@
 """Flags that several verbs share."""
 
+from argparse import ArgumentParser, _ActionsContainer
+from typing import Any
+
 from jaxdenoise.cli import values
 from jaxdenoise.config import INITS, PRECISIONS, PRESETS, TARGETS
 from jaxdenoise.workflows.requests import CHANNELS, DTYPES, FORMATS, SEQUENCES
@@ -10,18 +13,18 @@ _PSF = (
 )
 
 
-def add_inputs(verb):
+def add_inputs(verb: ArgumentParser) -> None:
     """Add the files that train together."""
     text = "TIFF, OME-Zarr, PNG or JPEG; several of equal size train together"
     verb.add_argument("input", nargs="+", metavar="INPUT", help=text)
 
 
-def add_output(verb, metavar, text, **options):
+def add_output(verb: ArgumentParser, metavar: str, text: str, **options: Any) -> None:
     """Add -o."""
     verb.add_argument("-o", "--output", metavar=metavar, help=text, **options)
 
 
-def add_training(verb, *, psf=None, psf_help=_PSF):
+def add_training(verb: ArgumentParser, *, psf: str | None = None, psf_help: str = _PSF) -> None:
     """Add the settings of a training, and with which devices it runs."""
     group = verb.add_argument_group("training")
     group.add_argument(
@@ -148,19 +151,19 @@ def _add_devices(verb):
     )
 
 
-def add_members(verb):
+def add_members(verb: ArgumentParser) -> None:
     """Add --members."""
     text = "train N models, write their mean and their standard deviation (default: 1)"
     verb.add_argument("--members", type=values.positive, default=1, metavar="N", help=text)
 
 
-def add_channels(verb):
+def add_channels(verb: ArgumentParser) -> None:
     """Add --channels."""
     text = "one model for all, or one for each"
     verb.add_argument("--channels", choices=CHANNELS, default="together", help=text)
 
 
-def add_optics(verb):
+def add_optics(verb: ArgumentParser) -> None:
     """Add what a PSF follows from."""
     group = verb.add_argument_group("PSF from the optics, instead of --psf")
     group.add_argument(
@@ -190,19 +193,19 @@ def add_optics(verb):
     )
 
 
-def add_common(verb):
+def add_common(verb: ArgumentParser) -> None:
     """Add what all verbs that write many files or train have."""
     add_overwrite(verb)
     verb.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
     add_json(verb)
 
 
-def add_overwrite(verb):
+def add_overwrite(verb: ArgumentParser) -> None:
     """Add --overwrite."""
     verb.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
-def add_files(verb):
+def add_files(verb: ArgumentParser) -> None:
     """Add dtype and format of the files written."""
     verb.add_argument(
         "--dtype",
@@ -218,24 +221,24 @@ def add_files(verb):
     )
 
 
-def add_report(verb):
+def add_report(verb: ArgumentParser) -> None:
     """Add --no-report."""
     text = "do not write the report, an HTML file"
     verb.add_argument("--no-report", dest="report", action="store_false", help=text)
 
 
-def add_seed(verb):
+def add_seed(verb: _ActionsContainer) -> None:
     """Add --seed."""
     text = "of all randomness (default: 0)"
     verb.add_argument("--seed", type=values.seed, default=0, metavar="N", help=text)
 
 
-def add_axes(verb):
+def add_axes(verb: ArgumentParser) -> None:
     """Add --axes."""
     text = "of STCZYX, one a dimension; overrules what the file says"
     verb.add_argument("--axes", metavar="LETTERS", help=text)
 
 
-def add_json(verb):
+def add_json(verb: ArgumentParser) -> None:
     """Add --json."""
     verb.add_argument("--json", action="store_true", help="print JSON")

@@ -22,6 +22,7 @@ from jaxdenoise.report.html import ReportContent, write_html
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.system.files import new_files
 from jaxdenoise.workflows import run as run_
+from jaxdenoise.workflows.evaluation import mean_over_frames
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import settings_of
 from jaxdenoise.workflows.requests import DemoRequest
@@ -35,6 +36,7 @@ FILTERS = {
 }
 # chosen with the truth, which no microscopist has: the filter's upper bound
 BEST_GAUSSIAN = "Gaussian, best sigma"
+SIGMAS = np.arange(0.5, 3.01, 0.1)  # among which it is
 
 
 @dataclass(frozen=True)
@@ -134,15 +136,15 @@ def _targets(request):
 
 
 def _scores(clean, frames):
-    data_range = clean.max() - clean.min()
-    psnr = jax.vmap(lambda frame: metrics.psnr(clean, frame, data_range=data_range))(frames)
-    ssim = jax.vmap(lambda frame: metrics.ssim(clean, frame, data_range=data_range))(frames)
-    return {"psnr": float(psnr.mean()), "ssim": float(ssim.mean())}
+    options = {"data_range": clean.max() - clean.min()}
+    return {
+        "psnr": mean_over_frames(metrics.psnr, clean[None], frames, **options),
+        "ssim": mean_over_frames(metrics.ssim, clean[None], frames, **options),
+    }
 
 
 def _best_gaussian(noisy, clean):
-    sigmas = np.arange(0.5, 3.01, 0.1)
-    candidates = (np.asarray(filters.gaussian_filter(noisy, (sigma, sigma))) for sigma in sigmas)
+    candidates = (np.asarray(filters.gaussian_filter(noisy, (sigma, sigma))) for sigma in SIGMAS)
     return min(candidates, key=lambda frames: np.mean((frames - clean) ** 2))
 
 

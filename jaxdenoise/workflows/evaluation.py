@@ -1,7 +1,7 @@
 """Images against a reference: every metric, as a mean over the frames. Host side."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from jaxdenoise.io import images
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.requests import EvaluateRequest
+from jaxdenoise.workflows.settings import Number
 
 METRICS = ("psnr", "si_psnr", "snr_db", "ssim", "mean_over_std")
 
@@ -73,7 +74,7 @@ def evaluate(request: EvaluateRequest, reporter: Reporter = SILENT) -> EvaluateR
 
 
 def read_reference(
-    path: str | Path, *, axes: str | None = None, data_range: float | str = "gt"
+    path: str | Path, *, axes: str | None = None, data_range: Number | str = "gt"
 ) -> Reference:
     """Return the `Reference` in a file; its range is given in grey levels, or "gt" for its span."""
     frames = images.read(path, axes=axes).frames
@@ -103,29 +104,46 @@ def compare(
             f"{name}: has shape {frames.shape}, the reference {reference.name} {clean.shape}; "
             "frames must match or be one"
         )
-    return mean(
-        [
-            _metrics(clean[i if len(clean) > 1 else 0], frame, data_range)
-            for i, frame in enumerate(frames)
+    ranged = {"data_range": data_range}
+    found = {
+        "psnr": mean_over_frames(metrics.psnr, clean, frames, **ranged),
+        "si_psnr": mean_over_frames(metrics.si_psnr, clean, frames, **ranged),
+        "snr_db": mean_over_frames(metrics.snr_db, clean, frames),
+        "ssim": mean_over_frames(metrics.ssim, clean, frames, **ranged),
+        "mean_over_std": mean_over_frames(metrics.mean_over_std, None, frames),
+    }
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
+
+
+def mean_over_frames(
+    metric: Callable[..., Any],
+    reference: Real[np.ndarray, "_ _ _"] | None,
+    frames: Real[np.ndarray, "_ _ _"],
+    **options: Any,
+) -> float:
+    """Return the mean of a metric over the frames.
+
+    Args:
+        metric: of an image and its reference, or of an image alone.
+        reference: one frame, or as many as there are; None: the metric takes an image alone.
+        frames: (N, H, W).
+        **options: of the metric.
+    """
+    if reference is None:
+        values = [float(metric(frame, **options)) for frame in frames]
+    else:
+        clean = np.broadcast_to(reference, frames.shape)
+        values = [
+            float(metric(truth, frame, **options))
+            for truth, frame in zip(clean, frames, strict=True)
         ]
-    )
+    return sum(values) / len(values)
 
 
 def mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Return the mean of each metric; None where one is None or infinite."""
+    """Return the mean of each metric over rows; None where one of them has none."""
     return {name: _mean([row[name] for row in rows]) for name in METRICS}
 
 
-def _metrics(truth, frame, data_range):
-    return {
-        "psnr": metrics.psnr(truth, frame, data_range=data_range),
-        "si_psnr": metrics.si_psnr(truth, frame, data_range=data_range),
-        "snr_db": metrics.snr_db(truth, frame),
-        "ssim": metrics.ssim(truth, frame, data_range=data_range),
-        "mean_over_std": metrics.mean_over_std(frame),
-    }
-
-
 def _mean(numbers):
-    value = math.nan if None in numbers else sum(map(float, numbers)) / len(numbers)
-    return value if math.isfinite(value) else None
+    return None if None in numbers else sum(numbers) / len(numbers)

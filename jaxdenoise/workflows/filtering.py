@@ -20,6 +20,7 @@ from jaxdenoise.microscope.noise_estimation import CORRELATED
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.requests import FilterRequest
+from jaxdenoise.workflows.settings import Number
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "gaussian": filters.gaussian_filter,
@@ -31,7 +32,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 SIZES = (1, 3, 5, 7, 9, 11)  # candidates, in pixels
 _SAMPLE = 2**20  # pixels that a parameter is found on
 
-Width = float | tuple[float, ...] | str | None
+Width = Number | tuple[Number, ...] | str | None
 
 
 class Filtered(NamedTuple):

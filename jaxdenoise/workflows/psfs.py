@@ -12,12 +12,12 @@ from jaxdenoise.microscope.optics import confocal_sigma, widefield_sigma
 from jaxdenoise.microscope.psf import gaussian_psf, normalized_psf
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.training.sweep import SIGMAS
-from jaxdenoise.workflows.settings import Training
+from jaxdenoise.workflows.settings import Number, Training
 
 _WIDEST = 200  # sigma of a Gaussian PSF in pixels
 
 
-def psfs_of(*names: float | str | Path) -> dict[str, Float[np.ndarray, "_ _"]]:
+def psfs_of(*names: Number | str | Path) -> dict[str, Float[np.ndarray, "_ _"]]:
     """Return the PSFs of these names: dict of name to (h, w) array of sum 1.
 
     Args:

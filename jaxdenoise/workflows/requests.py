@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows.settings import (
+    Number,
     Training,
     check_choice,
     check_positive,
@@ -92,7 +93,7 @@ class DenoiseRequest(_OfTraining):
     model: str | Path | None = None
     save_model: str | Path | None = None
     instant: bool = False
-    noise: float | None = None
+    noise: Number | None = None
     channels: str = "together"
     dtype: str = "same"
     format: str = "same"
@@ -138,7 +139,7 @@ class TrainRequest(_OfTraining):
 
     channels: str = "together"
     resume: bool = False
-    save_every: float = 10.0
+    save_every: Number = 10.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -159,7 +160,7 @@ class SweepRequest(_OfTraining):
         reference: a clean image to judge the choice by; it is not used to choose.
     """
 
-    psfs: Sequence[float | str | Path] | None = None
+    psfs: Sequence[Number | str | Path] | None = None
     seeds: int = 1
     halving: bool = False
     reference: str | Path | None = None
@@ -187,7 +188,7 @@ class FilterRequest(_OfImages):
     """
 
     filter: str = "gaussian"
-    sigma: float | tuple[float, ...] | str | None = None
+    sigma: Number | tuple[Number, ...] | str | None = None
     size: int | tuple[int, ...] | str | None = None
     mode: str = "reflect"
     dtype: str = "same"
@@ -230,7 +231,7 @@ class EvaluateRequest:
 
     inputs: Sequence[str | Path]
     reference: str | Path
-    data_range: float | str = "gt"
+    data_range: Number | str = "gt"
     axes: str | None = None
 
     def __post_init__(self) -> None:
@@ -256,8 +257,8 @@ class PsfRequest:
     input: str | Path
     output: str | Path
     size: int | None = None
-    saturation: float | None = None
-    bead_diameter: float | None = None
+    saturation: Number | None = None
+    bead_diameter: Number | None = None
     axes: str | None = None
     overwrite: bool = False
 

@@ -24,7 +24,7 @@ from jaxdenoise.training.halving import HALVING, Schedule, epochs_in_all
 from jaxdenoise.training.problem import Plan, prepare
 from jaxdenoise.training.sweep import Model, Sweep, prepare_sweep, train_and_choose
 from jaxdenoise.workflows.reporter import Cancelled, Reporter
-from jaxdenoise.workflows.settings import Training
+from jaxdenoise.workflows.settings import Number, Training
 
 Stack = Real[np.ndarray, "*frames H W"]
 Psfs = Mapping[str, Float[np.ndarray, "h w"]]
@@ -44,7 +44,7 @@ class States(NamedTuple):
 
     run: Path
     notes: dict[str, Any]
-    every: float
+    every: Number
     resumed: Any = None
     choice: dict[str, Any] | None = None
 
@@ -75,7 +75,7 @@ def training_devices(
     return list(meshes.sharing(here, batch_size))
 
 
-def instant_model(stack: Stack, *, noise: float | None, config: TrainConfig) -> Denoiser:
+def instant_model(stack: Stack, *, noise: Number | None, config: TrainConfig) -> Denoiser:
     """Return the network that comes with the package as a model for these images."""
     return fit_.instant(stack, noise_std=noise, config=config)
 

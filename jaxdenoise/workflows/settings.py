@@ -10,6 +10,8 @@ from typing import Any
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.system.errors import RequestError
 
+Number = int | float
+
 _CHANGES = (
     "init",
     "epochs",
@@ -64,11 +66,11 @@ class Optics:
         pixel_size: size of a pixel in the sample in micrometres; None: what the file says.
     """
 
-    na: float
-    emission: float | None = None
-    excitation: float | None = None
-    pinhole: float = 1.0
-    pixel_size: float | None = None
+    na: Number
+    emission: Number | None = None
+    excitation: Number | None = None
+    pinhole: Number = 1.0
+    pixel_size: Number | None = None
 
     def __post_init__(self) -> None:
         if self.emission is None:
@@ -107,7 +109,7 @@ class Training:
     """
 
     preset: str | TrainConfig = "fast"
-    psf: float | str | Path | None = None
+    psf: Number | str | Path | None = None
     optics: Optics | None = None
     seed: int = 0
     members: int = 1
@@ -115,7 +117,7 @@ class Training:
     epochs: int | None = None
     patch_size: int | None = None
     batch_size: int | None = None
-    background: float | str | None = None
+    background: Number | str | None = None
     blind: tuple[int, int] | str | None = None
     targets: str | None = None
     weights: str | None = None

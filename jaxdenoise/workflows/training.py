@@ -23,7 +23,7 @@ from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import TrainRequest
 from jaxdenoise.workflows.resuming import check_run_folder, notes_of, resumed
 from jaxdenoise.workflows.run import Psfs, Stack, States
-from jaxdenoise.workflows.settings import Training
+from jaxdenoise.workflows.settings import Number, Training
 from jaxdenoise.workflows.stacks import files_by_model, stack_of
 
 
@@ -95,7 +95,7 @@ class Keep(NamedTuple):
         resume: go on from the last one.
     """
 
-    every: float
+    every: Number
     resume: bool
 
 

@@ -5,11 +5,9 @@ import pytest
 from jaxdenoise.workflows.train import outputs, wanted
 
 import jaxdenoise as jd
-from jaxdenoise.cli.parser import parser
 from jaxdenoise.prediction import ensemble
 from jaxdenoise.runs.layout import HISTORY_COLUMNS
 from jaxdenoise.runs.models import grouped, load_all, remove_others, those_in
-from jaxdenoise.workflows.requests import config_of, psf_named
 
 
 @pytest.fixture(scope="module")
@@ -67,38 +65,6 @@ def test_the_difference_is_in_units_of_the_noise():
         ensemble.rms_difference_over_noise(flat + 2, flat, noisy), 0.5, rtol=0.05
     )
     assert np.isnan(ensemble.rms_difference_over_noise(flat, flat, flat))
-
-
-def flags(*words):
-    return parser().parse_args(["train", "noisy.tif", "-o", "run", "--seed", "4", *words])
-
-
-def test_the_models_that_flags_ask_for():
-    one = wanted(flags())
-    assert list(one) == [""]
-    assert one[""].seed == 4
-    several = wanted(flags("--members", "3", "--init", "pretrained"))
-    assert list(several) == ["", "member-2", "member-3", "random-start"]
-    assert [(own.seed, own.init) for own in several.values()] == [
-        (4, "pretrained"),
-        (5, "pretrained"),
-        (6, "pretrained"),
-        (4, "random"),
-    ]
-    best = wanted(flags("--preset", "best"))
-    assert [(own.preset, config_of(own).init) for own in best.values()] == [
-        ("best", "pretrained"),
-        ("fast", "random"),
-    ]
-    assert outputs(one) == ("denoised", "deconvolved")
-    assert outputs(several) == ("denoised", "deconvolved", "disagreement", "random_start")
-
-
-def test_the_psf_where_nothing_says_it():
-    assert psf_named(flags()) == "1.0"
-    assert psf_named(flags("--preset", "best")) == "auto"
-    assert psf_named(flags("--preset", "best", "--psf", "0.8")) == "0.8"
-    assert psf_named(flags("--preset", "best", "--na", "1.4", "--emission", "0.5")) is None
 
 
 def test_what_belongs_together_is_grouped(models):

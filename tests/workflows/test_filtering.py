@@ -4,9 +4,11 @@ import scipy.ndimage
 from jaxdenoise.workflows.filter import FUNCTIONS, RequestError, _sample, apply
 
 import jaxdenoise as jd
-from jaxdenoise.cli.parser import BORDERS, FILTERS
 from jaxdenoise.io.images import Image
 from jaxdenoise.io.info import ImageInfo
+from jaxdenoise.system.errors import RequestError
+from jaxdenoise.workflows.filtering import FUNCTIONS, _sample, filter_image
+from jaxdenoise.workflows.requests import BORDERS, FILTERS
 
 
 @pytest.fixture
@@ -17,7 +19,7 @@ def hyperstack():
     return data, Image(data.reshape(-1, 20, 24).astype(np.float32), info)
 
 
-def test_the_command_line_offers_what_there_is():
+def test_requests_offer_what_there_is():
     assert tuple(FUNCTIONS) == FILTERS
     for mode in BORDERS:
         jd.box_filter(np.zeros((4, 4), np.float32), mode=mode)
@@ -26,7 +28,7 @@ def test_the_command_line_offers_what_there_is():
 @pytest.mark.parametrize("name", ["median", "box"])
 def test_frames_are_filtered_one_by_one(hyperstack, name):
     data, image = hyperstack
-    result = apply(name, image, size=3)
+    result = filter_image(name, image, size=3)
     reference = {"median": scipy.ndimage.median_filter, "box": scipy.ndimage.uniform_filter}[name]
     expected = [[reference(frame.astype(float), 3) for frame in plane] for plane in data]
     np.testing.assert_array_equal(
@@ -41,25 +43,25 @@ def test_volumes_are_found_among_other_axes(hyperstack):
     expected = np.stack(
         [scipy.ndimage.uniform_filter(data[:, t].astype(float), 3) for t in range(2)], axis=1
     )
-    result = apply("box3d", image, size=3, dtype="float32")
+    result = filter_image("box3d", image, size=3, dtype="float32")
     np.testing.assert_allclose(result.frames.reshape(data.shape), expected, rtol=1e-5)
     expected = np.stack(
         [scipy.ndimage.median_filter(data[:, t], (3, 1, 5)) for t in range(2)], axis=1
     )
     np.testing.assert_array_equal(
-        apply("median", image, size=(3, 1, 5)).frames.reshape(data.shape), expected
+        filter_image("median", image, size=(3, 1, 5)).frames.reshape(data.shape), expected
     )
     expected = np.stack(
         [scipy.ndimage.gaussian_filter(data[:, t].astype(float), (0.5, 1, 2)) for t in range(2)],
         axis=1,
     )
-    result = apply("gaussian", image, sigma=(0.5, 1.0, 2.0), dtype="float32")
+    result = filter_image("gaussian", image, sigma=(0.5, 1.0, 2.0), dtype="float32")
     np.testing.assert_allclose(result.frames.reshape(data.shape), expected, atol=1e-3)
 
 
 def test_a_width_for_each_axis(hyperstack):
     data, image = hyperstack
-    result = apply("gaussian", image, sigma=(1.0, 0.0), mode="wrap", dtype="float32")
+    result = filter_image("gaussian", image, sigma=(1.0, 0.0), mode="wrap", dtype="float32")
     expected = scipy.ndimage.gaussian_filter(data.astype(float), (0, 0, 1, 0), mode="wrap")
     np.testing.assert_allclose(result.frames.reshape(data.shape), expected, atol=1e-3)
     assert result.parameter == {"sigma": (1.0, 0.0)}
@@ -69,7 +71,7 @@ def test_without_a_width_it_is_found(scene):
     info = ImageInfo("TYX", scene.noisy.shape, np.dtype(np.uint16))
     image = Image(np.asarray(scene.noisy), info)
     for name, parameter in (("gaussian", "sigma"), ("median", "size"), ("wiener", "size")):
-        result = apply(name, image)
+        result = filter_image(name, image)
         assert list(result.parameter) == [parameter]
         assert result.parameter[parameter] == pytest.approx(
             float(result.calibration.best), abs=1e-3
@@ -82,7 +84,7 @@ def test_correlated_noise_is_warned_of():
     noise = np.random.default_rng(0).normal(100, 10, (1, 64, 65)).astype(np.float32)
     noise = noise[..., 1:] + noise[..., :-1]
     with pytest.warns(UserWarning, match="correlated between neighbouring pixels"):
-        apply("gaussian", Image(noise, ImageInfo("YX", noise.shape[1:], noise.dtype)))
+        filter_image("gaussian", Image(noise, ImageInfo("YX", noise.shape[1:], noise.dtype)))
 
 
 def test_only_a_sample_is_calibrated_on():
@@ -97,14 +99,14 @@ def test_only_a_sample_is_calibrated_on():
     ("name", "options", "message"),
     [
         ("box", {"sigma": 1.0}, "no sigma"),
-        ("gaussian", {"size": "auto"}, "--sigma auto"),
-        ("gaussian", {"size": 5, "sigma": "auto"}, "leave --size out"),
+        ("gaussian", {"size": "auto"}, 'found by sigma="auto"'),
+        ("gaussian", {"size": 5, "sigma": "auto"}, "leave size=... out"),
         ("box3d", {"size": (3, 3)}, "one number or three"),
     ],
 )
 def test_widths_that_do_not_fit(hyperstack, name, options, message):
     with pytest.raises(RequestError, match=message):
-        apply(name, hyperstack[1], **options)
+        filter_image(name, hyperstack[1], **options)
 
 
 def test_three_dimensions_need_a_z_axis(scene):
@@ -113,4 +115,4 @@ def test_three_dimensions_need_a_z_axis(scene):
     )
     for name, size in (("box3d", 3), ("median", (3, 3, 3))):
         with pytest.raises(RequestError, match="needs a Z axis, the file's axes are TYX"):
-            apply(name, image, size=size)
+            filter_image(name, image, size=size)

@@ -1,6 +1,4 @@
 import dataclasses
-import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxdenoise as jd
-from jaxdenoise.cli.main import main
+from jaxdenoise import workflows
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.io import images
 from jaxdenoise.microscope import synthetic
@@ -20,6 +18,7 @@ from jaxdenoise.network.stacks import table
 from jaxdenoise.system.errors import ConfigError
 from jaxdenoise.targets import patches
 from jaxdenoise.training.problem import prepare
+from jaxdenoise.workflows import DenoiseRequest, SweepRequest, denoising
 from jaxdenoise.workflows.stacks import in_rows, sequence_axis, training_stack
 
 KEY = jax.random.key(0)
@@ -33,7 +32,7 @@ def seeing(config, reach):
 
 @pytest.fixture(scope="module")
 def sequences():
-    """Two sequences of five frames each: all of their own noise, and of each sequence the same scene."""
+    """Two sequences of five frames, each of one scene with noise of its own."""
     return np.stack(
         [
             np.asarray(synthetic.static_scene(jax.random.key(seed), frames=5, shape=(40, 48)).noisy)
@@ -43,7 +42,7 @@ def sequences():
 
 
 # --- which frames
-# ------------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 3))
@@ -93,7 +92,7 @@ def test_patches_beside_are_of_the_same_place_and_turned_alike(make):
 
 
 # --- the network
-# -------------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_network_that_ignores_its_neighbours_is_one_without(make_denoiser, sequences):
@@ -166,7 +165,7 @@ def pretrained_result(stack, reach):
 
 
 def test_still_frames_start_as_the_shipped_network(sequences):
-    """Of equal frames the mean is each: the pretrained network with neighbours gives what it gives without."""
+    """The mean of equal frames is each of them: neighbours change nothing."""
     still = np.repeat(sequences[:, :1], 3, axis=1)
     np.testing.assert_allclose(
         pretrained_result(still, 1), pretrained_result(still, 0), rtol=1e-3, atol=0.02 * still.std()
@@ -192,109 +191,76 @@ def test_a_psf_is_chosen_with_neighbours(tiny_config, sequences):
 
 
 # --- files
-# -------------------------------------------------------------------------------------------------------------------------------
-
-
-SMALL = [
-    "--epochs",
-    "1",
-    "--filters",
-    "2",
-    "--patch-size",
-    "16",
-    "--batch-size",
-    "1",
-    "--symmetries",
-    "1",
-]
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def volume(tmp_path, monkeypatch, sequences):
-    """A file v.tif (T 4, Z 3, Y, X), and its pixels."""
-    monkeypatch.chdir(tmp_path)
+def volume(tmp_path, sequences):
+    """A file (T 4, Z 3, Y, X), and its pixels: each frame is 1000 grey levels above the last."""
     data = np.clip(
         np.random.default_rng(0).poisson(sequences[0, 0] / 8, (4, 3, 40, 48)) * 8, 0, 65535
     ).astype(np.uint16)
     data += (1000 * np.arange(12)).astype(np.uint16).reshape(4, 3, 1, 1)
-    tifffile.imwrite("v.tif", data, imagej=True, metadata={"axes": "TZYX"})
-    return data
-
-
-def run(capsys, *words):
-    code = main(list(map(str, words)))
-    return code, *capsys.readouterr()
+    path = tmp_path / "v.tif"
+    tifffile.imwrite(path, data, imagej=True, metadata={"axes": "TZYX"})
+    return path, data
 
 
 def test_rows_follow_the_axis(volume):
-    file = images.open_image("v.tif")
+    path, data = volume
+    file = images.open_image(path)
     for axis, numbers in (("Z", range(12)), ("T", [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11])):
         ordered = in_rows(file, axis)
-        assert ordered.frames.row == volume.shape["TZ".index(axis)]
+        assert ordered.frames.row == data.shape["TZ".index(axis)]
         assert list(ordered.frames.numbers) == list(numbers)
-    with pytest.raises(images.ImageError, match="say which with --along"):
-        sequence_axis("v.tif", file.info)
+    with pytest.raises(images.ImageError, match=r"say which with along=\.\.\."):
+        sequence_axis(path, file.info)
+    with pytest.raises(images.ImageError, match="neighbours along S need more than one frame"):
+        sequence_axis(path, file.info, "S")
 
 
-def test_the_command_line_gives_what_python_gives(volume, capsys):
-    words = ["v.tif", "--neighbours", 1, "--along", "T", *SMALL]
-    assert (
-        run(capsys, "denoise", *words, "-o", "out", "--save-model", "model", "--dtype", "float32")[
-            0
-        ]
-        == 0
+def test_files_with_neighbours_give_what_python_gives(volume, training_of, tmp_path, monkeypatch):
+    path, data = volume
+    options = {"inputs": [path], "along": "T", "dtype": "float32"}
+    run = tmp_path / "model"
+    request = DenoiseRequest(
+        output=tmp_path / "out", training=training_of(neighbours=1), save_model=run, **options
     )
-    page = Path("out/v_report.html").read_text()
+    page = workflows.denoise(request).reports[""].read_text()
     assert "may be smoothed" in page
     assert "each denoised half holds the other" in page
-    denoiser = jd.load("model")
+    denoiser = jd.load(run)
     assert denoiser.config.network.neighbours == 1
-    expected = np.moveaxis(jd.denoise(denoiser, np.moveaxis(volume, 0, 1)).denoised, 0, 1)
-    np.testing.assert_allclose(tifffile.imread("out/v_denoised.tif"), expected, rtol=1e-5)
-    again = [
-        "denoise",
-        "v.tif",
-        "-o",
-        "again",
-        "--model",
-        "model",
-        "--dtype",
-        "float32",
-        "--no-report",
-    ]
-    assert run(capsys, *again, "--along", "T")[0] == 0
-    np.testing.assert_array_equal(
-        tifffile.imread("again/v_denoised.tif"), tifffile.imread("out/v_denoised.tif")
+    expected = np.moveaxis(jd.denoise(denoiser, np.moveaxis(data, 0, 1)).denoised, 0, 1)
+    written = tifffile.imread(tmp_path / "out" / "v_denoised.tif")
+    np.testing.assert_allclose(written, expected, rtol=1e-5)
+    # Of large files the results are not kept, and what is shown is denoised again.
+    monkeypatch.setattr(denoising, "_KEPT", 0)
+    again = DenoiseRequest(output=tmp_path / "again", model=run, **options)
+    assert workflows.denoise(again).reports[""].exists()
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "again" / "v_denoised.tif"), written)
+    with pytest.raises(images.ImageError, match="say which with along="):
+        workflows.denoise(dataclasses.replace(again, along=None, overwrite=True))
+
+
+def test_a_sweep_is_judged_in_the_order_of_the_file(volume, training_of, tmp_path):
+    """Along T the frames are trained on in another order than the reference has them."""
+    path, data = volume
+    request = SweepRequest(
+        inputs=[path],
+        output=tmp_path / "out",
+        training=training_of(neighbours=1),
+        psfs=[1],
+        along="T",
+        reference=path,
+        report=False,
     )
-    code, _, err = run(capsys, *again, "--overwrite")
-    assert (code, "say which with --along" in err) == (2, True)
-
-
-def test_a_sweep_is_judged_in_the_order_of_the_file(volume, capsys):
-    """Along T the frames are trained on in another order than the reference has them, each 1000 grey levels brighter than the last."""
-    words = [
-        "sweep",
-        "v.tif",
-        "-o",
-        "out",
-        "--psf",
-        "1",
-        "--neighbours",
-        1,
-        "--along",
-        "T",
-        *SMALL,
-        "--reference",
-        "v.tif",
-        "--json",
-    ]
-    code, out, _ = run(capsys, *words)
-    assert code == 0
-    (row,) = json.loads(out)["candidates"]
-    denoised = jd.denoise(jd.load(row["run"]), np.moveaxis(volume, 0, 1)).denoised
+    (row,) = workflows.sweep(request).table["candidates"]
+    denoised = jd.denoise(jd.load(row["run"]), np.moveaxis(data, 0, 1)).denoised
+    data_range = np.ptp(data.astype(float))
     expected = np.mean(
         [
-            jd.psnr(volume[t, z], denoised[z, t], data_range=np.ptp(volume.astype(float)))
+            jd.psnr(data[t, z], denoised[z, t], data_range=data_range)
             for t in range(4)
             for z in range(3)
         ]
@@ -302,39 +268,18 @@ def test_a_sweep_is_judged_in_the_order_of_the_file(volume, capsys):
     assert row["psnr"] == pytest.approx(expected, abs=0.3)
 
 
-def test_separate_channels_in_rows(tmp_path, monkeypatch, capsys, volume):
-    tifffile.imwrite(
-        "c.tif", volume.swapaxes(0, 1)[:, :2].copy(), imagej=True, metadata={"axes": "ZCYX"}
+def test_separate_channels_in_rows(volume, training_of, tmp_path):
+    path, data = tmp_path / "c.tif", volume[1].swapaxes(0, 1)[:, :2].copy()
+    tifffile.imwrite(path, data, imagej=True, metadata={"axes": "ZCYX"})
+    request = DenoiseRequest(
+        inputs=[path],
+        output=tmp_path / "out",
+        training=training_of(neighbours=1, epochs=1),
+        channels="separate",
+        report=False,
     )
-    assert (
-        run(
-            capsys,
-            "denoise",
-            "c.tif",
-            "-o",
-            "out",
-            "--neighbours",
-            1,
-            "--channels",
-            "separate",
-            *SMALL,
-            "--no-report",
-        )[0]
-        == 0
-    )
-    assert jd.read("out/c_denoised.tif").info.shape == (3, 2, 40, 48)
-
-
-def test_a_report_of_frames_that_were_not_kept(volume, capsys, monkeypatch):
-    """Large files: what is shown is denoised again, with its neighbours."""
-    from jaxdenoise.workflows import denoise as denoise_module
-
-    monkeypatch.setattr(denoise_module, "_KEPT", 0)
-    assert (
-        run(capsys, "denoise", "v.tif", "-o", "out", "--neighbours", 1, "--along", "T", *SMALL)[0]
-        == 0
-    )
-    assert Path("out/v_report.html").exists()
+    workflows.denoise(request)
+    assert jd.read(tmp_path / "out" / "c_denoised.tif").info.shape == (3, 2, 40, 48)
 
 
 @given(st.integers(0, 2**32 - 1))

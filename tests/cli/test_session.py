@@ -1,0 +1,112 @@
+import os
+import subprocess
+import sys
+import time
+import warnings
+
+import pytest
+
+from jaxdenoise.cli import options, session
+from jaxdenoise.cli.main import main
+from jaxdenoise.cli.parser import parser
+from jaxdenoise.cli.verbs import VERBS
+from jaxdenoise.system import crew
+from jaxdenoise.system.errors import RequestError
+from jaxdenoise.workflows import Cancelled
+
+
+@pytest.fixture
+def ends(monkeypatch, capsys):
+    """Exit code and standard error of a verb that raises an error."""
+
+    def call(error):
+        def fail(command):
+            raise error
+
+        monkeypatch.setitem(VERBS, "info", fail)
+        return main(["info"]), capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (RequestError("overwrite=True replaces it"), 2, "error: --overwrite replaces it"),
+        (ValueError("no\nsuch thing"), 2, "error: no such thing"),
+        (FileNotFoundError(2, "No such file", "a"), 2, "error: [Errno 2] No such file: 'a'"),
+        (MemoryError(), 2, "error: out of memory (MemoryError); give less at a time, or smaller"),
+        (RuntimeError("RESOURCE_EXHAUSTED: 9 GB"), 2, "error: out of memory (RESOURCE_EXHAUSTED"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (Cancelled("run: resume=True goes on"), 130, "interrupted; run: --resume goes on"),
+    ],
+)
+def test_errors_are_exit_codes_and_one_line(ends, error, code, line):
+    found, said = ends(error)
+    assert found == code
+    assert said.startswith(f"jaxdenoise: {line}")
+    assert len(said.splitlines()) == 1
+
+
+def test_an_error_of_ours_is_1_with_a_reason_after_its_traceback(ends):
+    code, said = ends(RuntimeError("a mistake"))
+    assert code == 1
+    assert said.startswith("Traceback")
+    assert said.splitlines()[-1] == (
+        "jaxdenoise: internal error: RuntimeError: a mistake; please report it with the lines above"
+    )
+
+
+def test_the_death_of_another_process_is_1(ends, monkeypatch):
+    monkeypatch.setattr(crew, "ALONE", crew.Crew(1, 2))
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit, match="1"):
+        ends(RuntimeError("gloo: Connection reset by peer"))
+
+
+def test_warnings_are_lines_with_flags(monkeypatch, capsys):
+    def warn(command):
+        warnings.warn("give sigma=... or size=...", stacklevel=1)
+
+    monkeypatch.setitem(VERBS, "filter", warn)
+    assert main(["filter", "a.tif", "-o", "out"]) == 0
+    assert capsys.readouterr().err == "jaxdenoise: warning: give --sigma or --size\n"
+    monkeypatch.setattr(crew, "ALONE", crew.Crew(1, 2))
+    session._warn("only the first process says it", "filter")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_compiled_programs_are_kept_where_the_user_can_write(tmp_path, monkeypatch, usable):
+    home = tmp_path / "cache"
+    home.mkdir() if usable else home.touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    session.keep_compiled_programs()
+    assert os.environ.get("JAX_COMPILATION_CACHE_DIR") == (
+        str(home / "jaxdenoise") if usable else None
+    )
+
+
+def test_joining_says_how_many_there_are(monkeypatch, capsys):
+    joined = {}
+    monkeypatch.setattr(session, "join", lambda **options: joined.update(options))
+    monkeypatch.setattr(session, "current_crew", lambda: crew.Crew(0, 2))
+    words = ["--coordinator", "localhost:1", "--processes", "2", "--process", "0"]
+    args = parser().parse_args(["train", "a.tif", "-o", "run", *words])
+    session.join_others(options.read(args, "jaxdenoise train"))
+    assert joined == {"coordinator": "localhost:1", "count": 2, "index": 0, "heartbeat": 30}
+    assert "2 processes; if one dies all end" in capsys.readouterr().err
+
+
+@pytest.mark.benchmark
+def test_help_answers_at_once():
+    seconds = []
+    for words in (["--help"], ["denoise", "--help"], ["--version"]):
+        began = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-m", "jaxdenoise", *words], check=True, capture_output=True
+        )
+        seconds.append(time.monotonic() - began)
+    assert sorted(seconds)[1] < 0.5

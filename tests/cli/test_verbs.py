@@ -1,0 +1,326 @@
+"""Each verb once: the files it writes, its lines, and what it prints as JSON."""
+
+import json
+import os
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+import pytest
+import tifffile
+from skimage.metrics import peak_signal_noise_ratio
+
+import jaxdenoise as jd
+from jaxdenoise import workflows
+from jaxdenoise.cli import terminal
+from jaxdenoise.workflows import demonstration
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+def files_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_denoise(denoised):
+    assert denoised.code == 0, denoised.err
+    assert json.loads(denoised.out) == {
+        "outputs": {
+            kind: [f"out/{stem}_{kind}.tif" for stem in ("noisy", "second")]
+            for kind in ("denoised", "deconvolved")
+        },
+        "models": [{"channel": None, "report": "out/noisy_report.html", "choice": None}],
+    }
+    assert denoised.err.splitlines()[-1] == "wrote out/noisy_report.html"
+    out = denoised.folder / "out"
+    assert "jaxdenoise denoise noisy.tif second.tif -o out" in (
+        (out / "noisy_report.html").read_text()
+    )
+    result = jd.read(out / "noisy_denoised.tif")
+    assert result.info == jd.read(denoised.folder / "noisy.tif").info
+    assert jd.load(denoised.folder / "model").config.symmetries == 1
+
+
+def test_denoise_again_asks_for_the_flag(denoised, run):
+    code, out, err = run(denoised.folder, *denoised.words)
+    assert (code, out) == (2, "")
+    assert err.startswith("jaxdenoise: error: out/noisy_denoised.tif: the file exists; ")
+    assert "--overwrite" in err
+    assert len(err.splitlines()) == 1
+    (denoised.folder / "other").mkdir(exist_ok=True)
+    (denoised.folder / "other" / "noisy_report.html").touch()
+    words = ["denoise", "noisy.tif", "-o", "other", "--model", "model"]
+    code, _, err = run(denoised.folder, *words)
+    assert code == 2
+    assert err == (
+        "jaxdenoise: error: other/noisy_report.html: the file exists; --overwrite replaces it, "
+        "--no-report writes none\n"
+    )
+
+
+def test_a_model_denoises_in_silence(denoised, run):
+    words = ["denoise", "noisy.tif", "-o", "again", "--model", "model", "--no-report", "--quiet"]
+    assert run(denoised.folder, *words) == (0, "", "")
+    first, again = (
+        tifffile.imread(denoised.folder / folder / "noisy_denoised.tif")
+        for folder in ("out", "again")
+    )
+    np.testing.assert_array_equal(again, first)
+
+
+def test_three_lines_of_python_do_what_the_verb_does(denoised, run, tmp_path):
+    """With nothing but the network's size changed: background, blind spots, stride are found."""
+    words = ["--epochs", "1", "--filters", "2", "--patch-size", "16", "--symmetries", "1"]
+    words += ["--seed", "3", "--psf", "0.7"]
+    words = ["denoise", denoised.folder / "noisy.tif", "-o", tmp_path / "verb", *words]
+    assert run(denoised.folder, *words, "--dtype", "float32", "--no-report")[0] == 0
+    training = workflows.Training(epochs=1, filters=2, patch_size=16, symmetries=1, seed=3, psf=0.7)
+    inputs, output = [denoised.folder / "noisy.tif"], tmp_path / "python"
+    workflows.denoise(
+        workflows.DenoiseRequest(
+            inputs=inputs, output=output, training=training, dtype="float32", report=False
+        )
+    )
+    frames = jd.read(inputs[0]).frames
+    psf = jd.gaussian_psf(0.7)
+    denoiser = jd.fit(jax.random.key(3), frames, psf=psf, config=training.config())
+    expected = jd.denoise(denoiser, frames).denoised
+    for folder in ("verb", "python"):
+        written = tifffile.imread(tmp_path / folder / "noisy_denoised.tif")
+        np.testing.assert_array_equal(written, expected)
+
+
+def test_train_is_interrupted_and_goes_on(run, folder, small, monkeypatch):
+    words = ["train", "noisy.tif", "second.tif", *small, "--epochs", "2"]
+    assert run(folder, *words, "-o", "whole")[0] == 0
+    page = (folder / "whole" / "report.html").read_text()
+    assert "noisy.tif" in page
+    original = terminal.Lines.training
+
+    @contextmanager
+    def interrupting(self, config, **options):
+        with original(self, config, **options):
+            yield lambda row: os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(terminal.Lines, "training", interrupting)
+        code, out, err = run(folder, *words, "-o", "part", "--no-report")
+    assert (code, out) == (130, "")
+    assert err.splitlines() == [
+        "jaxdenoise: stopping after this epoch; Ctrl-C again stops at once",
+        "jaxdenoise: interrupted; part: --resume goes on with the training",
+    ]
+    code, out, err = run(folder, *words, "-o", "part", "--no-report", "--resume", "--json")
+    assert code == 0
+    assert json.loads(out) == {
+        "runs": [{"run": "part", "complete_before": False, "report": None, "choice": None}]
+    }
+    jax.tree.map(np.testing.assert_array_equal, jd.load(folder / "part"), jd.load(folder / "whole"))
+    code, out, _ = run(folder, *words, "-o", "part", "--no-report", "--resume")
+    assert (code, out) == (0, "part: the training is complete; nothing to resume\n")
+    code, _, err = run(folder, *words, "-o", "part", "--no-report")
+    assert code == 2
+    assert "part: holds a run already; --resume goes on with it, --overwrite replaces it" in err
+
+
+def test_resuming_what_never_began_warns(run, folder, small, tmp_path):
+    words = ["train", "noisy.tif", "second.tif", "-o", tmp_path / "run", "--resume", "--no-report"]
+    code, _, err = run(folder, *words, *small)
+    assert code == 0
+    assert err.splitlines() == [
+        f"jaxdenoise: warning: {tmp_path}/run: holds no run yet; starting from the first epoch",
+        f"wrote {tmp_path}/run",
+    ]
+
+
+def test_sweep_prints_the_table(run, folder, small):
+    words = ["sweep", "noisy.tif", "second.tif", "-o", "swept", "--psf", "0.5,1", *small]
+    code, out, _ = run(folder, *words, "--no-report", "--seeds", "2")
+    assert code == 0
+    assert "1.0 (seed 1)" in out
+    assert "chosen: " in out
+    table = json.loads((folder / "swept" / "sweep.json").read_text())
+    assert [row["psnr"] for row in table["candidates"]] == [None] * 4
+    code, _, err = run(folder, *words)
+    assert code == 2
+    assert "swept/sweep.json: the file exists; --overwrite replaces it" in err
+
+
+def test_filter(run, folder):
+    words = ["filter", "noisy.tif", "second.tif", "-o", "filtered", "--filter", "median"]
+    code, out, err = run(folder, *words, "--size", "3", "--json")
+    assert code == 0
+    assert "wrote filtered/noisy_median.tif (size 3)" in err
+    original = jd.read(folder / "noisy.tif")
+    result = jd.read(folder / "filtered" / "noisy_median.tif")
+    assert result.info == original.info
+    np.testing.assert_array_equal(result.frames, jd.median_filter(original.frames, (3, 3)))
+    rows = json.loads(out)
+    assert [row["file"] for row in rows] == ["noisy.tif", "second.tif"]
+    assert rows[0] == {
+        "file": "noisy.tif",
+        "output": "filtered/noisy_median.tif",
+        "filter": "median",
+        "size": 3,
+    }
+    words = ["filter", "noisy.tif", "-o", "filtered", "--dtype", "float32", "--quiet", "--json"]
+    code, out, err = run(folder, *words)
+    assert (code, err) == (0, "")
+    assert tifffile.imread(folder / "filtered" / "noisy_gaussian.tif").dtype == np.float32
+    (found,) = json.loads(out)
+    assert 0.3 < found["sigma"] < 5
+    assert found["noise_std"] > 0
+    code, _, err = run(folder, "filter", "noisy.tif", "-o", "x", "--filter", "box", "--sigma", "1")
+    assert code == 2
+    assert err == "jaxdenoise: error: the box filter has no sigma; give its window with --size\n"
+
+
+def test_filter_from_tiff_to_zarr(run, folder):
+    options = ["--sigma", "1,2.5", "--mode", "wrap"]
+    words = ["filter", "noisy.tif", "-o", "zarr", "--format", "zarr", *options]
+    assert run(folder, *words)[0] == 0
+    result = jd.read(folder / "zarr" / "noisy_gaussian.ome.zarr")
+    frames = jd.read(folder / "noisy.tif").frames.astype(np.uint16)
+    np.testing.assert_array_equal(result.frames, jd.gaussian_filter(frames, (1, 2.5), mode="wrap"))
+    assert result.info.pixel_size_um == (0.1, 0.1)
+    out = run(folder, "info", "zarr/noisy_gaussian.ome.zarr", "--json")[1]
+    assert json.loads(out)["files"][0]["format"] == "omezarr"
+
+
+def test_evaluate(run, folder):
+    words = ["evaluate", "noisy.tif", "truth.tif", "--reference", "truth.tif"]
+    code, out, _ = run(folder, *words, "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert set(result) == {"images", "mean", "data_range"}
+    metrics = {"psnr", "si_psnr", "snr_db", "ssim", "mean_over_std"}
+    assert set(result["mean"]) == metrics
+    assert set(result["images"][0]) == metrics | {"file", "frames"}
+    assert result["images"][1]["psnr"] is None  # infinite
+    code, out, _ = run(folder, *words)
+    assert "against truth.tif, data range" in out
+    assert "mean" in out
+
+
+def test_info(run, folder):
+    code, out, _ = run(folder, "info", "noisy.tif", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["jax"] == jax.__version__
+    assert facts["files"][0] == {
+        "file": "noisy.tif",
+        "axes": "TYX",
+        "shape": [3, 48, 56],
+        "dtype": "uint16",
+        "format": "imagej",
+        "pixel_size_um": [0.1, 0.1],
+        "z_spacing_um": None,
+        "frame_interval_s": 0.5,
+    }
+    assert "devices" in run(folder, "info")[1]
+    assert "uint16" in run(folder, "info", "noisy.tif")[1]
+
+
+def test_psf(run, tmp_path):
+    y, x = np.mgrid[:64, :64]
+    beads = sum(np.exp(-((y - a) ** 2) / 8 - (x - b) ** 2 / 8) for a in (16, 48) for b in (16, 48))
+    noise = np.random.default_rng(0).normal(size=beads.shape)
+    tifffile.imwrite(tmp_path / "beads.tif", (100 + 1000 * beads + noise).astype(np.uint16))
+    code, out, err = run(tmp_path, "psf", "beads.tif", "-o", "psf.tif", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["beads"] == 4
+    code, _, err = run(tmp_path, "psf", "beads.tif", "-o", "psf.tif")
+    assert code == 2
+    assert err == (
+        "jaxdenoise: error: psf.tif: the file exists; --overwrite replaces it, or name another "
+        "one\n"
+    )
+    code, out, _ = run(tmp_path, "psf", "beads.tif", "-o", "psf.tif", "--overwrite")
+    assert code == 0
+    for text in ("wrote psf.tif, the mean of 4 beads", "full width at half maximum", "left out:"):
+        assert text in out
+
+
+def test_demo_in_small(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(demonstration, "EPOCHS", 1)
+    monkeypatch.setattr(demonstration, "FRAMES", 2)
+    monkeypatch.setattr(demonstration, "SIDE", 64)
+    monkeypatch.setattr(demonstration, "SIGMAS", (1.0, 2.0))
+    code, out, _ = run(tmp_path, "demo", "--json")
+    assert code == 0
+    demo = tmp_path / "demo"
+    assert files_in(demo) == [
+        "comparison.png",
+        "deconvolved.tif",
+        "denoised.tif",
+        "ground_truth.tif",
+        "noisy.tif",
+        "report.html",
+    ]
+    result = json.loads(out)
+    assert (result["frames"], result["shape"]) == (2, [64, 64])
+    scores = result["methods"]
+    assert scores["raw"]["psnr"] == pytest.approx(23, abs=0.5)
+    truth, noisy = (tifffile.imread(demo / f"{name}.tif") for name in ("ground_truth", "noisy"))
+    blurred = [cv2.GaussianBlur(frame, (5, 5), 0) for frame in noisy]
+    clean, data_range = np.squeeze(truth), truth.max() - truth.min()
+    expected = [peak_signal_noise_ratio(clean, frame, data_range=data_range) for frame in blurred]
+    assert scores["Gaussian 5x5"]["psnr"] == pytest.approx(np.mean(expected), abs=1e-3)
+    assert cv2.imread(str(demo / "comparison.png")).std() > 0
+    code, _, err = run(tmp_path, "demo")
+    assert code == 2
+    assert "the file exists; --overwrite replaces it" in err
+    code, out, _ = run(tmp_path, "demo", "--overwrite", "--quiet", "--no-report")
+    assert code == 0
+    assert out.count("DecoNoising") == 1
+    assert out.splitlines()[-1].endswith("pictures and TIFFs are in demo")
+
+
+@pytest.mark.slow
+def test_the_demo_is_won_by_the_network(run, tmp_path):
+    code, out, _ = run(tmp_path, "demo", "--json")
+    assert code == 0
+    scores = json.loads(out)["methods"]
+    network = scores.pop("DecoNoising")
+    assert network["psnr"] > max(row["psnr"] for row in scores.values())
+    assert network["ssim"] > max(row["ssim"] for row in scores.values())
+
+
+@pytest.mark.benchmark
+def test_the_demo_takes_two_minutes_at_most(run, tmp_path):
+    began = time.monotonic()
+    assert run(tmp_path, "demo")[0] == 0
+    assert time.monotonic() - began < 120
+
+
+# --- real files
+# --------------------------------------------------------------------------------------------------
+
+REAL = [
+    ("volume/cho_nuclei_tzyx.tif", "TZYX"),
+    ("convallaria/20190520_tl_25um_50msec_05pc_488_130EM_Conv0000.tif", "YX"),
+    ("livecell/A172_Phase_A7_1_00d00h00m_1.tif", "YX"),
+]
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real images are not here")
+@pytest.mark.parametrize(("name", "axes"), REAL, ids=lambda value: Path(value).name[:8])
+def test_real_files_keep_what_they_say(run, tmp_path, small, name, axes):
+    words = ["denoise", DATA / name, "-o", tmp_path, "--quiet", "--no-report", *small]
+    assert run(tmp_path, *words)[0] == 0
+    original = jd.read(DATA / name)
+    for kind in ("denoised", "deconvolved"):
+        path = tmp_path / f"{Path(name).stem}_{kind}.tif"
+        result = jd.read(path)
+        assert result.info == original.info
+        assert result.info.axes == axes
+        with tifffile.TiffFile(DATA / name) as before, tifffile.TiffFile(path) as after:
+            assert after.series[0].shape == before.series[0].shape
+            assert after.series[0].dtype == before.series[0].dtype
+            for key, value in (before.imagej_metadata or {}).items():
+                if key != "ImageJ":
+                    assert after.imagej_metadata[key] == value

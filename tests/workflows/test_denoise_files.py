@@ -1,0 +1,230 @@
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+import jaxdenoise as jd
+from jaxdenoise import workflows
+from jaxdenoise.io.info import ImageInfo
+from jaxdenoise.prediction.tiles import Denoised
+from jaxdenoise.system import crew
+from jaxdenoise.system.errors import RequestError
+from jaxdenoise.workflows import DenoiseRequest, Training, denoising
+from jaxdenoise.workflows.stacks import training_stack
+
+KINDS = ("deconvolved", "denoised")
+
+
+def denoise(shared, output, *, reporter=None, **options):
+    options = {"inputs": [shared.noisy], "report": False, **options}
+    request = DenoiseRequest(output=output, **options)
+    return workflows.denoise(request, *([] if reporter is None else [reporter]))
+
+
+def test_both_results_are_written_like_the_input(shared, training_of, tmp_path, recorder):
+    hears = recorder()
+    inputs = [shared.noisy, shared.second]
+    result = denoise(
+        shared, tmp_path, inputs=inputs, training=training_of(), reporter=hears, report=True
+    )
+    assert {kind: [path.name for path in paths] for kind, paths in result.outputs.items()} == {
+        kind: [f"{stem}_{kind}.tif" for stem in ("noisy", "second")] for kind in reversed(KINDS)
+    }
+    original, written = jd.read(shared.noisy), jd.read(tmp_path / "noisy_denoised.tif")
+    assert written.info == original.info
+    assert written.info.pixel_size_um == (0.1, 0.1)
+    assert written.info.frame_interval == 0.5
+    assert written.frames.std() > 0
+    assert [row["epoch"] for row in hears.rows] == [1, 2]
+    assert hears.tiles[-1][0] == "second_denoised.tif"
+    assert hears.said[-1] == f"wrote {tmp_path / 'noisy_report.html'}"
+    assert "0.1" in result.reports[""].read_text()  # the pixel size
+    assert result.to_dict()["models"] == [
+        {"channel": None, "report": str(tmp_path / "noisy_report.html"), "choice": None}
+    ]
+
+
+def test_a_model_that_is_there_gives_what_python_gives(shared, tmp_path, training_of):
+    denoise(shared, tmp_path / "a", model=shared.run, dtype="float32")
+    written = tifffile.imread(tmp_path / "a" / "noisy_denoised.tif")
+    frames = jd.read(shared.noisy).frames
+    np.testing.assert_array_equal(written, jd.denoise(jd.load(shared.run), frames).denoised)
+    options = {"model": shared.run, "dtype": "float32", "tile_size": 48}
+    denoise(shared, tmp_path / "b", **options)
+    tiled = tifffile.imread(tmp_path / "b" / "noisy_denoised.tif")
+    np.testing.assert_allclose(tiled, written, atol=1e-3)
+    # The same, trained anew and kept.
+    run = tmp_path / "run"
+    options = {"training": training_of(), "save_model": run, "dtype": "float32"}
+    denoise(shared, tmp_path / "c", **options)
+    trained = tifffile.imread(tmp_path / "c" / "noisy_denoised.tif")
+    np.testing.assert_array_equal(trained, written)
+    with pytest.raises(RequestError, match="run: holds a run already; overwrite=True replaces it"):
+        denoise(shared, tmp_path / "d", **options)
+
+
+def test_nothing_is_written_where_something_is_wrong(shared, training_of, tmp_path):
+    with pytest.raises(ValueError, match="tile_size"):
+        denoise(shared, tmp_path / "out", training=training_of(), tile_size=8)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "noisy_report.html").touch()
+    with pytest.raises(RequestError, match="the file exists; overwrite=True replaces it, report="):
+        denoise(shared, tmp_path / "there", report=True)
+    with pytest.raises(RequestError, match="devices=99: there are"):
+        denoise(shared, tmp_path / "out", devices=99)
+    training = training_of(optics=workflows.Optics(na=1.2, emission=0.5))
+    with pytest.raises(RequestError, match="does not say its pixel size; give it with pixel_size="):
+        denoise(shared, tmp_path / "out", inputs=[shared.second], training=training, tile_size=64)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_several_processes_write_omezarr_only(shared, tmp_path, monkeypatch):
+    monkeypatch.setattr(crew, "ALONE", crew.Crew(0, 2))
+    with pytest.raises(RequestError, match='OME-Zarr only: say format="zarr"'):
+        denoise(shared, tmp_path / "out", model=shared.run)
+
+
+def test_channels_apart(shared, training_of, tmp_path):
+    noisy = tifffile.imread(shared.noisy)
+    brighter = np.clip(1000 + 7 * noisy.astype(int), 0, 65535).astype(np.uint16)
+    both = np.stack([noisy, brighter], axis=1)
+    path = tmp_path / "both.tif"
+    tifffile.imwrite(path, both, imagej=True, metadata={"axes": "TCYX"})
+    run, separate = tmp_path / "run", {"inputs": [path], "channels": "separate"}
+    options = {"training": training_of(), "save_model": run, **separate}
+    result = denoise(shared, tmp_path / "out", report=True, **options)
+    written = jd.read(tmp_path / "out" / "both_denoised.tif")
+    assert written.info == jd.read(path).info
+    denoise(shared, tmp_path / "alone", model=shared.run)
+    alone = jd.read(tmp_path / "alone" / "noisy_denoised.tif").frames
+    np.testing.assert_array_equal(written.frames[::2], alone)
+    assert abs(written.frames[1::2].mean() / both[:, 1].mean() - 1) < 0.1
+    assert [path.name for path in result.reports.values()] == [
+        f"both_channel-{n}_report.html" for n in (0, 1)
+    ]
+    denoise(shared, tmp_path / "again", model=run, **separate)
+    again = jd.read(tmp_path / "again" / "both_denoised.tif").frames
+    np.testing.assert_array_equal(again, written.frames)
+    with pytest.raises(RequestError, match="needs a C axis"):
+        denoise(shared, tmp_path / "none", model=shared.run, channels="separate")
+    three = tmp_path / "three.tif"
+    tifffile.imwrite(three, both[:, [0, 1, 1]].copy(), imagej=True, metadata={"axes": "TCYX"})
+    with pytest.raises(RequestError, match="differ in their number of channels"):
+        denoise(shared, tmp_path / "none", channels="separate", inputs=[path, three])
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_omezarr_in_and_out(shared, tmp_path, zarr_format):
+    noisy = jd.read(shared.noisy)
+    metadata = {"zarr_format": zarr_format, "PhysicalSizeX": "0.1"}
+    info = ImageInfo("TYX", noisy.info.shape, noisy.info.dtype, "omezarr", metadata=metadata)
+    jd.write(tmp_path / "noisy.ome.zarr", noisy.frames, info)
+    inputs = [tmp_path / "noisy.ome.zarr"]
+    denoise(shared, tmp_path / "tiff", model=shared.run)
+    denoise(shared, tmp_path / "zarr", model=shared.run, inputs=inputs)
+    assert sorted(path.name for path in (tmp_path / "zarr").iterdir()) == [
+        f"noisy_{kind}.ome.zarr" for kind in KINDS
+    ]
+    written = tmp_path / "zarr" / "noisy_denoised.ome.zarr"
+    assert (written / "zarr.json").exists() == (zarr_format == 3)
+    expected = jd.read(tmp_path / "tiff" / "noisy_denoised.tif")
+    result = jd.read(written)
+    np.testing.assert_array_equal(result.frames, expected.frames)
+    assert float(result.info.metadata["PhysicalSizeX"]) == 0.1
+    with pytest.raises(ValueError, match="exists"):
+        denoise(shared, tmp_path / "zarr", model=shared.run, inputs=inputs)
+    denoise(shared, tmp_path / "zarr", model=shared.run, inputs=inputs, overwrite=True)
+
+
+def test_large_files_are_learned_from_in_part(shared, training_of, tmp_path, monkeypatch, recorder):
+    monkeypatch.setattr(denoising, "_KEPT", 0)
+    monkeypatch.setattr(
+        training_stack, "__kwdefaults__", {**training_stack.__kwdefaults__, "pixels": 48 * 56 * 2}
+    )
+    hears = recorder()
+    result = denoise(shared, tmp_path, training=training_of(epochs=1), report=True, reporter=hears)
+    assert hears.said[0] == "learning from 2 random places of 48 x 56 pixels, 66.7% of all"
+    assert jd.read(tmp_path / "noisy_denoised.tif").frames.shape == (3, 48, 56)
+    assert result.reports[""].exists()
+
+
+def test_the_mean_of_an_ensemble_is_written(shared, training_of, tmp_path):
+    options = {"training": training_of(members=2), "dtype": "float32"}
+    result = denoise(shared, tmp_path / "a", save_model=tmp_path / "run", **options)
+    denoise(shared, tmp_path / "b", model=tmp_path / "run", dtype="float32")
+    frames = jd.read(shared.noisy).frames
+    single = [jd.denoise(one, frames).denoised for one in result.models[""].models.members]
+    for folder in ("a", "b"):
+        mean = tifffile.imread(tmp_path / folder / "noisy_denoised.tif")
+        np.testing.assert_allclose(mean, np.mean(single, axis=0), rtol=1e-5)
+        apart = tifffile.imread(tmp_path / folder / "noisy_disagreement.tif")
+        np.testing.assert_allclose(apart, np.std(single, axis=0, ddof=1), rtol=1e-3, atol=1e-3)
+
+
+def test_an_instant_result_needs_no_training(shared, tmp_path):
+    options = {"training": Training(symmetries=1), "instant": True, "dtype": "float32"}
+    denoise(shared, tmp_path / "a", **options)
+    frames = jd.read(shared.noisy).frames
+    model = jd.instant(frames, config=Training(symmetries=1).config())
+    result = jd.denoise(model, frames).denoised
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a" / "noisy_denoised.tif"), result)
+    denoise(shared, tmp_path / "b", noise=500, **options)
+    assert tifffile.imread(tmp_path / "b" / "noisy_denoised.tif").std() < result.std()
+
+
+@pytest.mark.slow
+def test_pretrained_weights_are_shown_beside_random_ones(shared, tmp_path, recorder):
+    fast = Training(init="pretrained", epochs=1, patch_size=16, symmetries=1)
+    hears = recorder()
+    denoise(shared, tmp_path / "out", training=fast, reporter=hears)
+    said = "\n".join(hears.said)
+    assert re.search(
+        r"from pretrained and from random weights: results differ by \d+% of the noise", said
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "noisy_deconvolved.tif",
+        "noisy_denoised.tif",
+        "noisy_random_start.tif",
+    ]
+    a, b = (
+        tifffile.imread(tmp_path / "out" / f"noisy_{name}.tif").astype(float)
+        for name in ("denoised", "random_start")
+    )
+    assert np.abs(a - b).max() > 1
+
+
+def test_another_model_from_random_weights_is_compared(shared, tmp_path, recorder, monkeypatch):
+    """As after pretrained weights, but with two models that are there already."""
+    trained = shared.result.trained[""]
+    other = dataclasses.replace(
+        trained.models.members[0],
+        scale=trained.models.members[0].scale._replace(mean=np.float32(300.0)),
+    )
+    models = trained.models._replace(random_start=other)
+    monkeypatch.setattr(denoising, "_names", lambda request: ["", "random-start"])
+    monkeypatch.setattr(denoising, "_models", lambda *_: trained._replace(models=models))
+    hears = recorder()
+    with pytest.warns(UserWarning, match="compare denoised with random_start"):
+        result = denoise(shared, tmp_path, reporter=hears, dtype="float32")
+    assert any("results differ by" in text for text in hears.said)
+    paths = [result.outputs[name][0] for name in ("denoised", "random_start")]
+    a, b = (tifffile.imread(path).astype(float) for path in paths)
+    assert np.abs(a - b).max() > 1
+
+
+def test_results_that_were_not_kept_are_not_compared(shared, recorder):
+    hears, frames = recorder(), np.zeros((1, 8, 8), np.float32)
+    kept = [Denoised(frames, frames)]
+    denoising.compare_with_random([jd.read(shared.noisy)], [None], kept, hears)
+    assert hears.said == []
+
+
+def test_a_path_is_text_or_path(shared, tmp_path):
+    result = denoise(
+        shared, str(tmp_path), inputs=str(shared.noisy), model=str(shared.run), report=False
+    )
+    assert result.outputs["denoised"] == [Path(tmp_path) / "noisy_denoised.tif"]
+    assert result.to_dict()["outputs"]["denoised"] == [str(tmp_path / "noisy_denoised.tif")]

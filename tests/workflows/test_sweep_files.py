@@ -1,0 +1,126 @@
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from skimage.metrics import peak_signal_noise_ratio
+
+import jaxdenoise as jd
+from jaxdenoise import workflows
+from jaxdenoise.system.errors import RequestError
+from jaxdenoise.workflows import EvaluateRequest, PsfRequest, SweepRequest
+from jaxdenoise.workflows.psfs import psfs_of
+
+
+def request_of(shared, output, training, **options):
+    return SweepRequest(inputs=[shared.noisy], output=output, training=training, **options)
+
+
+def test_the_table_and_the_models_of_a_sweep(shared, training_of, tmp_path):
+    options = {"psfs": (0.5, 1, "none"), "seeds": 2, "reference": shared.truth}
+    request = request_of(shared, tmp_path / "swept", training_of(), **options)
+    result = workflows.sweep(request)
+    table = result.to_dict()
+    assert table == json.loads((tmp_path / "swept" / "sweep.json").read_text())
+    assert [(row["psf"], row["seed"]) for row in table["candidates"]] == [
+        (psf, seed) for psf in (0.5, 1.0, 0.0) for seed in (0, 1)
+    ]
+    assert table["chosen"] in (0.0, 0.5, 1.0)
+    truth = tifffile.imread(shared.truth)
+    for row in table["candidates"]:
+        assert row["score"] > 0 < row["score_se"]
+        assert row["seconds"] > 0
+        frames = jd.denoise(jd.load(row["run"]), jd.read(shared.noisy).frames).denoised
+        scores = [
+            peak_signal_noise_ratio(truth, frame, data_range=truth.max() - truth.min())
+            for frame in frames
+        ]
+        assert row["psnr"] == pytest.approx(np.mean(scores), abs=1e-3)
+    page = result.report.read_text()
+    assert "Several PSFs were tried" in page
+    assert "PSNR against the clean image" in page
+    with pytest.raises(RequestError, match=r"sweep.json: the file exists; overwrite=True replaces"):
+        workflows.sweep(request)
+
+
+def test_halving_keeps_what_was_trained_to_the_end(shared, training_of, tmp_path):
+    options = {"halving": True, "report": False}
+    request = request_of(shared, tmp_path / "swept", training_of(epochs=6), **options)
+    result = workflows.sweep(request)
+    kept = [row for row in result.table["candidates"] if "run" in row]
+    assert [row["psf"] for row in kept] == [result.table["chosen"]]
+    assert kept[0]["epochs"] == 6
+    assert kept[0]["psnr"] is None
+    assert [row["psf"] for row in result.table["candidates"]] == [0, 0.5, 0.75, 1, 1.25, 1.5, 2]
+    assert [path.name for path in (tmp_path / "swept").iterdir() if path.is_dir()] == [
+        f"psf-{result.table['chosen']:g}-seed-0"
+    ]
+
+
+def test_psfs_that_cannot_be(tmp_path):
+    with pytest.raises(RequestError, match="the PSF 1 is named twice"):
+        psfs_of("1", "0.5", "1")
+    with pytest.raises(RequestError, match="sigma 1e\\+06 pixels is too wide"):
+        psfs_of(1e6)
+    tifffile.imwrite(tmp_path / "stack.tif", np.ones((3, 5, 5), np.float32))
+    with pytest.raises(RequestError, match="a PSF is one 2-D image, this file holds 3"):
+        psfs_of(tmp_path / "stack.tif")
+
+
+def test_metrics_against_a_reference(shared):
+    request = EvaluateRequest(inputs=[shared.noisy, shared.truth], reference=shared.truth)
+    result = workflows.evaluate(request)
+    truth, noisy = tifffile.imread(shared.truth), tifffile.imread(shared.noisy).astype(np.float32)
+    data_range = truth.max() - truth.min()
+    expected = np.mean(
+        [peak_signal_noise_ratio(truth, frame, data_range=data_range) for frame in noisy]
+    )
+    first, second = result.images
+    assert first["psnr"] == pytest.approx(expected, abs=1e-3)
+    assert first["frames"] == 3
+    assert second["psnr"] is None  # infinite
+    assert second["ssim"] == pytest.approx(1)
+    assert result.mean["psnr"] is None
+    wide = EvaluateRequest(
+        inputs=[shared.noisy], reference=shared.truth, data_range=2 * float(data_range)
+    )
+    found = workflows.evaluate(wide).to_dict()
+    assert found["mean"]["psnr"] == pytest.approx(expected + 20 * np.log10(2), abs=1e-3)
+    other = EvaluateRequest(inputs=[shared.truth], reference=shared.noisy)
+    with pytest.raises(RequestError, match="frames must match or be one"):
+        workflows.evaluate(other)
+
+
+def test_a_constant_reference_gives_no_range(shared, tmp_path):
+    tifffile.imwrite(tmp_path / "flat.tif", np.full((48, 56), 7, np.uint8))
+    with pytest.raises(RequestError, match="is constant"):
+        workflows.evaluate(EvaluateRequest(inputs=[shared.noisy], reference=tmp_path / "flat.tif"))
+
+
+def test_a_psf_from_beads(tmp_path):
+    y, x = np.mgrid[:96, :96]
+    beads = sum(
+        np.exp(-((y - a) ** 2 / 2 / 2.0**2) - (x - b) ** 2 / 2 / 1.5**2)
+        for a in (20.3, 50, 76.6)
+        for b in (21, 48.4, 75)
+    )
+    beads = 100 + 1000 * beads + np.random.default_rng(0).normal(size=beads.shape)
+    tifffile.imwrite(tmp_path / "beads.tif", beads.round().astype(np.uint16))
+    request = PsfRequest(input=tmp_path / "beads.tif", output=tmp_path / "psf.tif")
+    facts = workflows.measure_psf(request).to_dict()
+    assert facts["beads"] == 9
+    np.testing.assert_allclose(facts["sigma"], (2.0, 1.5), rtol=0.03)
+    np.testing.assert_allclose(facts["fwhm"], np.multiply(2.3548, (2.0, 1.5)), rtol=0.03)
+    assert tifffile.imread(tmp_path / "psf.tif").sum() == pytest.approx(1, abs=1e-5)
+    with pytest.raises(RequestError, match="the file exists; overwrite=True replaces it"):
+        workflows.measure_psf(request)
+    small = tmp_path / "small.tif"
+    tifffile.imwrite(small, (beads / 6).clip(0, 255).round().astype(np.uint8))
+    request = PsfRequest(input=small, output=tmp_path / "psf.tif", overwrite=True)
+    assert workflows.measure_psf(request).measured.rejected is not None
+
+
+def test_what_a_file_says(shared):
+    result = workflows.info(workflows.InfoRequest(inputs=[shared.noisy]))
+    assert result.to_dict()["files"][0]["pixel_size_um"] == [0.1, 0.1]
+    assert result.versions["jaxdenoise"] == jd.__version__
