@@ -2,7 +2,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from jaxdenoise.workflows.train import outputs, wanted
 
 import jaxdenoise as jd
 from jaxdenoise.prediction import ensemble

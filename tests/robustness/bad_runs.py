@@ -8,16 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdenoise.cli import options
 from jaxdenoise.cli.parser import parser
 from jaxdenoise.io import images
 from jaxdenoise.network.denoiser import Denoiser
+from jaxdenoise.network.settings import settle
 from jaxdenoise.runs.layout import write_config
 from jaxdenoise.runs.models import save
 from jaxdenoise.runs.states import save_snapshot
 from jaxdenoise.training import fit
 from jaxdenoise.workflows.psfs import psfs_of
-from jaxdenoise.workflows.requests import config_of
-from jaxdenoise.workflows.run import notes_of
+from jaxdenoise.workflows.resuming import notes_of
 
 # Without the last three these would be measured on the images, which takes long to compile.
 SMALL = (
@@ -50,11 +51,17 @@ def make_runs(make_denoiser):
     for name in ("notes.txt", ".hidden", "weights/notes.txt", "weights/state/d/notes"):
         Path("crowded", name).write_text("mine")
     Path("older/weights/SHA256SUMS").unlink()
-    args = parser().parse_args(f"train noisy.tif -o unfinished {SMALL}".split())
-    config, stack = config_of(args), images.read(args.input[0]).frames
+    words = f"train noisy.tif -o unfinished {SMALL}"
+    request = options.read(parser().parse_args(words.split()), words).request
+    config, stack = request.training.config(), images.read("noisy.tif").frames
     psf = psfs_of("1.0")["1.0"]
-    write_config("unfinished", config, psf_shape=psf.shape, notes=notes_of(args, stack))
-    snapshot = fit.start(jax.random.key(0), config)
+    write_config(
+        "unfinished",
+        config,
+        psf_shape=psf.shape,
+        notes=notes_of(request.training, request.inputs, stack),
+    )
+    snapshot = fit.start(jax.random.key(0), settle(config))
     row = dict.fromkeys(COLUMNS, 1.0)
     save_snapshot(
         "unfinished", snapshot._replace(lowest=jnp.ones_like(snapshot.lowest), history=(row,))

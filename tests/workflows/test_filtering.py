@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import scipy.ndimage
-from jaxdenoise.workflows.filter import FUNCTIONS, RequestError, _sample, apply
 
 import jaxdenoise as jd
 from jaxdenoise.io.images import Image
