@@ -133,7 +133,7 @@ def test_omezarr_in_and_out(shared, tmp_path, zarr_format):
     result = jd.read(written)
     np.testing.assert_array_equal(result.frames, expected.frames)
     assert float(result.info.metadata["PhysicalSizeX"]) == 0.1
-    with pytest.raises(ValueError, match="is a directory|exists"):
+    with pytest.raises(ValueError, match=r"is a directory|exists"):
         denoise(shared, tmp_path / "zarr", model=shared.run, inputs=inputs)
     denoise(shared, tmp_path / "zarr", model=shared.run, inputs=inputs, overwrite=True)
 
