@@ -81,7 +81,7 @@ def stack_of(
 ) -> Float32[np.ndarray, "*frames H W"]:
     """Return what is trained on: all frames, or random squares of large files."""
     sources = [file.frames for file in files]
-    stack = training_stack(sources, seed=seed, reach=reach)
+    stack = training_stack(sources, seed=seed, reach=reach, pixels=PIXELS)
     pixels, (height, width) = sum(source.size for source in sources), stack.shape[-2:]
     if stack.size < pixels:
         reporter.say(
