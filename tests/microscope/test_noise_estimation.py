@@ -55,7 +55,6 @@ TOLERANCES = {"one": LOOSE, "static": CLOSE, "many": CLOSE, "moving": LOOSE}
         ("one", CAMERAS[0]),
         ("one", CAMERAS[1]),
         ("static", CAMERAS[2]),
-        ("many", CAMERAS[3]),
         ("moving", CAMERAS[0]),
         *(extra(*case) for case in itertools.product(TOLERANCES, CAMERAS)),
     ],

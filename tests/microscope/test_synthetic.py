@@ -13,7 +13,8 @@ KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize(
-    "shape", [(128, 128), (9, 200), pytest.param((1, 1), marks=pytest.mark.robustness)]
+    "shape",
+    [(128, 128), *(pytest.param(s, marks=pytest.mark.robustness) for s in ((9, 200), (1, 1)))],
 )
 def test_phantom_is_an_image_from_0_to_1(shape):
     image = phantom(KEY, shape)
@@ -70,7 +71,9 @@ def test_other_noise_level():
     np.testing.assert_allclose(levels_of(stack), 30, atol=0.3)
 
 
-@pytest.mark.parametrize("psf_sigma", [0.0, 1.0, pytest.param(2.0, marks=pytest.mark.robustness)])
+@pytest.mark.parametrize(
+    "psf_sigma", [1.0, *(pytest.param(s, marks=pytest.mark.robustness) for s in (0.0, 2.0))]
+)
 def test_clean_is_the_phantom_blurred(psf_sigma):
     stack = static_scene(KEY, frames=2, shape=(40, 48), psf_sigma=psf_sigma)
     np.testing.assert_allclose(
@@ -90,10 +93,14 @@ def test_grey_levels():
     assert abs(error.mean()) < 0.02 * (stack.clean - 100).mean()
 
 
-def test_transforms():
+def test_phantoms_under_vmap():
     keys = jax.random.split(KEY, 2)
     images = jax.jit(jax.vmap(lambda key: phantom(key, (40, 48))))(keys)
     np.testing.assert_allclose(images[1], phantom(keys[1], (40, 48)), atol=1e-5)
+
+
+@pytest.mark.robustness
+def test_transforms_of_a_static_scene():
     scene = jax.jit(static_scene, static_argnames=("frames", "shape", "psf_sigma"))
     got = scene(KEY, frames=2, shape=(40, 48), psf_sigma=1.0, psnr=23.0, peak=3000.0)
     np.testing.assert_allclose(
