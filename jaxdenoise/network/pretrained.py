@@ -1,60 +1,78 @@
 """The network that the package ships, trained on synthetic microscopy by `experiments/pretrain.py`.
 
-It was trained on images in units of their noise; `parameters` fits it to images by scaling its
-first and its last layer, which is how it is told the noise level.
+It was trained on images in units of their noise. `parameters` fits it to images: it scales the
+first and the last layer, which tells the network the noise level.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
 from jaxdenoise.config import PRETRAINED, TrainConfig
 from jaxdenoise.microscope.correlation import noise_autocorrelation
 from jaxdenoise.microscope.noise_estimation import noise_level
 from jaxdenoise.microscope.psf import convolve, gaussian_psf
 from jaxdenoise.network import unet
-from jaxdenoise.network.denoiser import network_output
-from jaxdenoise.network.settings import settle
+from jaxdenoise.network.denoiser import Scale, network_output
+from jaxdenoise.network.settings import Settings, settle
 
-PSF_SIGMA = 0.75  # pixels: its output convolved with this Gaussian is the denoised image
-SCALE = 4.0  # standard deviations of the noise that are 1 for the network
-_LEAST = 1e-3  # standard deviations of the images: noise that the network is told at least
+# Sigma in pixels: the output convolved with this Gaussian is the denoised image.
+PSF_SIGMA = 0.75
+# The network's unit is this many standard deviations of the noise.
+SCALE = 4.0
+# The noise that the network is told is at least this fraction of the images' standard deviation.
+_LEAST_NOISE = 1e-3
 _FILE = Path(__file__).with_name("pretrained.npz")
 
 
-def write(path, params):
-    """Write parameters as float16, which rounds them to 11 bits, one array a file member."""
-    flat = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+def write(path: str | Path, params: unet.Params) -> None:
+    """Write parameters to a .npz file as float16, which rounds them to 11 bits. Host side.
+
+    Args:
+        path: of the .npz file, replaced if it exists.
+        params: pytree of arrays, as of `unet.init`.
+    """
+    arrays: dict[str, Any] = {
+        jax.tree_util.keystr(keys, simple=True, separator="/"): np.asarray(leaf, np.float16)
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
     with Path(path).open("wb") as stream:
-        np.savez(stream, **{name: np.asarray(leaf, np.float16) for name, leaf in flat.items()})
+        np.savez(stream, **arrays)
 
 
-def parameters(scale, noise_std, output_scale, neighbours=0):
-    """The shipped parameters, for images of some scale and noise: a pytree of float32 arrays as of `unet.init`.
+def parameters(
+    scale: Scale,
+    noise_std: Float[ArrayLike, ""],
+    output_scale: float,
+    neighbours: int = 0,
+) -> unet.Params:
+    """Return the shipped parameters, fitted to images of some scale and noise. Pure JAX.
 
     Args:
         scale: `denoiser.Scale` of the images.
         noise_std: the noise's standard deviation in grey levels, the root of its mean variance;
             scalar above 0.
-        output_scale: of `TrainConfig`.
-        neighbours: of `config.UNetConfig`.
+        output_scale: of `Settings`.
+        neighbours: of `NetworkShape`, static.
+
+    Returns:
+        A pytree of float32 arrays as of `unet.init`.
     """
     params = {
         name: dict(leaves) if isinstance(leaves, dict) else leaves
         for name, leaves in shipped().items()
     }
-    unit = SCALE * jnp.maximum(noise_std, _LEAST * scale.std)
+    unit = SCALE * jnp.maximum(noise_std, _LEAST_NOISE * scale.std)
     first, last = params["down_convs_0"]["conv1"], params["conv_final"]
-    seen = jnp.full(
-        (1 + 2 * neighbours, 1), scale.std / (unit * (1 + 2 * neighbours))
-    )  # the mean of the frame and those beside it
+    # The network sees the mean of the frame and those beside it.
+    seen = jnp.full((1 + 2 * neighbours, 1), scale.std / (unit * (1 + 2 * neighbours)))
     params["down_convs_0"] = params["down_convs_0"] | {
         "conv1": first | {"kernel": first["kernel"] * seen}
     }
@@ -64,17 +82,26 @@ def parameters(scale, noise_std, output_scale, neighbours=0):
     return jax.tree.map(jnp.float32, params)
 
 
-def fitted(problem, config):
-    """`parameters` for a `problem.Problem` and `Settings`, with the noise that the frames show to the network."""
-    noise_std = _noise_std(problem.frames, config.network.stride)
-    return parameters(problem.scale, noise_std, config.output_scale, config.network.neighbours)
+def fitted(frames: Float[Array, "N H W"], scale: Scale, config: Settings) -> unet.Params:
+    """Return the shipped parameters, fitted to frames whose noise is estimated. Pure JAX.
+
+    Args:
+        frames: (N, H, W) float32 above the background, in grey levels.
+        scale: `denoiser.Scale` of the frames.
+        config: `Settings`, static.
+
+    Returns:
+        As `parameters`.
+    """
+    noise_std = _noise_std(frames, config.network.stride)
+    return parameters(scale, noise_std, config.output_scale, config.network.neighbours)
 
 
 def _noise_std(frames, stride):
-    """The noise's standard deviation in grey levels, of every ``stride``-th row and column.
+    """Standard deviation of the noise in grey levels, in every ``stride``-th row and column.
 
-    Of pixels that the stride has not quite made independent it is the noise at low frequencies,
-    which is what there is to remove.
+    If the noise of these pixels is still slightly correlated, it is the noise at low frequencies,
+    which is what the network has to remove.
     """
     views = unet.views(frames, stride)
     variance, _ = noise_level(views)
@@ -83,15 +110,23 @@ def _noise_std(frames, stride):
     return jnp.sqrt(jnp.maximum(variance, 0))
 
 
-def denoised(frames, scale, *, stride, devices=None):
-    """What the shipped network makes of frames at a glance: each in one piece, without averaging over symmetries.
+def denoised(
+    frames: Float[Array, "N H W"],
+    scale: Scale,
+    *,
+    stride: int,
+    devices: Sequence[jax.Device] | None = None,
+) -> Float[Array, "N H W"]:
+    """Denoise frames with the shipped network at low cost. Host side.
+
+    Each frame is denoised in one piece, without averaging over symmetries.
 
     Args:
         frames: (N, H, W) float32 above the background, in grey levels; H and W multiples of
             the network's ``multiple``.
         scale: `denoiser.Scale` of the frames.
         stride: of the network.
-        devices: sequence of `jax.Device` that compute; default: the default device.
+        devices: the devices that compute; default: the default device.
 
     Returns:
         (N, H, W) float32.
@@ -109,9 +144,13 @@ def _denoised(params, frame, scale, psf, *, config):
 
 
 @cache
-def shipped():
-    """The parameters as they were trained, for images in units of their noise: a pytree of float32 NumPy arrays."""
-    params = {}
+def shipped() -> unet.Params:
+    """Read the parameters as they were trained, for images in units of their noise. Host side.
+
+    Returns:
+        A pytree of float32 NumPy arrays, as of `unet.init`.
+    """
+    params: unet.Params = {}
     with np.load(_FILE, allow_pickle=False) as arrays:
         for name in arrays.files:
             *path, leaf = name.split("/")

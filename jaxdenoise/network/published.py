@@ -1,25 +1,29 @@
-"""Weights of the published PyTorch DecoNoising network, in both directions, by its module names. NumPy on the host.
+"""Weights of the published PyTorch DecoNoising network, in both directions. Host side.
 
 The published code saves the whole pickled network. Such a file can run any code when it is opened,
-so it is refused here: export it once, where you trust it, with ``torch.save(network.state_dict(),
+so it is refused here. Export it once, where you trust it, with ``torch.save(network.state_dict(),
 "weights.pth")``.
 """
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Real
 
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.microscope.psf import normalized_psf
 from jaxdenoise.network.denoiser import Denoiser, Scale
 from jaxdenoise.network.settings import NetworkShape, settle
+from jaxdenoise.network.unet import Params
 from jaxdenoise.system.errors import WeightsError
 
 
-def read_state_dict(path):
-    """A state_dict as a dict of NumPy arrays, without executing what the file holds.
+def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
+    """Read a state_dict as NumPy arrays by name, without executing code from the file. Host side.
 
     Args:
         path: .npz (arrays by name), or any file of ``torch.save(network.state_dict())``, which
@@ -41,27 +45,28 @@ def read_state_dict(path):
         return {name: tensor.numpy() for name, tensor in tensors.items()}
     except ImportError as error:
         raise WeightsError(
-            f"{path}: reading it needs PyTorch (install the extra 'torch'), or export the weights as .npz"
+            f"{path}: reading it needs PyTorch (install the extra 'torch'), or export the weights "
+            "as .npz"
         ) from error
     except Exception as error:  # zip, pickle and torch each raise their own kinds
         raise WeightsError(
-            f"{path}: not a state_dict of plain tensors; export it with torch.save(network.state_dict(), ...)"
+            f"{path}: not a state_dict of plain tensors; export it with "
+            "torch.save(network.state_dict(), ...)"
         ) from error
 
 
-def params_from_state_dict(state_dict):
-    """Published weights as this library's.
+def params_from_state_dict(state_dict: Mapping[str, Any]) -> tuple[Params, NetworkShape]:
+    """Convert published weights to parameters of `unet`. Host side.
 
     Args:
-        state_dict: dict of arrays under the published names, such as ``down_convs.0.conv1.weight``
-            (out, in, 3, 3).
+        state_dict: arrays or tensors under the published names, such as
+            ``down_convs.0.conv1.weight`` (out, in, 3, 3).
 
     Returns:
-        The pytree of `unet.init` (float32 arrays of its own), and the `NetworkShape` read off the
-        shapes.
+        The pytree of `unet.init` (float32 copies), and the `NetworkShape` that the shapes tell.
 
     Raises:
-        WeightsError: names or shapes that are not those of the network.
+        WeightsError: the names or shapes are not those of the network.
     """
     arrays = {name: np.asarray(value, np.float32) for name, value in state_dict.items()}
     config = _network_of(arrays)
@@ -72,9 +77,10 @@ def params_from_state_dict(state_dict):
             name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)
         )
         raise WeightsError(
-            f"not the published U-Net of depth {config.depth}, {config.filters} filters: {', '.join(wrong[:3])} differ"
+            f"not the published U-Net of depth {config.depth}, {config.filters} filters: "
+            f"{', '.join(wrong[:3])} differ"
         )
-    params = {}
+    params: Params = {}
     for name, _, (place, order) in _layers(config):
         *modules, leaf = place
         node = params
@@ -84,29 +90,44 @@ def params_from_state_dict(state_dict):
     return params, config
 
 
-def state_dict_from_params(params, config):
-    """The inverse of `params_from_state_dict`: a dict of float32 NumPy arrays under the published names.
+def state_dict_from_params(
+    params: Params, config: NetworkShape
+) -> dict[str, Float[np.ndarray, "..."]]:
+    """Convert parameters of `unet` to published weights. Host side.
+
+    The inverse of `params_from_state_dict`.
+
+    Returns:
+        Float32 NumPy arrays under the published names.
 
     Raises:
-        WeightsError: a network that the published code does not have.
+        WeightsError: the published code has no such network.
     """
     if config != NetworkShape(
         depth=config.depth, filters=config.filters, skip=config.skip, stride=config.stride
     ):
         raise WeightsError(
-            f"the published U-Net has a skip on every level, max-pooling and no neighbours, not {config}"
+            "the published U-Net has a skip on every level, max-pooling and no neighbours, not "
+            f"{config}"
         )
     arrays = {}
     for name, _, (place, order) in _layers(config):
-        value = params
+        value: Any = params
         for key in place:
             value = value[key]
         arrays[name] = np.asarray(value, np.float32).transpose(np.argsort(order)).copy()
     return arrays
 
 
-def denoiser(state_dict, *, psf, mean, std, background=0.0):
-    """A `denoiser.Denoiser` from published weights.
+def denoiser(
+    state_dict: Mapping[str, Any],
+    *,
+    psf: Real[Array | np.ndarray, "h w"],
+    mean: float,
+    std: float,
+    background: float = 0.0,
+) -> Denoiser:
+    """Return a `denoiser.Denoiser` from published weights. Host side.
 
     Args:
         state_dict: see `params_from_state_dict`.
@@ -116,6 +137,10 @@ def denoiser(state_dict, *, psf, mean, std, background=0.0):
         std: its standard deviation, in grey levels (``network.std``).
         background: subtracted before everything, in grey levels (``meanValue`` in the published
             scripts).
+
+    Raises:
+        WeightsError: as `params_from_state_dict`.
+        ValueError: the PSF is not one, see `psf.normalized_psf`.
     """
     params, network = params_from_state_dict(state_dict)
     scale = Scale(*(np.float32(v) for v in (background, mean, std)))
@@ -140,8 +165,12 @@ def _network_of(arrays):
     return NetworkShape(depth=depth, filters=filters, skip=skip)
 
 
-def _layers(config):
-    """(published name, its shape, (path in our pytree, axes that turn its array into ours)) of every array."""
+def _layers(config: NetworkShape) -> Iterator[tuple[str, tuple[int, ...], tuple[Any, Any]]]:
+    """Name, shape and place of every published array.
+
+    The place is the path in the pytree of `unet` and the order of axes that turns the published
+    array into the one there.
+    """
     widths = [config.filters * 2**level for level in range(config.depth)]
     joined = 1 if config.skip == "add" else 2
     convolutions = []

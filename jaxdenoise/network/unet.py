@@ -1,36 +1,56 @@
 """The U-Net: the only module that imports flax, and the only one that sees channels (NHWC).
 
+Pure JAX: everything works under jit, vmap and grad.
+
 Structure and parameter names follow the published DecoNoising network (Ronneberger's U-Net without
 batch norm): ``depth`` levels of two 3x3 convolutions with ReLU, 2x2 max-pooling down, 2x2
 transposed convolution up, skip connections, a 1x1 convolution out.
 
 With a ``stride`` each interleaved part of the image is an image of its own, in which noise that
-neighbours share is white (pixel-shuffle
-downsampling: Zhou et al., "When AWGN-based denoiser meets real noises", AAAI 2020; Lee, Son and
-    Lee, "AP-BSN", CVPR 2022). Without the
-first skip connection and with blurred pooling it is the network of N2V2 (Hoeck et al., ECCV
-Workshops 2022; Zhang, ICML 2019).
+neighbours share is white (pixel-shuffle downsampling: Zhou et al., "When AWGN-based denoiser meets
+real noises", AAAI 2020; Lee, Son and Lee, "AP-BSN", CVPR 2022). Without the first skip connection
+and with blurred pooling it is the network of N2V2 (Hoeck et al., ECCV Workshops 2022; Zhang, ICML
+2019).
 """
+
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdenoise.network import convolution
 from jaxdenoise.network.settings import NetworkShape
+
+Params: TypeAlias = dict[str, Any]  # a pytree of float32 arrays
 
 # Glorot's normal initialisation as PyTorch defines it (not truncated), as published.
 _XAVIER_NORMAL = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
 
 
-def init(key, config):
-    """Random parameters: a pytree of float32 arrays; Xavier-normal weights, zero biases."""
+def init(key: PRNGKeyArray, config: NetworkShape) -> Params:
+    """Return random parameters: a pytree of float32 arrays; Xavier-normal weights, zero biases.
+
+    Args:
+        key: random key.
+        config: `NetworkShape`, static.
+    """
     return _UNet(config).init(
         key, jnp.zeros((1, config.multiple, config.multiple, 1 + 2 * config.neighbours))
     )["params"]
 
 
-def apply(params, images, config, *, beside=None, precision="float32", platform="cpu"):
+def apply(
+    params: Params,
+    images: Float[Array | np.ndarray, "N H W"],
+    config: NetworkShape,
+    *,
+    beside: Float[Array | np.ndarray, "N beside H W"] | None = None,
+    precision: str = "float32",
+    platform: str = "cpu",
+) -> Float[Array, "N H W"]:
     """Run the network.
 
     Args:
@@ -52,23 +72,35 @@ def apply(params, images, config, *, beside=None, precision="float32", platform=
     """
     if images.ndim != 3 or images.shape[1] % config.multiple or images.shape[2] % config.multiple:
         raise ValueError(
-            f"U-Net of depth {config.depth}: expected (N, H, W) with H and W multiples of {config.multiple}, got {images.shape}"
+            f"U-Net of depth {config.depth}: expected (N, H, W) with H and W multiples of "
+            f"{config.multiple}, got {images.shape}"
         )
     if (0 if beside is None else beside.shape[1]) != 2 * config.neighbours:
         raise ValueError(
-            f"this network sees {config.neighbours} frames on each side of an image: give 2 x {config.neighbours} beside it"
+            f"this network sees {config.neighbours} frames on each side of an image: give 2 x "
+            f"{config.neighbours} beside it"
         )
     seen = views(images, config.stride)[..., None]
-    if config.neighbours:
+    if beside is not None and config.neighbours:
         seen = jnp.concatenate(
             [seen, jax.vmap(views, (1, None), -1)(beside, config.stride)], axis=-1
         )
-    output = _UNet(config, precision, platform).apply({"params": params}, seen)[..., 0]
-    return _together(output, config.stride)
+    output: Any = _UNet(config, precision, platform).apply({"params": params}, seen)
+    return _together(output[..., 0], config.stride)
 
 
-def views(images, stride):
-    """Every stride-th row and column as images of their own: (N, H, W) to (N stride^2, H // stride, W // stride)."""
+def views(
+    images: Float[Array | np.ndarray, "N H W"], stride: int
+) -> Float[Array | np.ndarray, "M h w"]:
+    """Return every stride-th row and column of the images as images of their own.
+
+    Args:
+        images: (N, H, W).
+        stride: in pixels, static.
+
+    Returns:
+        (N stride^2, H // stride, W // stride).
+    """
     n, height, width = images.shape
     height, width = height // stride * stride, width // stride * stride
     parts = (
@@ -158,7 +190,10 @@ def _max_pool(x):
 
 
 def _blur_pool(x):
-    """Maxima of all 2x2 windows, blurred by (1, 2, 1) / 4 along y and x, every second of them: what aliases is blurred first."""
+    """Maxima of all 2x2 windows, blurred by (1, 2, 1) / 4 along y and x, every second of them.
+
+    The blur removes the frequencies that would alias.
+    """
     for axis in (1, 2):
         x = jnp.maximum(x, _shifted(x, 1, axis))
     for axis in (1, 2):
@@ -179,7 +214,10 @@ def _shifted(x, step, axis):
 
 
 def _transposed_conv(x, kernel, precision, platform):
-    """2x2 transposed convolution of stride 2: each pixel becomes a 2x2 block, so one matrix product does it."""
+    """2x2 transposed convolution of stride 2.
+
+    Each pixel becomes a 2x2 block, so one matrix product does it.
+    """
     n, h, w, c = x.shape
     matrix = kernel.transpose(2, 0, 1, 3).reshape(c, -1)
     blocks = convolution.matmul(x, matrix, precision=precision, platform=platform)

@@ -35,7 +35,7 @@ class Batch(NamedTuple):
     visible: Float[Array, "*batch P P"]
     scored: Bool[Array, "*batch P P"]
     symmetry: Int[Array, "*batch"]
-    beside: Float[Array, "*batch 2K P P"] | None = None
+    beside: Float[Array, "*batch beside P P"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ def training_batch(
     key: PRNGKeyArray,
     frames: Float[Array | np.ndarray, "N H W"],
     held_out: UInt8[Array | np.ndarray, "N H W"] | Bool[Array | np.ndarray, "N H W"] | None = None,
-    beside: Int[Array | np.ndarray, "N 2K"] | None = None,
+    beside: Int[Array | np.ndarray, "N beside"] | None = None,
     repeats: Repeats | None = None,
     *,
     options: PatchOptions,
@@ -145,7 +145,7 @@ def validation_batch(
     key: PRNGKeyArray,
     frames: Float[Array | np.ndarray, "N H W"],
     held_out: UInt8[Array | np.ndarray, "N H W"] | Bool[Array | np.ndarray, "N H W"] | None = None,
-    beside: Int[Array | np.ndarray, "N 2K"] | None = None,
+    beside: Int[Array | np.ndarray, "N beside"] | None = None,
     repeats: Repeats | None = None,
     *,
     options: PatchOptions,
@@ -233,7 +233,7 @@ class Covering(NamedTuple):
     visible: Float[Array, "*batch P P"]
     noise: Float[Array, "*batch P P"]
     scored: Bool[Array, "*batch P P"]
-    beside: Float[Array, "*batch 2K P P"] | None = None
+    beside: Float[Array, "*batch beside P P"] | None = None
 
 
 def covering_patches(
@@ -241,7 +241,7 @@ def covering_patches(
     visible: Float[Array | np.ndarray, "N H W"],
     noise: Float[Array | np.ndarray, "N H W"],
     held_out: Bool[Array | np.ndarray, "N H W"],
-    beside: Int[Array | np.ndarray, "N 2K"] | None = None,
+    beside: Int[Array | np.ndarray, "N beside"] | None = None,
     *,
     patch_size: int,
     limit: int,

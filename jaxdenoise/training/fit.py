@@ -118,7 +118,7 @@ def instant(
     plan = prepare(jax.random.key(0), stack, psf=psf, config=config)
     problem, settings = plan.problem, plan.settings
     params = (
-        pretrained.fitted(problem, settings)
+        pretrained.fitted(problem.frames, problem.scale, settings)
         if noise_std is None
         else pretrained.parameters(problem.scale, jnp.float32(noise_std), settings.output_scale)
     )
@@ -156,7 +156,7 @@ def start(key: PRNGKeyArray, config: Settings, problem: Problem | None = None) -
             same shapes.
     """
     if config.init == "pretrained" and problem is not None:
-        params = pretrained.fitted(problem, config)
+        params = pretrained.fitted(problem.frames, problem.scale, config)
     else:
         params = _init(streams.stream_key(key, streams.INIT), config.network)
     # A copy, because a step writes into its state's memory.

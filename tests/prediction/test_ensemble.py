@@ -14,7 +14,7 @@ from jaxdenoise.workflows.requests import config_of, psf_named
 
 @pytest.fixture(scope="module")
 def models(make_denoiser):
-    return [make_denoiser(seed=seed) for seed in range(3)]
+    return [make_denoiser(depth=2, seed=seed) for seed in range(3)]
 
 
 def test_the_mean_and_the_spread_of_the_members(models, scene):
@@ -38,7 +38,7 @@ def test_one_member_is_itself(models, scene):
 
 def test_tiles_change_nothing(models, scene):
     whole, tiled = (
-        ensemble.denoise_ensemble(models, scene.noisy, tile_size=size) for size in (None, 96)
+        ensemble.denoise_ensemble(models, scene.noisy, tile_size=size) for size in (None, 80)
     )
     for a, b in zip(whole, tiled, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-3)
@@ -56,7 +56,7 @@ def test_members_that_do_not_fit_are_refused(models, make_denoiser, scene):
     with pytest.raises(ValueError, match="at least one model"):
         ensemble.denoise_ensemble([], scene.noisy)
     with pytest.raises(ValueError, match="one network"):
-        ensemble.denoise_ensemble([models[0], make_denoiser(filters=8)], scene.noisy)
+        ensemble.denoise_ensemble([models[0], make_denoiser(depth=2, filters=8)], scene.noisy)
 
 
 def test_the_difference_is_in_units_of_the_noise():

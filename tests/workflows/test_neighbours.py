@@ -159,7 +159,7 @@ def pretrained_result(stack, reach):
     config = seeing(TrainConfig.best(network=UNetConfig(filters=32, stride=1), symmetries=1), reach)
     plan = prepare(KEY, stack, psf=jd.gaussian_psf(pretrained.PSF_SIGMA), config=config)
     problem, config = plan.problem, plan.settings
-    params = pretrained.fitted(problem, config)
+    params = pretrained.fitted(problem.frames, problem.scale, config)
     return jd.denoise(
         jd.Denoiser(params, params, params, problem.psf, problem.scale, {}, config), stack
     ).denoised
