@@ -1,4 +1,4 @@
-"""The loss and its parts, against plain NumPy in float64, finite differences, and the law of units."""
+"""The loss and its parts, against NumPy in float64, finite differences, and the law of units."""
 
 import jax
 import jax.numpy as jnp
@@ -200,6 +200,7 @@ def test_jit_and_vmap():
         np.testing.assert_allclose([term[index] for term in together], by_hand(*single), rtol=1e-4)
 
 
+@pytest.mark.wrong_types
 def test_shapes_must_agree():
     row, column = jnp.ones((1, 4)), jnp.ones((4, 1))
     with pytest.raises(ValueError, match="one shape"):
