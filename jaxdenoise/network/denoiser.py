@@ -12,9 +12,8 @@ from jaxtyping import Array, Float
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.network import unet
 from jaxdenoise.network.settings import Settings
+from jaxdenoise.network.unet import Params
 from jaxdenoise.system import meshes
-
-Params = dict[str, Any]  # a pytree of float32 arrays, as of `unet.init`
 
 
 class Scale(NamedTuple):

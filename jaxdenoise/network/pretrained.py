@@ -59,8 +59,8 @@ def parameters(
         scale: `denoiser.Scale` of the images.
         noise_std: the noise's standard deviation in grey levels, the root of its mean variance;
             scalar above 0.
-        output_scale: of `TrainConfig`.
-        neighbours: of `config.NetworkShape`, static.
+        output_scale: of `Settings`.
+        neighbours: of `NetworkShape`, static.
 
     Returns:
         A pytree of float32 arrays as of `unet.init`.
@@ -88,7 +88,7 @@ def fitted(frames: Float[Array, "N H W"], scale: Scale, config: Settings) -> une
     Args:
         frames: (N, H, W) float32 above the background, in grey levels.
         scale: `denoiser.Scale` of the frames.
-        config: `settings.Settings`, static.
+        config: `Settings`, static.
 
     Returns:
         As `parameters`.
@@ -117,7 +117,7 @@ def denoised(
     stride: int,
     devices: Sequence[jax.Device] | None = None,
 ) -> Float[Array, "N H W"]:
-    """Denoise frames with the shipped network at low cost.
+    """Denoise frames with the shipped network at low cost. Host side.
 
     Each frame is denoised in one piece, without averaging over symmetries.
 
@@ -126,7 +126,7 @@ def denoised(
             the network's ``multiple``.
         scale: `denoiser.Scale` of the frames.
         stride: of the network.
-        devices: sequence of `jax.Device` that compute; default: the default device.
+        devices: the devices that compute; default: the default device.
 
     Returns:
         (N, H, W) float32.

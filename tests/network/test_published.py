@@ -1,5 +1,6 @@
-"""Published weights: in and out without loss, and files that could run code are refused without running it."""
+"""Published weights: in and out without loss; files that could run code are refused unopened."""
 
+import functools
 import pickle
 import re
 import sys
@@ -40,10 +41,14 @@ def twin(torch):
     return pytorch_rivals
 
 
+@functools.cache
+def shapes_of(network):
+    return jax.eval_shape(lambda: unet.init(jax.random.key(0), network))
+
+
 def random_params(network, seed=0):
     """The structure of `unet.init`, every number its own."""
-    shapes = jax.eval_shape(lambda: unet.init(jax.random.key(0), network))
-    rng = np.random.default_rng(seed)
+    shapes, rng = shapes_of(network), np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes)
 
 
@@ -103,7 +108,10 @@ class TestMapping:
         assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
 
     def test_the_arrays_are_copies(self):
-        """PyTorch's optimisers write into their weights, which must not reach ours; and it warns of arrays that it could not write to."""
+        """PyTorch's optimisers write into their weights, which must not reach ours.
+
+        It warns of arrays that it could not write to.
+        """
         arrays = state_dict()
         before = {name: value.copy() for name, value in arrays.items()}
         params, network = published.params_from_state_dict(arrays)
@@ -307,7 +315,7 @@ class TestDenoiser:
         ids=str,
     )
     def test_denoises_as_pytorch_does(self, network, torch, twin):
-        """On the inside: the published code sees zeros outside the image, the library its reflection."""
+        """Far from the border: there the published code sees zeros, the library a reflection."""
         net = twin.UNet(depth=network.depth, filters=network.filters, merge=network.skip)
         for parameter in net.parameters():
             if parameter.ndim == 1:

@@ -1,4 +1,4 @@
-"""The U-Net, against a network of SciPy and scikit-image calls, its published size, and its receptive field."""
+"""The U-Net against a network of SciPy and scikit-image calls; its size and receptive field."""
 
 import functools
 
@@ -76,7 +76,7 @@ def pair(x, layers):
 
 
 def blurred_maxima(x):
-    """(H, W, C): scipy's maximum of 2x2 pixels, then its convolution with (1, 2, 1) / 4, then every second pixel."""
+    """SciPy's maxima of 2x2 pixels, convolved with (1, 2, 1) / 4, every second of them."""
     x = ndimage.maximum_filter(x, (2, 2, 1), mode="nearest", origin=(-1, -1, 0))
     for axis in (0, 1):
         x = ndimage.convolve1d(x, np.array([1, 2, 1]) / 4, axis=axis, mode="nearest")
@@ -265,7 +265,8 @@ def test_init_is_decided_by_its_key():
 # Images
 
 
-@pytest.mark.parametrize("shape", [(1, 6, 8), (1, 8, 10), (1, 7, 7), (8, 8), (1, 8, 8, 1)], ids=str)
+@pytest.mark.wrong_types
+@pytest.mark.parametrize("shape", [(1, 6, 8), (1, 8, 10), (8, 8), (1, 8, 8, 1)], ids=str)
 def test_sizes_that_do_not_fit_are_refused(shape):
     config = NetworkShape(depth=3, filters=2)
     with pytest.raises(ValueError, match="multiples of 4"):
@@ -275,7 +276,7 @@ def test_sizes_that_do_not_fit_are_refused(shape):
 def test_jit_vmap_and_a_loop_agree():
     params, images = parameters(SMALL), normal(3, 8, 6)
     together = network(SMALL)(params, images)
-    looped = [unet.apply(params, image[None], SMALL)[0] for image in images]
+    looped = [unet.apply(params, image[None], SMALL)[0] for image in images]  # without jit
     mapped = jax.jit(jax.vmap(lambda image: unet.apply(params, image[None], SMALL)[0]))(images)
     np.testing.assert_allclose(together, looped, atol=1e-5)
     np.testing.assert_allclose(together, mapped, atol=1e-5)
@@ -347,13 +348,12 @@ def test_an_image_moved_by_a_multiple_gives_a_moved_output():
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_a_stride_is_the_network_on_each_interleaved_part(stride):
     config = NetworkShape(depth=2, filters=4, stride=stride)
-    params = unet.init(jax.random.key(1), config)
-    images = jax.random.normal(jax.random.key(2), (2, 6 * stride, 8 * stride))
-    whole = unet.apply(params, images, config)
+    params, images = parameters(config), normal(2, 6 * stride, 8 * stride)
+    whole = network(config)(params, images)
     for row in range(stride):
         for column in range(stride):
             part = (slice(None), slice(row, None, stride), slice(column, None, stride))
-            alone = unet.apply(params, images[part], NetworkShape(depth=2, filters=4, stride=1))
+            alone = network(NetworkShape(depth=2, filters=4))(params, images[part])
             np.testing.assert_allclose(whole[part], alone, rtol=1e-5, atol=1e-6)
 
 
