@@ -314,9 +314,8 @@ def _levels(found, noisy, background):
 
 
 def _scores(truth, frames, data_range):
-    pairs = list(zip(truth, frames, strict=True))
-    psnr = np.mean([metrics.psnr(clean, frame, data_range=data_range) for clean, frame in pairs])
+    psnr = metrics.mean_over_frames(metrics.psnr, truth, frames, data_range=data_range)
     if min(frames.shape[1:]) < _SSIM_WINDOW:
         return f"{psnr:.2f}", "-"
-    ssim = np.mean([metrics.ssim(clean, frame, data_range=data_range) for clean, frame in pairs])
+    ssim = metrics.mean_over_frames(metrics.ssim, truth, frames, data_range=data_range)
     return f"{psnr:.2f}", f"{ssim:.3f}"

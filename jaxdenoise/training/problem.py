@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, Real, Shaped, UInt8
 from jaxdenoise.config import PRETRAINED, TrainConfig, UNetConfig
 from jaxdenoise.imaging.hotpixels import replaced
 from jaxdenoise.microscope.correlation import correlated_reach, noise_stride, residual_reach
-from jaxdenoise.microscope.psf import check_psf_fits, normalized_psf
+from jaxdenoise.microscope.psf import check_psf_fits, normalized_psf, square
 from jaxdenoise.network import pretrained
 from jaxdenoise.network.denoiser import Scale
 from jaxdenoise.network.settings import NetworkShape, Settings, settle, shape_of
@@ -105,7 +105,7 @@ def prepare(
 def _prepared(key, stack, psf, config, masks, devices):
     sequence = row_length(stack)
     stack = replaced(checked_stack(stack))
-    psf = _square(normalized_psf(psf))
+    psf = square(normalized_psf(psf))
     background = estimate_background(stack) if config.background == "auto" else config.background
     frames = stack - np.float32(background)
     scale = _scale(stack, frames, background)
@@ -283,9 +283,3 @@ def _patch_size(size, network, frame_shape, psf_shape):
             "at least 8x8 are needed"
         )
     return min(wanted, largest)
-
-
-def _square(psf):
-    side = max(psf.shape)
-    pad = [((side - n) // 2,) * 2 for n in psf.shape]
-    return np.pad(psf, pad)

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Real, Shaped
 
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.microscope.noise_estimation import CORRELATED, noise_level
-from jaxdenoise.microscope.psf import normalized_psf
+from jaxdenoise.microscope.psf import normalized_psf, padded
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.training import scores
 from jaxdenoise.training.candidates import Candidate, OnEpoch, Progress, Run, score, train_until
@@ -315,8 +315,4 @@ def of_one_size(psfs: Psfs) -> Float[Array, "K side side"]:
     """
     normalized = [normalized_psf(psf) for psf in psfs]
     side = max(max(psf.shape) for psf in normalized)
-    return jnp.asarray(
-        np.stack(
-            [np.pad(psf, [((side - size) // 2,) * 2 for size in psf.shape]) for psf in normalized]
-        )
-    )
+    return jnp.asarray(np.stack([padded(psf, (side, side)) for psf in normalized]))

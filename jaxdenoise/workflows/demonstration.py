@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.imaging import filters, metrics
+from jaxdenoise.imaging.metrics import mean_over_frames
 from jaxdenoise.io import images
 from jaxdenoise.io.info import ImageInfo
 from jaxdenoise.microscope import synthetic
@@ -22,7 +23,6 @@ from jaxdenoise.report.html import ReportContent, write_html
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.system.files import new_files
 from jaxdenoise.workflows import run as run_
-from jaxdenoise.workflows.evaluation import mean_over_frames
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import settings_of
 from jaxdenoise.workflows.requests import DemoRequest

@@ -1,7 +1,7 @@
 """Images against a reference: every metric, as a mean over the frames. Host side."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Real
 
 from jaxdenoise.imaging import metrics
+from jaxdenoise.imaging.metrics import mean_over_frames
 from jaxdenoise.io import images
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows.reporter import SILENT, Reporter
@@ -113,31 +114,6 @@ def compare(
         "mean_over_std": mean_over_frames(metrics.mean_over_std, None, frames),
     }
     return {name: value if math.isfinite(value) else None for name, value in found.items()}
-
-
-def mean_over_frames(
-    metric: Callable[..., Any],
-    reference: Real[np.ndarray, "_ _ _"] | None,
-    frames: Real[np.ndarray, "_ _ _"],
-    **options: Any,
-) -> float:
-    """Return the mean of a metric over the frames.
-
-    Args:
-        metric: of an image and its reference, or of an image alone.
-        reference: one frame, or as many as there are; None: the metric takes an image alone.
-        frames: (N, H, W).
-        **options: of the metric.
-    """
-    if reference is None:
-        values = [float(metric(frame, **options)) for frame in frames]
-    else:
-        clean = np.broadcast_to(reference, frames.shape)
-        values = [
-            float(metric(truth, frame, **options))
-            for truth, frame in zip(clean, frames, strict=True)
-        ]
-    return sum(values) / len(values)
 
 
 def mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
