@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 _FEWEST = 8  # channels for which products in bfloat16 pay
@@ -47,8 +48,8 @@ def fast_in_loops(precision: str, platform: str) -> bool:
 
 
 def conv3x3(
-    x: Float[Array, "N H W C"],
-    kernel: Float[Array, "3 3 C D"],
+    x: Float[Array | np.ndarray, "N H W C"],
+    kernel: Float[Array | np.ndarray, "3 3 C D"],
     *,
     precision: str,
     platform: str,
@@ -75,7 +76,11 @@ def conv3x3(
 
 
 def matmul(
-    x: Float[Array, "*rows C"], matrix: Float[Array, "C D"], *, precision: str, platform: str
+    x: Float[Array, "*rows C"],
+    matrix: Float[Array | np.ndarray, "C D"],
+    *,
+    precision: str,
+    platform: str,
 ) -> Float[Array, "*rows D"]:
     """Return the matrix product of (..., C) and (C, D); options as of `conv3x3`."""
     if precision == "float32":

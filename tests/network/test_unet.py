@@ -168,7 +168,9 @@ def test_the_transposed_convolution_is_jaxs():
         transpose_kernel=True,
     )
     np.testing.assert_allclose(
-        unet._transposed_conv(jnp.asarray(x), jnp.asarray(kernel), "float32"), expected, atol=1e-5
+        unet._transposed_conv(jnp.asarray(x), jnp.asarray(kernel), "float32", "cpu"),
+        expected,
+        atol=1e-5,
     )
 
 
@@ -180,7 +182,7 @@ def test_the_transposed_convolution_is_pytorchs():
         torch.from_numpy(kernel.transpose(2, 3, 0, 1).copy()),
         stride=2,
     )
-    result = unet._transposed_conv(jnp.asarray(x), jnp.asarray(kernel), "float32")
+    result = unet._transposed_conv(jnp.asarray(x), jnp.asarray(kernel), "float32", "cpu")
     np.testing.assert_allclose(result, expected.numpy().transpose(0, 2, 3, 1), atol=1e-5)
 
 
