@@ -1,9 +1,25 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.training.fit import fit
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_config):
+    """Nothing is measured on the frames, which would cost more compiling than the training."""
+    return dataclasses.replace(
+        tiny_config,
+        network=dataclasses.replace(tiny_config.network, stride=1),
+        blind=(0, 0),
+        targets="own",
+        validation="pixels",
+        background=100.0,
+        precision="float32",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxdenoise.microscope.psf import gaussian_psf
+from jaxdenoise.network.denoiser import Scale
 from jaxdenoise.prediction.tiles import denoise
 from jaxdenoise.runs import models
 from jaxdenoise.runs import states as states_module
@@ -110,11 +111,12 @@ def test_a_save_killed_between_its_renames_loses_nothing(trained, run):
     assert {path.name for path in run.iterdir()} == {"config.json", "history.csv", "weights"}
 
 
-def test_a_model_put_together_by_hand_is_saved(make_denoiser, tmp_path):
-    denoiser = make_denoiser(depth=2)  # whose scale holds NumPy's scalars
+def test_a_model_put_together_by_hand_is_saved(trained, tmp_path):
+    scale = Scale(*map(np.float32, (100.0, 50.0, 30.0)))  # NumPy's scalars
     history = {name: np.ones(2) for name in HISTORY_COLUMNS}
-    models.save(tmp_path / "run", dataclasses.replace(denoiser, history=history))
-    assert load(tmp_path / "run").scale == denoiser.scale
+    denoiser = dataclasses.replace(trained[0], history=history, scale=scale)
+    models.save(tmp_path / "run", denoiser)
+    assert load(tmp_path / "run").scale == scale
 
 
 def test_states_are_saved_in_the_background(trained, tiny_config, tmp_path, monkeypatch):
