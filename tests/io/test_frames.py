@@ -101,3 +101,14 @@ def test_whole_numbers_that_float32_cannot_hold():
     np.testing.assert_array_equal(
         Frames("a.tif", np.array([[0, 2**24]], np.uint32), "YX")[0, *EVERYTHING], [[0, 2**24]]
     )
+
+
+def test_a_part_of_another_shape_than_promised_is_refused():
+    class Short:
+        shape, dtype = (2, 2), np.dtype("u1")
+
+        def __getitem__(self, index):
+            return np.zeros((1, 2), np.uint8)
+
+    with pytest.raises(ImageError, match=r"shape \(1, 2\) was read where \(2, 2\) was promised"):
+        Frames("a.tif", Short(), "YX")[0, *EVERYTHING]

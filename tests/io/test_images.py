@@ -918,3 +918,9 @@ def test_saturation_is_counted(tmp_path):
     info = ImageInfo("YX", (4, 4), np.dtype(np.uint8))
     with pytest.warns(UserWarning, match="16 of 16 pixels"):
         images.write(tmp_path / "x.tif", np.full((1, 4, 4), 300.0), info)
+
+
+def test_metadata_that_are_no_json_are_left_out(tmp_path):
+    info = ImageInfo("YX", (2, 2), np.dtype("u1"), metadata={"a": {1}, "b": 2})
+    images.write(tmp_path / "a.tif", np.zeros((1, 2, 2)), info)
+    assert images.read(tmp_path / "a.tif").info.metadata == {"b": 2}

@@ -8,10 +8,12 @@ import threading
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxdenoise.microscope.psf import gaussian_psf
+from jaxdenoise.network.denoiser import Scale
 from jaxdenoise.prediction.tiles import denoise
 from jaxdenoise.runs import models
 from jaxdenoise.runs import states as states_module
@@ -65,18 +67,37 @@ def test_saving_over_a_model_must_be_asked_for(trained, run):
     assert {path.name for path in run.iterdir()} == {"config.json", "history.csv", "weights"}
 
 
-def test_resuming_from_disk_is_bit_identical(trained, scene, tiny_config, tmp_path):
-    whole, snapshots = trained
+def test_the_last_two_states_are_kept_until_the_model_is_saved(trained, tiny_config, tmp_path):
+    denoiser, snapshots = trained
     write_config(tmp_path, tiny_config, psf_shape=PSF.shape)
     for snapshot in snapshots[:3]:
         save_snapshot(tmp_path, snapshot)
     assert sorted(path.name for path in tmp_path.glob("epoch-*")) == ["epoch-00002", "epoch-00003"]
     restored = load_snapshot(tmp_path, tiny_config)
     assert restored.history == snapshots[2].history
-    resumed = fit(KEY, scene.noisy, psf=PSF, config=tiny_config, resume=restored)
+    assert_same(restored, snapshots[2])
+    models.save(tmp_path, denoiser)
+    assert not list(tmp_path.glob("epoch-*"))
+
+
+@pytest.mark.slow
+def test_resuming_from_disk_is_bit_identical(scene, tiny_config, tmp_path):
+    snapshots = []
+    options = {"psf": PSF, "config": tiny_config}
+    whole = fit(
+        KEY,
+        scene.noisy,
+        **options,
+        on_epoch=lambda snapshot: snapshots.append(jax.tree.map(jnp.copy, snapshot)),
+    )
+    for snapshot in snapshots[:3]:
+        save_snapshot(tmp_path, snapshot)
+    restored = load_snapshot(tmp_path, tiny_config)
+    assert restored.history == snapshots[2].history
+    resumed = fit(KEY, scene.noisy, **options, resume=restored)
     assert_same(resumed, whole)
     models.save(tmp_path, resumed)
-    assert not list(tmp_path.glob("epoch-*"))
+    assert_same(load(tmp_path), whole)
 
 
 def test_a_state_that_cannot_be_read_is_left_out(trained, tiny_config, tmp_path):
@@ -110,11 +131,12 @@ def test_a_save_killed_between_its_renames_loses_nothing(trained, run):
     assert {path.name for path in run.iterdir()} == {"config.json", "history.csv", "weights"}
 
 
-def test_a_model_put_together_by_hand_is_saved(make_denoiser, tmp_path):
-    denoiser = make_denoiser(depth=2)  # whose scale holds NumPy's scalars
+def test_a_model_put_together_by_hand_is_saved(trained, tmp_path):
+    scale = Scale(*map(np.float32, (100.0, 50.0, 30.0)))  # NumPy's scalars
     history = {name: np.ones(2) for name in HISTORY_COLUMNS}
-    models.save(tmp_path / "run", dataclasses.replace(denoiser, history=history))
-    assert load(tmp_path / "run").scale == denoiser.scale
+    denoiser = dataclasses.replace(trained[0], history=history, scale=scale)
+    models.save(tmp_path / "run", denoiser)
+    assert load(tmp_path / "run").scale == scale
 
 
 def test_states_are_saved_in_the_background(trained, tiny_config, tmp_path, monkeypatch):

@@ -92,3 +92,21 @@ def test_one_of_several_processes_exits_at_once(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="1"):
         run_to_exit_code(lambda: {}["x"])
     assert "KeyError: 'x'" in capsys.readouterr().err
+
+
+def test_arrays_are_gathered_bit_for_bit(monkeypatch):
+    """JAX would round float64, so it is given bytes."""
+    from jax.experimental import multihost_utils
+
+    called = []
+    monkeypatch.setattr(multihost_utils, "sync_global_devices", called.append)
+    monkeypatch.setattr(
+        multihost_utils, "process_allgather", lambda array: np.stack([array, array[::-1]])
+    )
+    two, array = Crew(0, 2), np.array([[1 / 3, 2.0**60 + 1]])
+    two.barrier()
+    assert len(called) == 1
+    gathered = two.all_gather(array)
+    assert (gathered.shape, gathered.dtype) == ((2, 1, 2), np.float64)
+    np.testing.assert_array_equal(gathered[0], array)
+    np.testing.assert_array_equal(gathered[1].tobytes()[::-1], array.tobytes())
