@@ -142,7 +142,7 @@ def test_large_files_are_learned_from_in_part(shared, training_of, tmp_path, mon
     monkeypatch.setattr(denoising, "_KEPT", 0)
     monkeypatch.setattr(stacks, "PIXELS", 48 * 56 * 2)
     hears = recorder()
-    result = denoise(shared, tmp_path, training=training_of(epochs=1), report=True, reporter=hears)
+    result = denoise(shared, tmp_path, training=training_of(), report=True, reporter=hears)
     assert hears.said[0] == "learning from 2 random places of 48 x 56 pixels, 66.7% of all"
     assert jd.read(tmp_path / "noisy_denoised.tif").frames.shape == (3, 48, 56)
     assert result.reports[""].exists()

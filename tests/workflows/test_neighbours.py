@@ -272,7 +272,7 @@ def test_separate_channels_in_rows(volume, training_of, tmp_path):
     request = DenoiseRequest(
         inputs=[path],
         output=tmp_path / "out",
-        training=training_of(neighbours=1, epochs=1),
+        training=training_of(neighbours=1),
         channels="separate",
         report=False,
     )
