@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,14 +18,13 @@ from jaxdenoise.workflows.reporter import OnEpoch, OnTile
 _DIGITS = {"ssim": 3, "score": 4, "score_se": 4, "epochs": 0, "seconds": 0}
 
 
-def print_table(
-    title: str, rows: Mapping[str, Mapping[str, float | None]], columns: Sequence[str]
-) -> None:
+def print_table(title: str, rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Print a table to standard output.
 
     Args:
         title: one line.
-        rows: name of the row to name of the column to number (None prints as "-").
+        rows: name of the row to name of the column to number (None prints as "-"); other keys are
+            left out.
         columns: names of the columns, in order.
     """
     table = Table(title=title, title_justify="left")

@@ -28,7 +28,9 @@ from jaxdenoise.workflows.reports import settings_of
 from jaxdenoise.workflows.requests import DemoRequest
 
 FRAMES, SIDE, PSF_SIGMA = 8, 256, 1.0
-EPOCHS = 10  # of the preset's 22: the demonstration should take about a minute
+# Of the preset's 22 epochs only 10: the demonstration should take about a minute. A time lapse does
+# not repeat its scene as these frames do, so each learns from itself.
+CONFIG = TrainConfig(epochs=10, targets="own")
 FILTERS = {
     "median 3x3": partial(filters.median_filter, size=(3, 3)),
     "Gaussian 5x5": partial(filters.gaussian_filter, size=(5, 5), mode="mirror"),
@@ -86,11 +88,9 @@ def demo(request: DemoRequest, reporter: Reporter = SILENT) -> DemoResult:
         key_scene, frames=FRAMES, shape=(SIDE, SIDE), psf_sigma=PSF_SIGMA
     )
     noisy, clean = np.asarray(stack.noisy), np.asarray(stack.clean)
-    # A time lapse does not repeat its scene as these frames do.
-    config = TrainConfig(epochs=EPOCHS, targets="own")
     began = time.monotonic()
     denoiser = run_.fit_model(
-        key_training, noisy, psf=gaussian_psf(PSF_SIGMA), config=config, reporter=reporter
+        key_training, noisy, psf=gaussian_psf(PSF_SIGMA), config=CONFIG, reporter=reporter
     )
     seconds = time.monotonic() - began
     results = denoise(denoiser, noisy, on_tile=reporter.predicting("the stack"))

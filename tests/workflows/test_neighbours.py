@@ -19,7 +19,7 @@ from jaxdenoise.system.errors import ConfigError
 from jaxdenoise.targets import patches
 from jaxdenoise.training.problem import prepare
 from jaxdenoise.workflows import DenoiseRequest, SweepRequest, denoising
-from jaxdenoise.workflows.stacks import in_rows, sequence_axis, training_stack
+from jaxdenoise.workflows.stacks import files_by_model, in_rows, sequence_axis, training_stack
 
 KEY = jax.random.key(0)
 
@@ -113,7 +113,9 @@ def test_a_network_that_ignores_its_neighbours_is_one_without(make_denoiser, seq
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize("network", [{"stride": 1}, {"stride": 2}])
+@pytest.mark.parametrize(
+    "network", [{"stride": 1}, pytest.param({"stride": 2}, marks=pytest.mark.slow)]
+)
 def test_sequences_and_tiles_change_nothing(make_denoiser, sequences, network):
     denoiser = dataclasses.replace(make_denoiser(neighbours=1, **network))
     denoiser = dataclasses.replace(
@@ -164,6 +166,7 @@ def pretrained_result(stack, reach):
     ).denoised
 
 
+@pytest.mark.slow
 def test_still_frames_start_as_the_shipped_network(sequences):
     """The mean of equal frames is each of them: neighbours change nothing."""
     still = np.repeat(sequences[:, :1], 3, axis=1)
@@ -172,6 +175,7 @@ def test_still_frames_start_as_the_shipped_network(sequences):
     )
 
 
+@pytest.mark.slow
 def test_neighbours_lower_the_error():
     """Of a still scene the network sees three frames, each with its own noise."""
     scene = synthetic.static_scene(jax.random.key(7), frames=5, shape=(64, 64))
@@ -181,6 +185,7 @@ def test_neighbours_lower_the_error():
     assert errors[1] < 0.7 * errors[0]
 
 
+@pytest.mark.slow
 def test_a_psf_is_chosen_with_neighbours(tiny_config, sequences):
     config = seeing(dataclasses.replace(tiny_config, epochs=1, batch_size=1), 1)
     swept = jd.sweep(
@@ -221,6 +226,8 @@ def test_rows_follow_the_axis(volume):
 
 def test_files_with_neighbours_give_what_python_gives(volume, training_of, tmp_path, monkeypatch):
     path, data = volume
+    # Of large files the results are not kept: the report denoises what it shows again.
+    monkeypatch.setattr(denoising, "_KEPT", 0)
     options = {"inputs": [path], "along": "T", "dtype": "float32"}
     run = tmp_path / "model"
     request = DenoiseRequest(
@@ -234,10 +241,8 @@ def test_files_with_neighbours_give_what_python_gives(volume, training_of, tmp_p
     expected = np.moveaxis(jd.denoise(denoiser, np.moveaxis(data, 0, 1)).denoised, 0, 1)
     written = tifffile.imread(tmp_path / "out" / "v_denoised.tif")
     np.testing.assert_allclose(written, expected, rtol=1e-5)
-    # Of large files the results are not kept, and what is shown is denoised again.
-    monkeypatch.setattr(denoising, "_KEPT", 0)
-    again = DenoiseRequest(output=tmp_path / "again", model=run, **options)
-    assert workflows.denoise(again).reports[""].exists()
+    again = DenoiseRequest(output=tmp_path / "again", model=run, report=False, **options)
+    workflows.denoise(again)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "again" / "v_denoised.tif"), written)
     with pytest.raises(images.ImageError, match="say which with along="):
         workflows.denoise(dataclasses.replace(again, along=None, overwrite=True))
@@ -268,13 +273,25 @@ def test_a_sweep_is_judged_in_the_order_of_the_file(volume, training_of, tmp_pat
     assert row["psnr"] == pytest.approx(expected, abs=0.3)
 
 
+def test_channels_have_rows_of_their_own(volume):
+    path, data = volume
+    file = images.open_image(path, axes="CZYX")
+    options = {"separate": True, "reach": 1, "along": None}
+    found = files_by_model([path], [file], **options)
+    assert list(found) == [f"channel-{channel}" for channel in range(4)]
+    for (own,), pixels in zip(found.values(), data, strict=True):
+        assert own.frames.row == 3
+        np.testing.assert_array_equal(np.asarray(own.frames), pixels)
+
+
+@pytest.mark.slow
 def test_separate_channels_in_rows(volume, training_of, tmp_path):
     path, data = tmp_path / "c.tif", volume[1].swapaxes(0, 1)[:, :2].copy()
     tifffile.imwrite(path, data, imagej=True, metadata={"axes": "ZCYX"})
     request = DenoiseRequest(
         inputs=[path],
         output=tmp_path / "out",
-        training=training_of(neighbours=1, epochs=1),
+        training=training_of(neighbours=1),
         channels="separate",
         report=False,
     )

@@ -153,7 +153,7 @@ def test_a_cancelled_choice_goes_on_to_the_same_bits(
 
 def test_members_get_the_psf_that_the_first_one_chose(shared, training_of, tmp_path):
     run = tmp_path / "run"
-    training = training_of(psf="auto", epochs=1, members=2)
+    training = training_of(psf="auto", members=2)
     result = workflows.train(request_of(shared, run, training))
     notes = json.loads((run / "member-2" / "config.json").read_text())["notes"]
     chosen = result.trained[""].choice["chosen"]
@@ -170,7 +170,7 @@ def test_members_get_the_psf_that_the_first_one_chose(shared, training_of, tmp_p
 
 
 def test_a_choice_that_was_changed_by_hand_is_refused(shared, training_of, tmp_path, recorder):
-    run, training = tmp_path / "run", training_of(psf="auto", epochs=2)
+    run, training = tmp_path / "run", training_of(psf="auto")
     with pytest.raises(Cancelled):
         workflows.train(request_of(shared, run, training), recorder(cancel_after=1))
     header = json.loads((run / "config.json").read_text())
@@ -217,7 +217,7 @@ def test_psfs_from_files_and_optics(shared, training_of, tmp_path):
 def test_a_measured_psf_is_trained_with(shared, training_of, tmp_path):
     psf = np.pad(np.array([[0, 1, 0], [2, 9, 1], [0, 1, 0]]), 3)  # as large as the shared one's
     tifffile.imwrite(tmp_path / "psf.tif", psf.astype(np.uint8))
-    training = training_of(psf=tmp_path / "psf.tif", epochs=1)
+    training = training_of(psf=tmp_path / "psf.tif")
     (model,) = (
         workflows.train(request_of(shared, tmp_path / "run", training)).trained[""].models.members
     )
