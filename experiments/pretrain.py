@@ -28,6 +28,7 @@ from jaxdenoise.imaging.symmetry import SYMMETRIES, apply_symmetry
 from jaxdenoise.microscope.psf import convolve
 from jaxdenoise.microscope.synthetic import phantom
 from jaxdenoise.network import pretrained, unet
+from jaxdenoise.network.settings import settle
 from jaxdenoise.targets import blindspot, losses, patches
 from jaxdenoise.training.step import apply_gradients, initial_state
 
@@ -222,7 +223,11 @@ def loss(params, key, scenes, psf, config):
     deconvolved = (
         pretrained.SCALE
         * unet.apply(
-            params, (visible - mean) / pretrained.SCALE, config.network, precision=config.precision
+            params,
+            (visible - mean) / pretrained.SCALE,
+            config.network,
+            precision=config.precision,
+            platform=config.platform,
         )
         + mean
     )
@@ -266,12 +271,13 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     rng, key = np.random.default_rng(args.seed), jax.random.key(args.seed)
     scenes = jnp.asarray(np.stack([scene(rng) for _ in range(args.scenes)]))
-    config = TrainConfig(
+    request = TrainConfig(
         network=PRETRAINED,
         epochs=args.steps // STEPS_A_CALL,
         steps_per_epoch=STEPS_A_CALL,
         averaging=0.999,
     )
+    config = settle(request)
     psf = jnp.asarray(jd.gaussian_psf(pretrained.PSF_SIGMA), jnp.float32)
     params = (
         jax.tree.map(jnp.asarray, pretrained.shipped())

@@ -19,13 +19,8 @@ from common.timing import times_in_turn
 
 import jaxdenoise as jd
 from jaxdenoise.network.denoiser import network_output
-from jaxdenoise.training.fit import (
-    _draw_batch,
-    _step_by_patches,
-    start,
-    steps_at_once,
-    take_steps,
-)
+from jaxdenoise.training.epochs import _draw_batch, step_by_patches, steps_at_once, take_steps
+from jaxdenoise.training.fit import start
 from jaxdenoise.training.problem import prepare
 from jaxdenoise.training.step import apply_gradients, batch_gradients, batch_losses
 
@@ -64,7 +59,7 @@ def parts(config, problem):
         "a step, the batch at once": (take(1), count),
     }
     if count > 1:
-        by_patches = whole(lambda state: _step_by_patches(KEY, state, problem, 1.0, config))
+        by_patches = whole(lambda state: step_by_patches(KEY, state, problem, 1.0, config))
         rows["a step, patch by patch"] = by_patches, count
     elif (steps := steps_at_once(config)) > 1:
         rows["a step, of a loop over several"] = take(steps), steps
@@ -77,8 +72,8 @@ def profile(config):
     rivals, counts = {}, {}
     for precision in PRECISIONS:
         changed = dataclasses.replace(config, precision=precision)
-        problem, changed = prepare(KEY, stack, psf=jd.gaussian_psf(1.0, size=81), config=changed)
-        for name, (function, count) in parts(changed, problem).items():
+        plan = prepare(KEY, stack, psf=jd.gaussian_psf(1.0, size=81), config=changed)
+        for name, (function, count) in parts(plan.settings, plan.problem).items():
             rivals[name, precision], counts[name] = (function, None), count
     times = times_in_turn(rivals, 9)
     medians = {

@@ -24,8 +24,9 @@ from common.tables import Table
 
 import jaxdenoise as jd
 from jaxdenoise.microscope import synthetic
-from jaxdenoise.training import scores
-from jaxdenoise.training.sweep import HALVING, SIGMAS
+from jaxdenoise.training.halving import HALVING
+from jaxdenoise.training.selection import choose
+from jaxdenoise.training.sweep import SIGMAS
 
 TRUE_SIGMAS, SEEDS = (0.7, 1.0, 1.5, 2.0), 3
 SYNTHETIC_EPOCHS = 10  # as in the demonstration, whose stacks these are
@@ -89,7 +90,8 @@ def automatic(rows, epochs):
         if keep > 1:
             left = sorted(sorted(left, key=lambda k: errors[k].mean())[:keep])
         else:
-            left = [left[scores.choose([errors[k] for k in left], [rows[k]["psf"] for k in left])]]
+            widths = [rows[k]["psf"] for k in left]
+            left = [left[choose(np.stack([errors[k] for k in left]), widths)]]
     return left[0]
 
 

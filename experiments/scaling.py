@@ -103,8 +103,8 @@ def scaling_table(title, unit, cases, times, simulated):
     return table
 
 
-def problem_of(args, config):
-    """Return a synthetic stack as a training is given it."""
+def plan_of(args, config):
+    """Return the plan of a training on a synthetic stack."""
     import jax
 
     import jaxdenoise as jd
@@ -132,17 +132,18 @@ def training(args, counts):
     import jax
 
     from jaxdenoise.system import meshes
-    from jaxdenoise.training.fit import on_mesh, start, take_steps
+    from jaxdenoise.training.epochs import on_mesh, take_steps
+    from jaxdenoise.training.fit import start
 
     key = jax.random.key(0)
 
     def case(count, batch):
         config = config_of(args, batch)
         mesh = meshes.mesh_for(jax.devices()[:count], batch_size=batch)
-        problem, config = problem_of(args, config)
+        plan = plan_of(args, config)
+        config, problem = plan.settings, meshes.replicate(plan.problem, mesh)
         state = on_mesh(start(key, config), mesh).state
-        problem = meshes.replicate(problem, mesh)
-        a_call = 1 if jax.default_backend() == "cpu" else args.steps
+        a_call = 1 if config.platform == "cpu" else args.steps
 
         def run():
             nonlocal state
@@ -172,29 +173,29 @@ def sweeping(args, counts):
     import jax
 
     from jaxdenoise.system import meshes
-    from jaxdenoise.training.fit import run_epoch
-    from jaxdenoise.training.sweep import _Running
+    from jaxdenoise.training.candidates import Candidate, Run
+    from jaxdenoise.training.epochs import run_epoch
     from jaxdenoise.training.together import run_epoch_together
 
     config = dataclasses.replace(
         config_of(args, 1), steps_per_epoch=args.steps, validation_patches=1
     )
-    problem, config = problem_of(args, config)
+    plan = plan_of(args, config)
+    config, psfs = plan.settings, plan.problem.psf[None]
 
     def case(count):
         mesh = meshes.mesh_for(jax.devices()[:count], batch_size=1, models=args.models)
-        everywhere = meshes.replicate(problem, mesh)
-        group = [
-            _Running(0, seed, jax.random.key(seed), config, problem) for seed in range(args.models)
-        ]
+        everywhere = meshes.replicate(plan.problem, mesh)
+        key, run_of_all = jax.random.key(0), Run(plan, psfs)
+        group = [Candidate(key, run_of_all, (0, seed)) for seed in range(args.models)]
 
         def run():
             # On one CPU device a sweep trains model by model.
-            if mesh is None and jax.default_backend() == "cpu":
+            if mesh is None and config.platform == "cpu":
                 for model in group:
                     model.snapshot = run_epoch(model.key, model.snapshot, everywhere, config)
                 return
-            found = run_epoch_together(group, everywhere, problem.psf[None], config, mesh)
+            found = run_epoch_together(group, everywhere, psfs, config, mesh)
             for model, snapshot in zip(group, found, strict=True):
                 model.snapshot = snapshot
 

@@ -17,7 +17,7 @@ from common.quality import quality
 from common.tables import Table
 
 import jaxdenoise as jd
-from jaxdenoise.training.fit import denoiser_of
+from jaxdenoise.training.fit import denoiser_of, train
 from jaxdenoise.training.problem import prepare
 
 COLUMNS = ["experiment", "preset", "seed", "first epoch", "best epoch", "chosen epoch"]
@@ -27,15 +27,15 @@ COLUMNS += ["behind the best"]
 def qualities(noisy, truth, protocol, config, seed):
     """Return the scale-invariant PSNR after each epoch, and the index of the chosen epoch."""
     key, psf = jax.random.key(seed), jd.gaussian_psf(1.0)
-    problem, prepared = prepare(key, noisy, psf=psf, config=config)
-    last = dataclasses.replace(prepared, weights="averaged")
+    plan = prepare(key, noisy, psf=psf, config=config)
+    last = dataclasses.replace(plan.settings, weights="averaged")
     found = []
 
     def after_epoch(snapshot):
-        denoised = jd.denoise(denoiser_of(snapshot, problem, last), noisy).denoised
+        denoised = jd.denoise(denoiser_of(snapshot, plan.problem, last), noisy).denoised
         found.append(quality(denoised, truth, protocol)["si_psnr"])
 
-    denoiser = jd.fit(key, noisy, psf=psf, config=config, on_epoch=after_epoch)
+    denoiser = train(key, plan, on_epoch=after_epoch)
     return found, int(np.flatnonzero(denoiser.history["chosen"])[-1])
 
 

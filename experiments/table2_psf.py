@@ -27,8 +27,9 @@ from common.tables import Table
 import jaxdenoise as jd
 from jaxdenoise.io import images
 from jaxdenoise.microscope.calibration import SIGMAS
+from jaxdenoise.microscope.psf import psf_sigma
 from jaxdenoise.report import pictures
-from jaxdenoise.training.sweep import HALVING, psf_sigma
+from jaxdenoise.training.halving import HALVING
 
 REPORT = {
     "noisy": 23.12,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdenoise.config import PRESETS, TrainConfig, UNetConfig
-from jaxdenoise.network.settings import NetworkShape
+from jaxdenoise.network.settings import NetworkShape, shape_of
 from jaxdenoise.system.errors import ConfigError
 from jaxdenoise.targets.blindspot import box_size
 
@@ -29,9 +29,10 @@ networks = st.builds(
 @st.composite
 def configs(draw):
     network = draw(networks)
+    multiple = shape_of(network).multiple
     return TrainConfig(
         network=network,
-        patch_size=network.multiple * draw(st.integers(-(-8 // network.multiple), 50)),
+        patch_size=multiple * draw(st.integers(-(-8 // multiple), 50)),
         output_scale=draw(positive),
         batch_size=draw(st.integers(1, 2**14)),
         epochs=draw(st.integers(1, 2**15)),

@@ -22,7 +22,8 @@ import jaxdenoise as jd
 from common.filter_rivals import filter_rivals
 from common.pytorch_rivals import DEVICE, VIRTUAL_BATCH, Published, Tuned
 from common.timing import seconds, times_in_turn
-from jaxdenoise.training.fit import run_epoch, start
+from jaxdenoise.training.epochs import run_epoch
+from jaxdenoise.training.fit import start
 from jaxdenoise.training.problem import prepare
 from jaxdenoise.training.step import batch_gradients, draw_batch
 
@@ -101,7 +102,8 @@ class Ours:
     """Our training, step by step, as `jaxdenoise.fit` does it."""
 
     def __init__(self, config, stack, psf=PSF):
-        self.problem, self.config = prepare(KEY, stack, psf=psf, config=config)
+        plan = prepare(KEY, stack, psf=psf, config=config)
+        self.problem, self.config = plan.problem, plan.settings
         self.snapshot = start(KEY, self.config)
 
     def epoch(self):
