@@ -17,7 +17,7 @@ LARGEST = {
 }  # of the dividend plus the divisor, as the filters have them
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(
     data=st.data(),
     dtype=st.sampled_from(list(LARGEST)),

@@ -77,7 +77,13 @@ def test_the_reach_follows_the_noise(sigmas, reach):
 
 @pytest.mark.parametrize(
     ("sigmas", "reach"),
-    [((0, 0), (0, 0)), ((0.7, 0.7), (2, 2)), ((0, 0.7), (0, 2)), ((0.7, 1.2), (2, 4))],
+    [
+        ((0, 0), (0, 0)),
+        ((0.7, 0.7), (2, 2)),
+        ((0, 0.7), (0, 2)),
+        ((0.7, 1.2), (2, 4)),
+        ((6, 6), (8, 8)),
+    ],
 )
 def test_the_reach_of_a_residual(sigmas, reach):
     assert residual_reach(jnp.asarray(filtered(white(2, 512, 512), sigmas), jnp.float32)) == reach
