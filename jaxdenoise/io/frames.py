@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from jaxdenoise.system.errors import ImageError
 _EXACT = 2**24  # up to which float32 holds every whole number
 
 Place = tuple[slice, ...]  # an index of one slice an axis
+FramePlace = tuple[SupportsIndex, slice, slice]  # an index of a frame, rows and columns
 
 
 @runtime_checkable
@@ -93,7 +94,7 @@ class Frames:
         """Return how many frames there are."""
         return self.shape[0]
 
-    def __getitem__(self, index: tuple[int, slice, slice]) -> Float[np.ndarray, "h w"]:
+    def __getitem__(self, index: FramePlace) -> Float[np.ndarray, "h w"]:
         """Read a part of one frame, given by its number, rows and columns."""
         number, rows, columns = index
         data = self._read(_place(self._axes, self._others, self.numbers[number], rows, columns))
@@ -162,7 +163,7 @@ class Target:
         self.shape = (math.prod(self._others), *plane)
         self.outside = 0
 
-    def __setitem__(self, index: tuple[int, slice, slice], values: Real[np.ndarray, "h w"]) -> None:
+    def __setitem__(self, index: FramePlace, values: Real[np.ndarray, "h w"]) -> None:
         """Store a part of one frame, given by its number, rows and columns."""
         number, rows, columns = index
         bad = np.count_nonzero(~np.isfinite(values))

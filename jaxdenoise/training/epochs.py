@@ -51,7 +51,7 @@ class Snapshot(NamedTuple):
     state: TrainState
     best: Params
     lowest: Float[Array | np.ndarray, " V"]
-    history: tuple[dict[str, float], ...]
+    history: tuple[Mapping[str, float | int], ...]
 
 
 def on_mesh(snapshot: Snapshot, mesh: Mesh | None) -> Snapshot:
@@ -68,7 +68,7 @@ def steps_at_once(config: Settings) -> int:
     return 1 if one_by_one else equal_parts(config.steps_per_epoch, _STEPS)
 
 
-def rate_factor(history: tuple[dict[str, float], ...], config: Settings) -> float:
+def rate_factor(history: tuple[Mapping[str, float | int], ...], config: Settings) -> float:
     """Return the factor on the scheduled learning rate in the epoch after those of a history."""
     if config.schedule != "plateau":
         return 1.0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdenoise.config import TrainConfig
+from jaxdenoise.network.settings import settle
 from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.network.denoiser import Denoiser, Scale
 from jaxdenoise.report import evidence, pictures, provenance
@@ -64,7 +65,7 @@ class Page(HTMLParser):
 def a_model(psf, history):
     """A model without weights, which no report needs."""
     scale = Scale(*(np.float32(v) for v in (100, 50, 30)))
-    return Denoiser({}, {}, {}, psf, scale, history, TrainConfig(symmetries=1))
+    return Denoiser({}, {}, {}, psf, scale, history, settle(TrainConfig(symmetries=1)))
 
 
 @pytest.fixture(scope="module")

@@ -203,7 +203,7 @@ FRESH = {"validation_redraw": True}
     ],
 )
 def test_trainings(history, config, level, title):
-    finding = result_checks.training(history, TrainConfig(**config))
+    finding = result_checks.training(history, settle(TrainConfig(**config)))
     assert (finding.level, finding.title) == (level, title)
 
 
