@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from scipy import ndimage
 
+import jaxdenoise as jd
 from jaxdenoise.cli.main import main
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.workflows import demonstration
@@ -68,6 +69,9 @@ def short_trainings(monkeypatch):
         checked(self)
 
     monkeypatch.setattr(TrainConfig, "__post_init__", shortened)
+    for function in (jd.fit, jd.instant, jd.sweep):  # whose default was made before
+        if isinstance(function.__kwdefaults__["config"], TrainConfig):
+            monkeypatch.setitem(function.__kwdefaults__, "config", TrainConfig())
     monkeypatch.setattr(demonstration, "FRAMES", 3)
     monkeypatch.setattr(demonstration, "SIDE", 64)
 
