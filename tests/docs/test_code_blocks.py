@@ -26,6 +26,7 @@ PAGES = [
 ]
 SLOW = {
     "docs/first_result.md",
+    "docs/tutorials/filters.md",
     "docs/tutorials/many_devices.md",
     "docs/tutorials/network_and_loss.md",
     "docs/tutorials/own_images.md",
