@@ -36,6 +36,7 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # attributes of NamedTuples and dataclasses, which autodoc sees as well
+napoleon_attr_annotations = False  # shapes such as "*stack H W" are no reST
 napoleon_custom_sections = ["Source", "Sources"]
 
 html_theme = "pydata_sphinx_theme"

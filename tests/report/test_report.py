@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxdenoise.config import TrainConfig
-from jaxdenoise.network.settings import settle
 from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.network.denoiser import Denoiser, Scale
+from jaxdenoise.network.settings import settle
 from jaxdenoise.report import evidence, pictures, provenance
 from jaxdenoise.report.html import ReportContent, write_html
 from jaxdenoise.report.page import write
