@@ -97,7 +97,8 @@ class Frames:
     def __getitem__(self, index: FramePlace) -> Float[np.ndarray, "h w"]:
         """Read a part of one frame, given by its number, rows and columns."""
         number, rows, columns = index
-        data = self._read(_place(self._axes, self._others, self.numbers[number], rows, columns))
+        place = self.numbers[number.__index__()], rows, columns
+        data = self._read(_place(self._axes, self._others, *place))
         return data.reshape(data.shape[-2:])
 
     def __array__(
@@ -174,7 +175,7 @@ class Target:
             )
         values, outside = _saturated(values, self._array.dtype)
         self.outside += outside
-        place = _place(self._axes, self._others, number, rows, columns)
+        place = _place(self._axes, self._others, number.__index__(), rows, columns)
         y, x = _yx(self._axes)
         values = values if y < x else values.T
         others = [axis for axis in range(len(self._axes)) if axis not in (y, x)]

@@ -5,6 +5,7 @@ The data stay on the device; only an epoch's summary comes back to the host.
 
 import os
 import warnings
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple

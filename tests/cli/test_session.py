@@ -96,7 +96,7 @@ def test_joining_says_how_many_there_are(monkeypatch, capsys):
     words = ["--coordinator", "localhost:1", "--processes", "2", "--process", "0"]
     args = parser().parse_args(["train", "a.tif", "-o", "run", *words])
     session.join_others(options.read(args, "jaxdenoise train"))
-    assert joined == {"coordinator": "localhost:1", "count": 2, "index": 0, "heartbeat": 30}
+    assert joined == {"coordinator": "localhost:1", "processes": 2, "process": 0, "heartbeat": 30}
     assert "2 processes; if one dies all end" in capsys.readouterr().err
 
 
