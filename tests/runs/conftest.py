@@ -5,6 +5,7 @@ import pytest
 
 from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.network.denoiser import Denoiser, Scale
+from jaxdenoise.network.settings import settle
 from jaxdenoise.runs.layout import HISTORY_COLUMNS
 from jaxdenoise.training.fit import start
 
@@ -12,7 +13,7 @@ from jaxdenoise.training.fit import start
 def snapshot_after(epoch, config):
     """A snapshot with numbers of its own; a training would cost much compiling."""
     rng = np.random.default_rng(epoch)
-    shapes = jax.eval_shape(lambda: start(jax.random.key(0), config))._replace(history=())
+    shapes = jax.eval_shape(lambda: start(jax.random.key(0), settle(config)))._replace(history=())
     arrays = jax.tree.map(
         lambda leaf: jnp.asarray(rng.uniform(0.01, 1, leaf.shape).astype(leaf.dtype)), shapes
     )
@@ -32,6 +33,6 @@ def trained(tiny_config):
         psf=np.asarray(gaussian_psf(1.0)),
         scale=Scale(*(jnp.asarray(np.float32(value)) for value in (100, 50, 30))),
         history={name: np.array([row[name] for row in last.history]) for name in HISTORY_COLUMNS},
-        config=tiny_config,
+        config=settle(tiny_config),
     )
     return denoiser, snapshots
