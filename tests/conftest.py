@@ -15,7 +15,7 @@ from jaxtyping import config as jaxtyping_config  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 # Arguments and results of annotated functions are checked: their types, dtypes and shapes.
-install_import_hook("jaxdenoise", "beartype.beartype")
+install_import_hook("jaxdenoise", "signatures.checked")
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402

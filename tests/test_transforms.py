@@ -66,12 +66,16 @@ NO_GRADIENT = {
 }
 WIDTHS = {"sigma", "size"}  # the one option that may be given by position, as in scipy
 # These drive the device from the host or touch files; each is tested in its module's own tests.
-HOST = {"denoise", "fit", "instant", "load", "measure_psf", "read", "save", "sweep", "write"}
+HOST = {
+    *("denoise", "denoise_ensemble", "denoise_image", "fit", "instant", "load", "measure_psf"),
+    *("read", "save", "sweep", "write"),
+}
+PACKAGES = {"workflows"}
 CLASSES = {"Denoised", "Denoiser", "TrainConfig", "UNetConfig"}
 
 
 def test_no_public_name_is_forgotten():
-    assert set(jd.__all__) == DEVICE.keys() | HOST | CLASSES
+    assert set(jd.__all__) == DEVICE.keys() | HOST | CLASSES | PACKAGES
     assert set(jd.__all__) <= set(dir(jd))
     with pytest.raises(AttributeError, match="no_such_name"):
         jd.no_such_name  # noqa: B018

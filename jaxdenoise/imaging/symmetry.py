@@ -1,14 +1,18 @@
 """The eight rotations and mirror images of an image."""
 
+from typing import TypeAlias
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Shaped
 
+Symmetry: TypeAlias = int | np.integer | Int[Array, ""]
 SYMMETRIES = 8  # rotations by 90 degrees and their mirror images
 
 
 def apply_symmetry(
-    image: Shaped[Array, "P P"] | Shaped[np.ndarray, "P P"], symmetry: int | Int[Array, ""]
+    image: Shaped[Array, "P P"] | Shaped[np.ndarray, "P P"],
+    symmetry: Symmetry,
 ) -> Shaped[Array, "P P"]:
     """Turn or mirror a square image.
 
@@ -22,7 +26,8 @@ def apply_symmetry(
 
 
 def undo_symmetry(
-    image: Shaped[Array, "P P"] | Shaped[np.ndarray, "P P"], symmetry: int | Int[Array, ""]
+    image: Shaped[Array, "P P"] | Shaped[np.ndarray, "P P"],
+    symmetry: Symmetry,
 ) -> Shaped[Array, "P P"]:
     """Undo `apply_symmetry`."""
     image = jnp.where(symmetry & 4, image.T, image)

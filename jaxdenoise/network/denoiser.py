@@ -81,7 +81,7 @@ def network_output(
     images: Float[Array | np.ndarray, "B H W"],
     scale: Scale,
     config: Settings,
-    beside: Float[Array | np.ndarray, "B 2K H W"] | None = None,
+    beside: Float[Array | np.ndarray, "B beside H W"] | None = None,
 ) -> Float[Array, "B H W"]:
     """Return the deconvolved images z above the background: grey levels in, grey levels out.
 

@@ -46,8 +46,8 @@ def table(count: int, sequence: int, reach: int) -> Int32[np.ndarray, "{count} {
 
 
 def windows(
-    beside: Int[np.ndarray, "N 2K"], numbers: Sequence[int] | Int[np.ndarray, " M"]
-) -> tuple[Int[np.ndarray, "M 1+2K"], Int[np.ndarray, " M"]]:
+    beside: Int[np.ndarray, "N beside"], numbers: Sequence[int] | Int[np.ndarray, " M"]
+) -> tuple[Int[np.ndarray, "M window"], Int[np.ndarray, " M"]]:
     """Return the frames of some windows, and the place of each window's own frame in it.
 
     Args:

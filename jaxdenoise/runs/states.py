@@ -31,6 +31,7 @@ from jaxdenoise.training.candidates import Progress
 from jaxdenoise.training.epochs import Snapshot
 from jaxdenoise.training.fit import start
 from jaxdenoise.training.step import TrainState
+from jaxdenoise.training.sweep import Model
 
 _NO_SCORES: dict[str, Any] = {"errors": {}, "seconds": 0.0}
 _KEPT = 2  # states, in case that the last one cannot be read
@@ -152,7 +153,7 @@ def candidate_folder(run: str | Path, index: int) -> Path:
     return Path(run) / CANDIDATES / str(index)
 
 
-def write_scores(run: str | Path, progress: Mapping[int, Progress]) -> None:
+def write_scores(run: str | Path, progress: Mapping[int, Progress | Model]) -> None:
     """Write what a `candidates.Progress` says of each candidate, by number, beside its state."""
     scores = {
         index: {

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ class Snapshot(NamedTuple):
     state: TrainState
     best: Params
     lowest: Float[Array | np.ndarray, " V"]
-    history: tuple[Mapping[str, float | int], ...]
+    history: tuple[Mapping[str, Any], ...]
 
 
 def on_mesh(snapshot: Snapshot, mesh: Mesh | None) -> Snapshot:
@@ -69,7 +69,7 @@ def steps_at_once(config: Settings) -> int:
     return 1 if one_by_one else equal_parts(config.steps_per_epoch, _STEPS)
 
 
-def rate_factor(history: tuple[Mapping[str, float | int], ...], config: Settings) -> float:
+def rate_factor(history: tuple[Mapping[str, Any], ...], config: Settings) -> float:
     """Return the factor on the scheduled learning rate in the epoch after those of a history."""
     if config.schedule != "plateau":
         return 1.0

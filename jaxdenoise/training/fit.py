@@ -77,7 +77,8 @@ def train(
     config = plan.settings
     mesh = meshes.of_one_model(devices, batch_size=config.batch_size)
     snapshot = on_mesh(begin(key, plan, devices) if resume is None else resume, mesh)
-    snapshot = meshes.on_single(snapshot, devices)
+    state, best = meshes.on_single((snapshot.state, snapshot.best), devices)
+    snapshot = snapshot._replace(state=state, best=best)
     everywhere, parts = meshes.replicate(plan.problem, mesh), 1
     while len(snapshot.history) < config.epochs:
         snapshot, parts = run_epoch_in_memory(

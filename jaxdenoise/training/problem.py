@@ -53,7 +53,7 @@ class Problem(NamedTuple):
     validation: Float[Array, "V H W"]
     scale: Scale
     psf: Float[Array, "h w"]
-    beside: Int[Array, "N 2K"] | None = None
+    beside: Int[Array, "N beside"] | None = None
     repeats: Repeats | None = None
     validation_repeats: Repeats | None = None
 

@@ -211,7 +211,7 @@ def errors_of_models(
 
 
 def summands(
-    measured: Sequence[Errors], cover: patches.Covering, ceiling: float
+    measured: Sequence[Errors], cover: patches.Covering, ceiling: float | Float[Array, ""]
 ) -> list[Float[np.ndarray, " L"]]:
     """Return the scores of models patch by patch: (L,) arrays whose means are the scores.
 

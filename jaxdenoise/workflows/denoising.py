@@ -17,6 +17,7 @@ from jaxdenoise.io.frames import Frames
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.microscope.psf import trimmed
 from jaxdenoise.network.denoiser import Denoiser
+from jaxdenoise.network.settings import shape_of
 from jaxdenoise.prediction import ensemble, tiling
 from jaxdenoise.prediction.tiles import Denoised
 from jaxdenoise.prediction.tiles import denoise as denoise_stack
@@ -178,7 +179,8 @@ def _reach(request):
 def _check_tiles(request, files):
     """A wrong size must not be noticed after minutes of training."""
     psfs = psfs_for(request.training, request.inputs, files)
-    network, widest = request.training.config().network, max(psfs.values(), key=len)
+    network = shape_of(request.training.config().network)
+    widest = max(psfs.values(), key=len)
     tiling.core_size(files[0].frames.shape[1:], request.tile_size, network, trimmed(widest))
 
 

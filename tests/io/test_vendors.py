@@ -20,7 +20,6 @@ from jaxdenoise.io import vendors
 from jaxdenoise.io.images import ImageError, read, write
 
 RNG = np.random.default_rng(0)
-TYPED = bool(os.environ.get("JAXDENOISE_TYPED"))  # checks of signatures add frames to the stack
 PACKAGES = {"czi": "pylibCZIrw", "lif": "liffile", "nd2": "nd2"}
 NAMES = ["DAPI", "Alexa 488 \u00b5"]
 
@@ -333,9 +332,8 @@ def test_of_several_scenes_the_first_is_read(tmp_path):
     with czi.create_czi(str(path)) as file:
         for scene, frame in zip((2, 5), data, strict=True):
             file.write(frame, scene=scene, location=(4 * scene, 0))  # they overlap
-    with pytest.warns(UserWarning, match="1 of 2 images were left out.*YX \\(9, 8\\)") as caught:
+    with pytest.warns(UserWarning, match="1 of 2 images were left out.*YX \\(9, 8\\)"):
         frames, _ = read(path)
-    assert TYPED or caught[0].filename == __file__
     np.testing.assert_array_equal(frames, data[:1])
 
 

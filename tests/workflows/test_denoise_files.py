@@ -221,7 +221,7 @@ def test_another_model_from_random_weights_is_compared(shared, tmp_path, recorde
 def test_results_that_were_not_kept_are_not_compared(shared, recorder):
     hears, frames = recorder(), np.zeros((1, 8, 8), np.float32)
     kept = [Denoised(frames, frames)]
-    denoising.compare_with_random([jd.read(shared.noisy)], [None], kept, hears)
+    denoising.compare_with_random([images.open_image(shared.noisy)], [None], kept, hears)
     assert hears.said == []
 
 

@@ -32,7 +32,7 @@ def test_the_run_keeps_what_it_was_given(shared, tiny):
     assert header["notes"]["seed"] == 0
     assert header["notes"]["psf"] == "1.0"
     assert header["notes"]["inputs"] == [str(shared.noisy)]
-    assert jd.load(shared.run).config == tiny
+    assert jd.load(shared.run).request() == tiny
     assert shared.result.runs == {"": shared.run}
     models, choice = shared.result.trained[""]
     assert choice is None
