@@ -16,8 +16,9 @@ import jaxdenoise as jd
 from common.quality import criterion, quality
 from jaxdenoise.microscope.calibration import SIGMAS, calibrate_gaussian
 from jaxdenoise.prediction import ensemble
-from jaxdenoise.training import sweep
+from jaxdenoise.training.halving import HALVING
 from jaxdenoise.training.problem import estimate_background
+from jaxdenoise.training.sweep import SIGMAS as PSF_SIGMAS
 
 SIZES = (3, 5, 7)  # candidate windows of the median and the box filter
 NEIGHBOURS = "best with neighbours"  # stack protocol only: each capture with two others beside it
@@ -145,9 +146,9 @@ def auto(noisy, truth, protocol, seed, *, config, chosen=None):
     if chosen is not None:
         images, _ = network(noisy, truth, protocol, seed, config=config, psf=chosen)
         return images, {"parameter": chosen}
-    psfs = [jd.gaussian_psf(sigma) if sigma else np.ones((1, 1)) for sigma in sweep.SIGMAS]
-    swept = jd.sweep(jax.random.key(seed), noisy, psfs=psfs, config=config, halving=sweep.HALVING)
-    return jd.denoise(swept.denoiser, noisy).denoised, {"parameter": sweep.SIGMAS[swept.chosen]}
+    psfs = [jd.gaussian_psf(sigma) if sigma else np.ones((1, 1)) for sigma in PSF_SIGMAS]
+    swept = jd.sweep(jax.random.key(seed), noisy, psfs=psfs, config=config, halving=HALVING)
+    return jd.denoise(swept.denoiser, noisy).denoised, {"parameter": PSF_SIGMAS[swept.chosen]}
 
 
 def together(noisy, truth, protocol, seed, *, config, count=3):
