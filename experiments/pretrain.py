@@ -3,7 +3,7 @@
     python experiments/pretrain.py -o pretrained.npz --go-on --scenes 600 --steps 34000 --seed 1
 
 continues where 40,000 steps on other scenes ended (an earlier version of this script, without
-fibres and for a PSF of sigma 1). The file belongs at `jaxdenoise/pretrained.npz`.
+fibres and for a PSF of sigma 1). The file belongs at `jaxdenoise/network/pretrained.npz`.
 
 Scenes of filaments, fibres, vesicles, nuclei, membranes and textures are blurred by Gaussian PSFs
 of sigma 0.5 to 2.5 pixels and get Poisson-Gaussian noise of 0.5 to 100 photons a pixel. The network

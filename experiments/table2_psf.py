@@ -30,6 +30,7 @@ from jaxdenoise.microscope.calibration import SIGMAS
 from jaxdenoise.microscope.psf import psf_sigma
 from jaxdenoise.report import pictures
 from jaxdenoise.training.halving import HALVING
+from jaxdenoise.training.sweep import SIGMAS as PSF_SIGMAS
 
 REPORT = {
     "noisy": 23.12,
@@ -62,7 +63,7 @@ def trained(stack, sigma, config, key):
     """Return a model of one PSF, or (sigma None) of the one chosen without ground truth."""
     if sigma is not None:
         return jd.fit(key, stack, psf=jd.gaussian_psf(sigma), config=config)
-    psfs = [jd.gaussian_psf(candidate) for candidate in SIGMAS]
+    psfs = [jd.gaussian_psf(candidate) for candidate in PSF_SIGMAS]
     return jd.sweep(key, stack, psfs=psfs, config=config, halving=HALVING).denoiser
 
 

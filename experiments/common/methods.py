@@ -9,6 +9,7 @@ import dataclasses
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from skimage.restoration import denoise_nl_means
 
@@ -16,8 +17,9 @@ import jaxdenoise as jd
 from common.quality import criterion, quality
 from jaxdenoise.microscope.calibration import SIGMAS, calibrate_gaussian
 from jaxdenoise.prediction import ensemble
-from jaxdenoise.training import sweep
+from jaxdenoise.training.halving import HALVING
 from jaxdenoise.training.problem import estimate_background
+from jaxdenoise.training.sweep import SIGMAS as PSF_SIGMAS
 
 SIZES = (3, 5, 7)  # candidate windows of the median and the box filter
 NEIGHBOURS = "best with neighbours"  # stack protocol only: each capture with two others beside it
@@ -35,8 +37,8 @@ def methods(config, psf):
     near = dataclasses.replace(winner, network=dataclasses.replace(winner.network, neighbours=1))
     filters = {
         "raw": lambda noisy, *_: (noisy, {}),
-        "median 3": lambda noisy, *_: (median(noisy, 3), {}),
-        "box 3": lambda noisy, *_: (box(noisy, 3), {}),
+        "median 3": partial(fixed, median, 3),
+        "box 3": partial(fixed, box, 3),
         "gaussian 1": lambda noisy, *_: (gaussian(noisy, 1.0), {}),
         "median auto": partial(found, median, SIZES),
         "box auto": partial(found, box, SIZES),
@@ -74,13 +76,18 @@ def gaussian(images, sigma):
 
 
 def median(images, size):
-    """Median filter, image by image."""
-    return np.stack([np.asarray(jd.median_filter(image, (size, size))) for image in images])
+    """Median filter, image by image. Pure JAX, for `jaxdenoise.calibrate`."""
+    return jnp.stack([jd.median_filter(image, (size, size)) for image in images])
 
 
 def box(images, size):
-    """Box filter, image by image."""
-    return np.stack([np.asarray(jd.box_filter(image, (size, size))) for image in images])
+    """Box filter, image by image. Pure JAX, for `jaxdenoise.calibrate`."""
+    return jnp.stack([jd.box_filter(image, (size, size)) for image in images])
+
+
+def fixed(smooth, value, noisy, truth, protocol, seed):
+    """A filter with a given parameter."""
+    return np.asarray(smooth(noisy, value)), {}
 
 
 def found(smooth, candidates, noisy, truth, protocol, seed):
@@ -90,7 +97,7 @@ def found(smooth, candidates, noisy, truth, protocol, seed):
         if smooth is gaussian
         else jd.calibrate(smooth, noisy, list(candidates)).best
     )
-    return smooth(noisy, chosen), {"parameter": chosen}
+    return np.asarray(smooth(noisy, chosen)), {"parameter": chosen}
 
 
 def best(smooth, candidates, noisy, truth, protocol, seed):
@@ -99,7 +106,7 @@ def best(smooth, candidates, noisy, truth, protocol, seed):
         candidates,
         key=lambda value: quality(smooth(noisy, value), truth, protocol)[criterion(protocol)],
     )
-    return smooth(noisy, chosen), {"parameter": float(chosen)}
+    return np.asarray(smooth(noisy, chosen)), {"parameter": float(chosen)}
 
 
 def block_matching(noisy, truth, protocol, seed, *, stabilised):
@@ -145,9 +152,9 @@ def auto(noisy, truth, protocol, seed, *, config, chosen=None):
     if chosen is not None:
         images, _ = network(noisy, truth, protocol, seed, config=config, psf=chosen)
         return images, {"parameter": chosen}
-    psfs = [jd.gaussian_psf(sigma) if sigma else np.ones((1, 1)) for sigma in sweep.SIGMAS]
-    swept = jd.sweep(jax.random.key(seed), noisy, psfs=psfs, config=config, halving=sweep.HALVING)
-    return jd.denoise(swept.denoiser, noisy).denoised, {"parameter": sweep.SIGMAS[swept.chosen]}
+    psfs = [jd.gaussian_psf(sigma) if sigma else np.ones((1, 1)) for sigma in PSF_SIGMAS]
+    swept = jd.sweep(jax.random.key(seed), noisy, psfs=psfs, config=config, halving=HALVING)
+    return jd.denoise(swept.denoiser, noisy).denoised, {"parameter": PSF_SIGMAS[swept.chosen]}
 
 
 def together(noisy, truth, protocol, seed, *, config, count=3):

@@ -209,7 +209,7 @@ def published_procedure(args):
     count = config.epochs * config.steps_per_epoch * config.batch_size
     yield measurement(f"the published procedure, {count:,} patches", "seconds", {"ours": times})
     ours = Ours(config, frames())
-    one = dataclasses.replace(config, batch_size=1)
+    one = dataclasses.replace(ours.config, batch_size=1)
     batch = draw_batch(KEY, 0, ours.problem, one)
     gradients = jax.jit(batch_gradients, static_argnames="config")
     operations = (
