@@ -101,7 +101,11 @@ class Tiling:
         return min(start + size, (start // self.square + 1) * self.square, self.shape[axis])
 
     def pixels(
-        self, frames: Real[Array | np.ndarray, "N H W"] | Frames, n: int, corner: Corner, size: int
+        self,
+        frames: Real[Array | np.ndarray, "N H W"] | Frames,
+        n: int | np.integer,
+        corner: Corner,
+        size: int,
     ) -> Real[Array | np.ndarray, "S S"]:
         """Return the pixels (S, S) of frame n that the tile at a corner needs.
 

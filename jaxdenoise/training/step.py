@@ -5,7 +5,7 @@ the number of the step (`streams.step_key`): a training that was stopped and res
 was never stopped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -254,7 +254,7 @@ def learning_rate(step: int | Int[Array, ""], config: Settings) -> Float[Array, 
     return config.learning_rate * jnp.minimum(rising, falling)
 
 
-def plateau_factor(epoch_losses: list[float], patience: int) -> float:
+def plateau_factor(epoch_losses: Sequence[float | Float[Array, ""]], patience: int) -> float:
     """Return the factor on the learning rate after epochs of these validation losses.
 
     It is halved each time that more than ``patience`` epochs brought no new minimum. As in
@@ -262,7 +262,7 @@ def plateau_factor(epoch_losses: list[float], patience: int) -> float:
     lower by a factor of 1 - 1e-4.
     """
     factor, best, waited = 1.0, float("inf"), 0
-    for loss in epoch_losses:
+    for loss in map(float, epoch_losses):
         best, waited = (loss, 0) if loss < best * (1 - 1e-4) else (best, waited + 1)
         if waited > patience:
             factor, waited = factor / 2, 0

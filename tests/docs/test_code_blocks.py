@@ -1,6 +1,7 @@
 """Every code block of README and docs runs, on small images and with short trainings."""
 
 import dataclasses
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -70,7 +71,7 @@ def short_trainings(monkeypatch):
         checked(self)
 
     monkeypatch.setattr(TrainConfig, "__post_init__", shortened)
-    for function in (jd.fit, jd.instant, jd.sweep):  # whose default was made before
+    for function in map(inspect.unwrap, (jd.fit, jd.instant, jd.sweep)):  # made before
         if isinstance(function.__kwdefaults__["config"], TrainConfig):
             monkeypatch.setitem(function.__kwdefaults__, "config", TrainConfig())
     monkeypatch.setattr(demonstration, "FRAMES", 3)

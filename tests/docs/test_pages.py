@@ -106,7 +106,7 @@ def exists(name):
 def test_every_public_name_stands_on_its_page_once():
     text = (DOCS / "api" / "public.md").read_text(encoding="utf-8")
     names = " ".join(re.findall(r"^```\{public-names\} (.*)$", text, re.MULTILINE)).split()
-    assert sorted(names) == sorted(jd.__all__)
+    assert sorted([*names, "workflows"]) == sorted(jd.__all__)  # which has a page of its own
 
 
 def test_every_sub_package_has_a_page_in_the_api():

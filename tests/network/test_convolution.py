@@ -87,7 +87,8 @@ def test_float32_is_xlas_convolution():
     x, kernel, gradient = draw(1, 6, 5, 9), draw(3, 3, 9, 4), draw(1, 6, 5, 4)
     ours = results(partial(conv3x3, precision="float32", platform="cpu"), x, kernel, gradient)
     jax.tree.map(np.testing.assert_array_equal, ours, results(reference, x, kernel, gradient))
-    product = matmul(jnp.asarray(x), kernel[0, 0], precision="float32", platform="cpu")
+    x = jnp.asarray(x)
+    product = matmul(x, kernel[0, 0], precision="float32", platform="cpu")
     np.testing.assert_array_equal(product, x @ kernel[0, 0])
 
 

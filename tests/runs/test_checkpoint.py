@@ -219,6 +219,7 @@ def edit(run, change):
     (run / "config.json").write_text(json.dumps(header))
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

@@ -47,6 +47,7 @@ def tiny():
         steps_per_epoch=3,
         validation_patches=2,
         targets="own",
+        validation="pixels",
         blind=(0, 0),
         background=90.0,
         precision="float32",
