@@ -8,13 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int, Real
 
-from jaxdenoise.microscope.widths import full_width
+from jaxdenoise.microscope.widths import full_width, sigma_from_fwhm
 
 _CONTRAST = 10.0  # times the noise: how far a spot rises above the background
 _FAINTEST = 0.02  # of the brightest spot; fainter ones may be its diffraction rings
-# FWHM of a Gaussian of standard deviation 1, to the digits with which sigmas were always estimated
-# here: `widths.sigma_from_fwhm` would move measured centres and sigmas by up to 2e-11 pixels.
-_FWHM = 2.3548
 _ROUNDS = 3  # of finding spots, each smoothed by the width that the last round found
 
 
@@ -67,7 +64,7 @@ def find_spots(
                 f"({noise:.3g} grey levels after smoothing) above the background; "
                 "give an image of bright, separate beads"
             )
-        sigma = np.sqrt(np.maximum((np.median(fwhm, axis=0) / _FWHM) ** 2 - sigma**2, 0.25))
+        sigma = np.sqrt(np.maximum(sigma_from_fwhm(np.median(fwhm, axis=0)) ** 2 - sigma**2, 0.25))
     return spots, smooth[tuple(spots.T)], sigma
 
 

@@ -26,7 +26,7 @@ def fit(
     stack: Shaped[Array | np.ndarray, "..."],
     *,
     psf: Real[Array | np.ndarray, "..."],
-    config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
+    config: TrainConfig = TrainConfig(),
     devices: Sequence[jax.Device] | None = None,
     resume: Snapshot | None = None,
     on_epoch: Callable[[Snapshot], object] | None = None,
@@ -93,7 +93,7 @@ def instant(
     stack: Shaped[Array | np.ndarray, "..."],
     *,
     noise_std: float | None = None,
-    config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
+    config: TrainConfig = TrainConfig(),
 ) -> Denoiser:
     """Return the pretrained network, scaled to the images but not trained on them. Host side.
 

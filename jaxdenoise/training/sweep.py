@@ -104,7 +104,7 @@ def sweep(
     *,
     psfs: Psfs,
     seeds: int = 1,
-    config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
+    config: TrainConfig = TrainConfig(),
     halving: Schedule = (),
     together: bool | None = None,
     devices: Sequence[jax.Device] | None = None,
@@ -154,7 +154,7 @@ def prepare_sweep(
     stack: Shaped[Array | np.ndarray, "..."],
     *,
     psfs: Psfs,
-    config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
+    config: TrainConfig = TrainConfig(),
     devices: Sequence[jax.Device] | None = None,
 ) -> Plan:
     """Return the `problem.Plan` of a sweep: it holds out more pixels than that of one training.
