@@ -108,7 +108,7 @@ def take_steps(
     parts: int = 1,
     axis: str | None = None,
 ) -> tuple[TrainState, LossTerms]:
-    """Take several `train_step`s. Pure; the keyword arguments are static.
+    """Take several steps, as `train_step` does. Pure; the keyword arguments are static.
 
     Returns:
         The next `TrainState`, and `losses.LossTerms` with a leading axis of steps, or of scalars

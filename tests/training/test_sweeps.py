@@ -38,6 +38,7 @@ def together(scene, tiny_config):
     return sweep(KEY, scene.noisy, psfs=PSFS, seeds=2, config=tiny_config, together=True)
 
 
+@pytest.mark.slow
 def test_looped_and_vmapped_training_agree_after_twenty_steps(looped, together, scene, tiny_config):
     assert tiny_config.epochs * tiny_config.steps_per_epoch == 20
     for a, b in zip(looped.models, together.models, strict=True):

@@ -138,6 +138,7 @@ EPOCHS = [3, pytest.param(9, marks=pytest.mark.robustness)]
 EPOCHS += [pytest.param(13, marks=pytest.mark.robustness)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", EPOCHS)
 def test_a_cancelled_choice_goes_on_to_the_same_bits(
     shared, training_of, tmp_path, recorder, epoch
