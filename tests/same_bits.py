@@ -6,7 +6,11 @@ Both versions run the same commands and the same calls, one after the other, on 
 the demonstration, predictions without a training on three images, a training of two epochs and one
 that is interrupted and resumed, a sweep of two PSFs, and every classical filter. The first
 argument is a folder of images as ``FMD`` and ``W2S`` give them; without it, synthetic ones serve.
-Takes about five minutes on two cores. The exit code is 1 if anything differs.
+Takes about ten minutes on two cores. The exit code is 1 if anything differs.
+
+Each version makes the demonstration twice. A result that the earlier version does not repeat itself
+is called unsteady, with the largest difference, and does not count. In 0.1.0 that is the denoised
+stack of the demonstration, in the last bits of its blur.
 """
 
 import argparse
@@ -102,6 +106,7 @@ def _run_all(code, inputs, target):
         python("-m", "jaxdenoise", *words, "--quiet", "--no-report")
 
     command("demo", "-o", "demo")
+    command("demo", "-o", "demo-again")
     for number, image in enumerate(images):
         command("denoise", image, "--instant", "-o", f"instant-{number}", "--dtype", "float32")
     command("train", stack, "-o", "train", *SMALL)
@@ -133,11 +138,21 @@ def _compare(then, now):
         print("the versions wrote different files")
         differing += 1
     for name in sorted(names):
-        same = (now / name).exists() and _equal(then / name, now / name)
-        print(f"{'same' if same else 'DIFFERENT':10} {name}")
-        differing += not same
+        word = _judge(name, then, now)
+        print(f"{word:10} {name}")
+        differing += word == "DIFFERENT"
     print(f"{len(names)} results, {differing} different")
     return int(differing > 0)
+
+
+def _judge(name, then, now):
+    if (now / name).exists() and _equal(then / name, now / name):
+        return "same"
+    again = then / ("demo" if "again" in name else "demo-again") / Path(name).name
+    if again.exists() and not _equal(then / name, again):
+        largest = np.abs(tifffile.imread(then / name) - tifffile.imread(now / name)).max()
+        return f"unsteady, by up to {largest:.1g} grey levels"
+    return "DIFFERENT"
 
 
 def _results(folder):
