@@ -85,6 +85,7 @@ def test_any_dtype(config, stack, usual, dtype):
     assert abs(gained(config, noisy, np.asarray(stack.clean)) - usual) < 0.3
 
 
+@pytest.mark.slow
 def test_a_frame_of_zeros_and_saturated_pixels(config, stack, usual):
     noisy, clean = np.asarray(stack.noisy).copy(), np.asarray(stack.clean)
     noisy[2] = 0
@@ -94,6 +95,7 @@ def test_a_frame_of_zeros_and_saturated_pixels(config, stack, usual):
     assert gained(config, saturated, np.minimum(clean, bright)) > usual - 1.5
 
 
+@pytest.mark.slow
 def test_hot_pixels(config, stack, usual):
     noisy, clean = np.asarray(stack.noisy).copy(), np.asarray(stack.clean)
     hot = np.zeros(clean.shape, bool)

@@ -74,6 +74,12 @@ PACKAGES = {"workflows"}
 CLASSES = {"Denoised", "Denoiser", "TrainConfig", "UNetConfig"}
 
 
+def costly(names):
+    """Mark the names whose functions take long to compile."""
+    slow = {"calibrate"}
+    return [pytest.param(n, marks=pytest.mark.slow) if n in slow else n for n in names]
+
+
 def test_no_public_name_is_forgotten():
     assert set(jd.__all__) == DEVICE.keys() | HOST | CLASSES | PACKAGES
     assert set(jd.__all__) <= set(dir(jd))
@@ -81,7 +87,7 @@ def test_no_public_name_is_forgotten():
         jd.no_such_name  # noqa: B018
 
 
-@pytest.mark.parametrize("name", DEVICE)
+@pytest.mark.parametrize("name", costly(DEVICE))
 def test_jit_and_vmap_change_nothing(name):
     function, batches = DEVICE[name]
     looped = jnp.stack([function(*arguments) for arguments in zip(*batches, strict=True)])
@@ -92,7 +98,7 @@ def test_jit_and_vmap_change_nothing(name):
     )
 
 
-@pytest.mark.parametrize("name", sorted(DEVICE.keys() - NO_GRADIENT))
+@pytest.mark.parametrize("name", costly(sorted(DEVICE.keys() - NO_GRADIENT)))
 def test_the_gradient_is_the_slope(name):
     function, batches = DEVICE[name]
     *fixed, x = (batch[0] for batch in batches)

@@ -101,6 +101,7 @@ def assert_equal_images(folder, expected):
     assert sorted(os.listdir(folder)) == names
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_denoise_to_the_figures_of_one(noisy, alone, tmp_path):
     both, run = tmp_path / "both", tmp_path / "run"
     words = ["denoise", noisy, "--psf", "1.0", "--epochs", EPOCHS, *ZARR, *TRAINING]

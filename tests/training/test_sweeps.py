@@ -38,7 +38,6 @@ def together(scene, tiny_config):
     return sweep(KEY, scene.noisy, psfs=PSFS, seeds=2, config=tiny_config, together=True)
 
 
-@pytest.mark.slow
 def test_looped_and_vmapped_training_agree_after_twenty_steps(looped, together, scene, tiny_config):
     assert tiny_config.epochs * tiny_config.steps_per_epoch == 20
     for a, b in zip(looped.models, together.models, strict=True):
@@ -60,6 +59,7 @@ def test_looped_and_vmapped_training_agree_after_twenty_steps(looped, together, 
     assert looped.chosen == together.chosen
 
 
+@pytest.mark.slow
 def test_one_compilation_serves_all_psfs(scene, tiny_config):
     # Settings of its own, so that nothing is compiled in this process yet.
     config = dataclasses.replace(tiny_config, patience=11)

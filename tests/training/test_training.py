@@ -144,6 +144,7 @@ def test_an_offset_changes_nothing_but_the_offset(scene, tiny_config):
     np.testing.assert_allclose(results[1] - 4096, results[0], atol=0.5)
 
 
+@pytest.mark.slow
 def test_a_device_without_memory_gets_smaller_batches(plan, monkeypatch):
     """As on an accelerator, where a whole epoch is one program whose state is used up."""
     settings = change(plan.settings, precision="float32", precision_by_device=False, epochs=2)

@@ -81,13 +81,13 @@ def test_nothing_is_written_where_something_is_wrong(shared, training_of, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
-@pytest.mark.slow
 def test_several_processes_write_omezarr_only(shared, tmp_path, monkeypatch):
     monkeypatch.setattr(crew, "ALONE", crew.Crew(0, 2))
     with pytest.raises(RequestError, match='OME-Zarr only: say format="zarr"'):
         denoise(shared, tmp_path / "out", model=shared.run)
 
 
+@pytest.mark.slow
 def test_channels_apart(shared, training_of, tmp_path):
     noisy = tifffile.imread(shared.noisy)
     brighter = np.clip(1000 + 7 * noisy.astype(int), 0, 65535).astype(np.uint16)

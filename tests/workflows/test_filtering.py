@@ -66,6 +66,7 @@ def test_a_width_for_each_axis(hyperstack):
     assert result.parameter == {"sigma": (1.0, 0.0)}
 
 
+@pytest.mark.slow
 def test_without_a_width_it_is_found(scene):
     info = ImageInfo("TYX", scene.noisy.shape, np.dtype(np.uint16))
     image = Image(np.asarray(scene.noisy), info)

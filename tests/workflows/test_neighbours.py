@@ -248,6 +248,7 @@ def test_files_with_neighbours_give_what_python_gives(volume, training_of, tmp_p
         workflows.denoise(dataclasses.replace(again, along=None, overwrite=True))
 
 
+@pytest.mark.slow
 def test_a_sweep_is_judged_in_the_order_of_the_file(volume, training_of, tmp_path):
     """Along T the frames are trained on in another order than the reference has them."""
     path, data = volume

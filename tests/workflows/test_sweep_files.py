@@ -43,6 +43,7 @@ def test_the_table_and_the_models_of_a_sweep(shared, training_of, tmp_path):
         workflows.sweep(request)
 
 
+@pytest.mark.slow
 def test_halving_keeps_what_was_trained_to_the_end(shared, training_of, tmp_path):
     options = {"halving": True, "report": False}
     request = request_of(shared, tmp_path / "swept", training_of(epochs=6), **options)

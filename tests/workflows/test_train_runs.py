@@ -138,7 +138,6 @@ EPOCHS = [3, pytest.param(9, marks=pytest.mark.robustness)]
 EPOCHS += [pytest.param(13, marks=pytest.mark.robustness)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("epoch", EPOCHS)
 def test_a_cancelled_choice_goes_on_to_the_same_bits(
     shared, training_of, tmp_path, recorder, epoch
@@ -152,6 +151,7 @@ def test_a_cancelled_choice_goes_on_to_the_same_bits(
     assert {path.name for path in run.iterdir()} == {path.name for path in reference.iterdir()}
 
 
+@pytest.mark.slow
 def test_members_get_the_psf_that_the_first_one_chose(shared, training_of, tmp_path):
     run = tmp_path / "run"
     training = training_of(psf="auto", members=2)
