@@ -8,6 +8,7 @@ from jaxtyping import ArrayLike, Float
 from jaxdenoise.config import TrainConfig
 
 FINE, CARE, STOP = range(3)
+NOT_APPLICABLE = -1  # a check that this model cannot be asked: no passed one
 # What a report adds where the network saw every second, third or fourth row and column.
 STRIDE_NOTES = {
     1: "",
@@ -21,7 +22,7 @@ class Finding(NamedTuple):
     """The outcome of one check.
 
     Attributes:
-        level: `FINE`, `CARE` or `STOP`.
+        level: `FINE`, `CARE`, `STOP` or `NOT_APPLICABLE`.
         title: a few words.
         text: what was measured, and what to do.
     """

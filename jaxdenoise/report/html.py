@@ -12,11 +12,13 @@ from jaxtyping import ArrayLike, Real
 
 from jaxdenoise.microscope.widths import full_widths
 from jaxdenoise.report import diagnostics, evidence, halves, limits, page, provenance, verdict
-from jaxdenoise.report.findings import FINE, Finding, TrainedModel
+from jaxdenoise.report.findings import FINE, NOT_APPLICABLE, Finding, TrainedModel
+from jaxdenoise.report.guard import GuardVerdict
 from jaxdenoise.system.errors import RequestError
 
-_MARKS = ("\N{CHECK MARK}", "!", "\N{MULTIPLICATION X}")  # of the levels of findings
-_CLASSES = ("fine", "care", "stop")
+# Of the levels of findings; the last is for NOT_APPLICABLE.
+_MARKS = ("\N{CHECK MARK}", "!", "\N{MULTIPLICATION X}", "\N{EN DASH}")
+_CLASSES = ("fine", "care", "stop", "none")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,7 @@ class ReportContent:
         truth: the clean image in grey levels, (H, W) or (N, H, W), if there is one.
         commands: the commands that give this result again.
         pixel_size_um: height and width of a pixel in micrometres, if known.
+        guard: the verdict of the guard on all frames, if there is one.
     """
 
     title: str
@@ -51,6 +54,7 @@ class ReportContent:
     truth: Real[ArrayLike, "*frames H W"] | None = None
     commands: Sequence[str] | None = None
     pixel_size_um: Sequence[float] | None = None
+    guard: GuardVerdict | None = None
 
 
 def write_html(path: str | os.PathLike, content: ReportContent) -> Path:
@@ -77,7 +81,7 @@ def write_html(path: str | os.PathLike, content: ReportContent) -> Path:
 
     settings = {**content.settings, "Training, with all settings": denoiser.request().to_dict()}
     sections = {
-        "Verdict": _verdict(verdict.judge(found, residual, agreement, denoiser)),
+        "Verdict": _verdict(verdict.judge(found, residual, agreement, denoiser, content.guard)),
         "Limits": _limits(),
         "Images": evidence.images_section(noisy, denoised, deconvolved, truth, psf),
         "Residual": evidence.residual_section(noisy, denoised, residual, found, background),
@@ -120,10 +124,11 @@ def _facts(shape, found, psf, history, length):
 
 def _verdict(judgement):
     passed = [finding for finding in judgement.findings if finding.level == FINE]
-    raised = [finding for finding in judgement.findings if finding.level != FINE]
+    unasked = [finding for finding in judgement.findings if finding.level == NOT_APPLICABLE]
+    raised = [finding for finding in judgement.findings if finding.level > FINE]
     needs = "needs" if len(raised) == 1 else "need"
     count = (
-        f"{len(raised)} of {len(judgement.findings)} checks {needs} attention"
+        f"{len(raised)} of {len(raised) + len(passed)} checks {needs} attention"
         if raised
         else f"All {len(passed)} checks passed"
     )
@@ -131,7 +136,7 @@ def _verdict(judgement):
 <p class="kind">Can I trust this result?</p>
 <h2>{judgement.headline}</h2>
 <p>{count}. They use the images themselves, without a clean one.</p>
-{_findings(raised)}{_findings(passed, "passed")}</section>
+{_findings(raised)}{_findings(passed, "passed")}{_findings(unasked, "passed")}</section>
 """
 
 

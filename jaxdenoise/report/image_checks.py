@@ -11,6 +11,7 @@ from jaxdenoise.report.diagnostics import Input
 from jaxdenoise.report.findings import (
     CARE,
     FINE,
+    NOT_APPLICABLE,
     STOP,
     STRIDE_NOTES,
     Finding,
@@ -33,15 +34,28 @@ OTHER_LEVEL = 1.0  # standard deviations between the mean levels of trained and 
 OTHER_CONTRAST = 2.0  # factor between the contrasts of trained and denoised images
 
 
-def independent_noise(noisy: Input, config: TrainingSettings) -> Finding:
-    """Check whether the noise of neighbouring pixels is independent."""
+def independent_noise(noisy: Input, config: TrainingSettings, *, trained: bool = True) -> Finding:
+    """Check whether the noise of neighbouring pixels is independent.
+
+    Args:
+        noisy: what was measured on the noisy images.
+        config: of the model.
+        trained: whether the model was trained; else no blind spot hid any pixel.
+    """
     correlated = noisy.noise_correlation > CORRELATED
     title = "Neighbouring pixels share their noise"
     measured = sentence(
         "the noise of neighbouring pixels has a correlation of "
         f"{noisy.noise_correlation:.2f} (limit {CORRELATED})"
     )
-    if any(config.blind):
+    if not trained and config.network.stride > 1:
+        text = (
+            f"{measured}{STRIDE_NOTES[config.network.stride]} Noise that reaches further is still "
+            "mistaken for signal, and detail finer than that is lost. Nothing was trained, so "
+            "nothing else told such noise from signal."
+        )
+        return Finding(CARE, title, text)
+    if any(config.blind) and trained:
         rows, columns = (2 * n + 1 for n in config.blind)
         text = (
             f"{measured} The training therefore hid the {rows} x {columns} pixels around each "
@@ -138,8 +152,11 @@ def background(noisy: Input, scale: GreyScale) -> Finding:
     return Finding(FINE, "The background fits", measured)
 
 
-def amount(noisy: Input) -> Finding:
-    """Check whether there are enough pixels to train on."""
+def amount(noisy: Input, *, trained: bool = True) -> Finding:
+    """Check whether there are enough pixels to train on, if there was a training."""
+    if not trained:
+        text = "Not applicable: nothing was trained."
+        return Finding(NOT_APPLICABLE, "The amount of data for a training", text)
     if noisy.pixels < FEW:
         text = (
             f"{noisy.pixels:,} pixels (at least {FEW:,}): the network may memorise their noise. "
@@ -149,8 +166,11 @@ def amount(noisy: Input) -> Finding:
     return Finding(FINE, "There is enough to learn from", f"{noisy.pixels:,} pixels.")
 
 
-def like_the_training(noisy: Input, scale: GreyScale) -> Finding:
+def like_the_training(noisy: Input, scale: GreyScale, *, trained: bool = True) -> Finding:
     """Check whether the images have the brightness and contrast of those that were trained on."""
+    if not trained:
+        text = "Not applicable: nothing was trained."
+        return Finding(NOT_APPLICABLE, "Images that the model was trained on", text)
     mean, std = float(scale.mean), float(scale.std)
     level = float(scale.background) + mean
     shift = abs(noisy.mean - float(scale.background) - mean) / std

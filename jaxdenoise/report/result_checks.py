@@ -15,6 +15,7 @@ from jaxdenoise.report import diagnostics
 from jaxdenoise.report.findings import (
     CARE,
     FINE,
+    NOT_APPLICABLE,
     STOP,
     Finding,
     GreyScale,
@@ -122,8 +123,8 @@ def training(history: Mapping[str, ArrayLike], config: TrainingSettings) -> Find
     """Check whether the training has converged, and whether it learned the noise."""
     losses = np.asarray(history.get("validation_loss", ()), float)
     if len(losses) == 0:
-        text = "The model holds no history of its training."
-        return Finding(FINE, "The training is not recorded", text)
+        text = "Not applicable: nothing was trained, or the model holds no history of it."
+        return Finding(NOT_APPLICABLE, "The course of a training", text)
     if not np.isfinite(losses[-1]):
         text = "Its loss is not a number. Train again with a lower learning rate."
         return Finding(STOP, "The training failed", text)

@@ -3,15 +3,28 @@
 A result that passes is not proven right: see `limits.LIMITS`.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from jaxdenoise.microscope.noise_estimation import CORRELATED
 from jaxdenoise.report import image_checks, result_checks
 from jaxdenoise.report.diagnostics import Input, Residual
-from jaxdenoise.report.findings import Finding, TrainedModel
+from jaxdenoise.report.findings import FINE, Finding, TrainedModel, sentence
+from jaxdenoise.report.guard import GuardVerdict
 from jaxdenoise.report.halves import Halves
 
 HEADLINES = ("No problems found", "Use with care", "Do not rely on it")  # by level
+_TITLES = {
+    "mean": "The mean of a frame changed",
+    "peaks": "The brightest pixels are too bright",
+    "dimmed peaks": "The brightest pixels are too dim",
+    "totals": "The totals of areas changed",
+    "structure": "The residual shows structure",
+    "sharpening": "Fine detail is too strong",
+    "power": "The residual is not like the noise",
+    "invention": "The result depends on the network's first weights",
+}  # by check of the guard
+_TOLD = 3  # frames that are named for each check
 
 
 class Verdict(NamedTuple):
@@ -28,7 +41,13 @@ class Verdict(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-def judge(noisy: Input, residual: Residual, halves: Halves, denoiser: TrainedModel) -> Verdict:
+def judge(
+    noisy: Input,
+    residual: Residual,
+    halves: Halves,
+    denoiser: TrainedModel,
+    guard: GuardVerdict | None = None,
+) -> Verdict:
     """Return the findings of all checks that apply, and the verdict that follows.
 
     Args:
@@ -36,21 +55,25 @@ def judge(noisy: Input, residual: Residual, halves: Halves, denoiser: TrainedMod
         residual: what `diagnostics.examine_residual` measured.
         halves: what `halves.compare_halves` measured.
         denoiser: the `denoiser.Denoiser`.
+        guard: what the guard found in all frames, if it was asked.
     """
-    config = denoiser.config
+    config, trained = denoiser.config, bool(denoiser.history)
+    # Blind spots belong to a training; without one, only a stride tells shared noise from signal.
+    shared = any(config.blind) if trained else config.network.stride > 1
     findings = [
-        image_checks.independent_noise(noisy, config),
+        image_checks.independent_noise(noisy, config, trained=trained),
         *result_checks.neighbours(config.network.neighbours),
         *result_checks.repeats(config.targets),
         # Where neighbours share their noise, the residual has a structure of its own.
-        *([] if any(config.blind) else [result_checks.structure(residual)]),
+        *([] if shared else [result_checks.structure(residual)]),
         *result_checks.brightness(residual, denoiser.scale),
         *image_checks.grey_scale(noisy),
         *image_checks.broken(noisy, residual.outliers),
         image_checks.background(noisy, denoiser.scale),
-        image_checks.amount(noisy),
+        image_checks.amount(noisy, trained=trained),
         result_checks.training(denoiser.history, config),
-        image_checks.like_the_training(noisy, denoiser.scale),
+        image_checks.like_the_training(noisy, denoiser.scale, trained=trained),
+        *of_guard(guard),
     ]
     if noisy.noise_correlation <= CORRELATED:  # else the noise's variance is not known
         findings.append(result_checks.noise_left(noisy, residual))
@@ -58,3 +81,20 @@ def judge(noisy: Input, residual: Residual, halves: Halves, denoiser: TrainedMod
         findings.append(result_checks.psf_width(halves.noisy, denoiser.psf))
     findings.sort(key=lambda finding: -finding.level)
     return Verdict(findings[0].level, HEADLINES[findings[0].level], tuple(findings))
+
+
+def of_guard(guard: GuardVerdict | None) -> Iterator[Finding]:
+    """Yield the findings of the guard: one a check that some frame did not pass."""
+    if guard is None:
+        return
+    for check in dict.fromkeys(finding.check for finding in guard.findings):
+        own = [finding for finding in guard.findings if finding.check == check]
+        told = "; ".join(f"{finding.text} ({finding.place})" for finding in own[:_TOLD])
+        failed = guard.checks[check]["failed"]
+        more = f" In all, {failed} of {guard.frames} frames." if failed > 1 else ""
+        yield Finding(own[0].level, _TITLES[check], f"{sentence(told)}{more}")
+    if guard.level == FINE:
+        passed = [check for check, counts in guard.checks.items() if counts["passed"]]
+        frames = f"{guard.frames} frame{'s' if guard.frames != 1 else ''}"
+        text = f"Tile by tile, {frames}: {', '.join(passed) or 'too small to be checked'}."
+        yield Finding(FINE, "All frames passed the guard", text)

@@ -3,13 +3,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from jaxdenoise.config import TrainConfig
+from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.imaging.filters import gaussian_filter
 from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.network.denoiser import Scale
 from jaxdenoise.network.settings import settle
 from jaxdenoise.report import diagnostics, limits, result_checks
-from jaxdenoise.report.findings import CARE, FINE, STOP
+from jaxdenoise.report.findings import CARE, FINE, NOT_APPLICABLE, STOP
+from jaxdenoise.report.guard import judge_frames
 from jaxdenoise.report.halves import Halves, compare_halves
 from jaxdenoise.report.verdict import HEADLINES, judge
 
@@ -199,7 +200,7 @@ FRESH = {"validation_redraw": True}
         ),
         (history_of([5, 2, 2, 2, 2]), FRESH, FINE, "The training has converged"),
         (history_of([5, np.nan]), {}, STOP, "The training failed"),
-        ({}, {}, FINE, "The training is not recorded"),
+        ({}, {}, NOT_APPLICABLE, "The course of a training"),
     ],
 )
 def test_trainings(history, config, level, title):
@@ -212,6 +213,43 @@ def test_a_failed_training_decides_the_verdict(measured, noisy):
     judgement = judge(*measured, Halves(None, None, "no"), failed)
     assert judgement.headline == "Do not rely on it"
     assert judgement.findings[0].title == "The training failed"
+
+
+def test_what_an_untrained_model_cannot_be_asked_is_no_passed_check(noisy, static):
+    judgement = verdict_of(noisy, static, history={})
+    unasked = [finding for finding in judgement.findings if finding.level == NOT_APPLICABLE]
+    assert len(unasked) == 3
+    assert all("nothing was trained" in finding.text for finding in unasked)
+    assert judgement.level == FINE
+    assert judgement.findings[-1].level == NOT_APPLICABLE
+    assert not any("training" in title.lower() for title in titles(judgement, FINE))
+
+
+def test_without_a_training_no_blind_spot_hid_a_pixel(correlated, static):
+    hidden = verdict_of(correlated, static, history={}, blind=(1, 2))
+    strided = verdict_of(correlated, static, history={}, blind=(1, 2), network=UNetConfig(stride=3))
+    for judgement in (hidden, strided):
+        texts = " ".join(finding.text for finding in judgement.findings)
+        assert "hid the" not in texts
+        assert "The training" not in texts
+    assert hidden.headline == "Do not rely on it"
+    texts = {finding.title: finding.text for finding in strided.findings}
+    assert "every third row" in texts["Neighbouring pixels share their noise"]
+
+
+def test_the_verdict_holds_what_the_guard_found(noisy, static, measured):
+    options = Halves(None, None, "no"), denoiser_of(noisy)
+    good = judge(*measured, *options, judge_frames(noisy, static))
+    assert good.level == FINE
+    assert "All frames passed the guard" in titles(good, FINE)
+    brighter = static.copy()
+    brighter[1] = 100 + 1.2 * (static[1] - 100)
+    bad = judge(*measured, *options, judge_frames(noisy, brighter))
+    assert bad.headline == "Do not rely on it"
+    texts = {finding.title: finding.text for finding in bad.findings}
+    assert "(frame 2)" in texts["The mean of a frame changed"]
+    assert "The brightest pixels are too bright" in texts
+    assert "All frames passed the guard" not in texts
 
 
 def test_what_no_check_can_rule_out_is_told():
