@@ -218,7 +218,10 @@ class _Frame:
     step: float = 1.0
     pixels: int = 0
     valid: int = 0
+    noisy: float = 0.0
     residual: float = 0.0
+    power: float = 0.0
+    darkest: float = np.inf
     cells: dict[str, Float32[np.ndarray, "rows columns"]] = field(init=False)
     touched: Bool[np.ndarray, "rows columns"] = field(init=False)
     brightest: list[tuple[Float32[np.ndarray, " k"], Float32[np.ndarray, "k 2"]]] = field(
@@ -250,8 +253,11 @@ class _Frame:
         self.step = self.step if bool(np.all(whole == np.rint(whole))) else 0.0
         self.pixels += noisy.size
         self.valid += whole.size
-        difference = tile.noisy - tile.denoised
-        self.residual += float(difference.sum(where=tile.valid, dtype=np.float64))
+        residual = (tile.noisy - tile.denoised)[tile.valid]
+        self.noisy += float((whole - self.level).sum(dtype=np.float64))
+        self.residual += float(residual.sum(dtype=np.float64))
+        self.power += float(residual @ residual)
+        self.darkest = min(self.darkest, float(tile.denoised.min()))
         for number, key in enumerate((tile.noisy, tile.denoised, tile.ring)):
             self._keep_brightest(number, tile, key)
 
@@ -276,8 +282,9 @@ class _Frame:
                 peaks,
                 None if background is None else background - (self.level or 0.0),
                 self.step,
-                self.residual / max(self.valid, 1),
                 self.valid,
+                *(total / max(self.valid, 1) for total in (self.noisy, self.residual, self.power)),
+                self.darkest,
                 correlated=any(reach),
             )
         )

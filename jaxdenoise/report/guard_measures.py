@@ -5,14 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Real
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import binary_opening, uniform_filter
 
 from jaxdenoise.report.cells import CELL
 
 PEAKS = 1e-3  # share of the pixels that are the brightest
 _CHOSEN = 3.37  # standard deviations: mean of the largest thousandth of normal noise
 _BINS = 16  # grey levels at which the noise is measured
-_CELLS = 48  # of a bin, at least
+_CELLS = 32  # of a bin, at least; a frame of fewer is judged by its mean alone
+_EMPTY = 5  # cells a side of areas that hold no data if they are constant and came out as they were
 _FLAT = 0.5  # share of a bin's cells, those of least contrast, that the noise is measured in
 _FLATTEST = 0.3  # share of the cells that show how noise adds up over an area
 _BUSY = 0.1  # share of the cells: those of most contrast
@@ -77,8 +78,11 @@ class Frame(NamedTuple):
         peaks: the brightest pixels.
         background: of no light, or None.
         step: distance of grey levels, 0 where there is none.
-        removed: mean of the noisy less the denoised pixels.
         pixels: how many are valid.
+        noisy: their mean.
+        removed: mean of the noisy less the denoised pixels.
+        power: mean square of the same.
+        darkest: of the denoised pixels.
         correlated: whether neighbouring pixels were taken to share their noise.
     """
 
@@ -86,17 +90,21 @@ class Frame(NamedTuple):
     peaks: Peaks
     background: float | None
     step: float
-    removed: float
     pixels: int
+    noisy: float
+    removed: float
+    power: float
+    darkest: float
     correlated: bool
 
 
 def measure(frame: Frame) -> dict[str, float]:
     """Return the numbers that the checks of a frame judge; few for a frame of a few cells."""
-    power = frame.cells["power"]
-    # Constant areas that came out as they went in are no data.
-    known = np.isfinite(power) & (np.nan_to_num(power + frame.cells["fine"]) > 0)
-    found = {"removed": frame.removed, "pixels": float(frame.pixels), "cells": float(known.sum())}
+    known = _known(frame.cells)
+    dark = frame.darkest if frame.background is None else min(frame.background, frame.darkest)
+    # What a small frame has: its residual stands for the noise.
+    found = {"removed": frame.removed, "pixels": float(frame.pixels)}
+    found |= {"noise": np.sqrt(frame.power), "signal": frame.noisy - dark}
     if known.sum() < _CELLS:
         return found
     cells = {name: np.where(known, values, 0) for name, values in frame.cells.items()}
@@ -106,7 +114,7 @@ def measure(frame: Frame) -> dict[str, float]:
     fine, whole, own = noise_of(cells, known, contrast)
     noise, least = whole if frame.correlated else fine, frame.step**2 / 12 + 1e-30
     variance = np.maximum(noise.at(cells["denoised"]), least)
-    found["noise"] = float(np.sqrt(variance[known].mean()))
+    found["noise"] = min(float(np.sqrt(variance[known].mean())), found["noise"])
     found["signal"] = float(cells["noisy"][known].mean()) - background
     found |= _peaks(frame.peaks, noise, background, least)
     relative = np.where(known, contrast / variance, np.inf)
@@ -115,6 +123,13 @@ def measure(frame: Frame) -> dict[str, float]:
     given = _Areas(cells, known, flat, noise, background, least)
     found |= given.measures(found.get("noisy_level", 0.0), correlated=frame.correlated)
     return found
+
+
+def _known(cells):
+    """Cells that hold data. Single ones that are constant may hold few photons, or none."""
+    change = cells["power"] + cells["fine"]
+    known = np.isfinite(change)
+    return known & ~binary_opening(known & (np.nan_to_num(change) == 0), np.ones((_EMPTY, _EMPTY)))
 
 
 def noise_of(cells: _Cells, known: _Known, contrast: _Grid) -> tuple[Noise, Noise, Noise]:
