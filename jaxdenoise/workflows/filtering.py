@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Real
 
 from jaxdenoise.imaging import filters
+from jaxdenoise.imaging.levels import convert
+from jaxdenoise.imaging.rounding import Kept, dtype_for
 from jaxdenoise.io import images
 from jaxdenoise.io.images import Image
 from jaxdenoise.microscope.calibration import Calibration, calibrate, calibrate_gaussian
@@ -39,12 +41,15 @@ class Filtered(NamedTuple):
     """Filtered frames and how they came about.
 
     Attributes:
-        frames: (N, H, W) as the file's.
+        frames: (N, H, W) as the file's, or float32 where the file's dtype is one of more than 16
+            bits.
+        dtype: What the frames are to be stored in, and why if "auto" made it float32.
         parameter: "sigma", "size" or both, in pixels: one value for all axes or one an axis.
         calibration: How the parameter was found; None where it was given.
     """
 
     frames: Real[np.ndarray, "N H W"]
+    dtype: Kept
     parameter: dict[str, Any]
     calibration: Calibration | None
 
@@ -54,8 +59,8 @@ class FilterResult:
     """What `filter_files` has made.
 
     Attributes:
-        rows: a row a file: "file", "output", "filter", "sigma" or "size" in pixels, and where they
-            were found "noise_std" in grey levels and "noise_correlation".
+        rows: a row a file: "file", "output", "filter", "dtype", "sigma" or "size" in pixels, and
+            where they were found "noise_std" in grey levels and "noise_correlation".
     """
 
     rows: list[dict[str, Any]]
@@ -89,18 +94,26 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
         form=request.format,
         overwrite=request.overwrite,
     )
-    dtype = None if request.dtype == "same" else request.dtype
     rows = []
     for path, target in zip(map(str, request.inputs), targets, strict=True):
         image = images.read(path, axes=request.axes)
-        widths = {"sigma": request.sigma, "size": request.size}
-        filtered = filter_image(request.filter, image, mode=request.mode, dtype=dtype, **widths)
+        filtered = filter_image(
+            request.filter,
+            image,
+            sigma=request.sigma,
+            size=request.size,
+            mode=request.mode,
+            dtype=request.dtype,
+        )
+        dtype = filtered.dtype.dtype
         images.write(target, filtered.frames, image.info, dtype=dtype, overwrite=request.overwrite)
-        row = {"file": path, "output": str(target), "filter": request.filter}
+        row = {"file": path, "output": str(target), "filter": request.filter, "dtype": str(dtype)}
         rows.append(row | filtered.parameter | _noise(filtered.calibration))
         width = ", ".join(f"{name} {value}" for name, value in filtered.parameter.items())
         found = ", found from the image" if filtered.calibration else ""
         reporter.say(f"wrote {target} ({width}{found})")
+        if filtered.dtype.text:
+            reporter.say(f"{target.name}: {filtered.dtype.text}")
     return FilterResult(rows)
 
 
@@ -120,7 +133,7 @@ def filter_image(
     sigma: Width = None,
     size: Width = None,
     mode: str = "reflect",
-    dtype: str | None = None,
+    dtype: str = "auto",
 ) -> Filtered:
     """Filter every frame, or every volume, of a file.
 
@@ -129,14 +142,15 @@ def filter_image(
 
     Args:
         name: "gaussian", "median", "box", "box3d" or "wiener".
-        image: the file. Integers of at most 16 bits are filtered as such.
+        image: the file. Integers of at most 16 bits are filtered as such, but for "auto", which
+            rounds at the end.
         sigma: Of the Gaussian, in pixels: a number, a tuple in the order of the axes, or "auto"
             (the default without `size`).
         size: Window in odd pixels: a number, a tuple, or "auto" (the default but for the Gaussian).
             For the Gaussian: OpenCV's kernel size.
         mode: Border mode, see `filters`.
-        dtype: Of the result; by default the file's where that is an integer of at most 16 bits,
-            else float32.
+        dtype: Of the result: "same" as the file's; "float32"; or "auto", the file's unless whole
+            grey levels are too coarse, see `rounding.dtype_for`.
 
     Raises:
         RequestError: The parameters do not go together, or volumes are asked for where the file has
@@ -161,8 +175,25 @@ def filter_image(
         for key, value in parameter.items()
     }
     function = partial(FUNCTIONS[name], mode=mode)
-    result = [np.asarray(function(stack, dtype=dtype, **options)) for stack in stacks]
-    return Filtered(restore(np.stack(result)), parameter, found)
+    own = dtype == "same" and small
+    result = [
+        np.asarray(function(stack, dtype=None if own else np.float32, **options))
+        for stack in stacks
+    ]
+    frames, kept = _rounded(image, restore(np.stack(result)), dtype)
+    return Filtered(frames, kept, parameter, found)
+
+
+def _rounded(image, frames, dtype):
+    """The frames, as integers where they are stored as such, and their `Kept` dtype."""
+    if dtype == "float32":
+        return frames, Kept(np.dtype(np.float32), None)
+    if dtype == "same":
+        return frames, Kept(image.info.dtype, None)
+    kept = dtype_for(image.frames, frames, image.info.dtype)
+    if kept.dtype.kind in "iu" and kept.dtype.itemsize <= 2:
+        frames = np.asarray(convert(jnp.asarray(frames), kept.dtype))
+    return frames, kept
 
 
 def _widths(name, sigma, size, stacks, *, axes, mode):
