@@ -73,7 +73,6 @@ def clean_psf(
     array = _real(psf)
     notes: list[str] = []
     image = _in_focus(array, notes)
-    normalized_psf(_odd(image))  # refuses what is no PSF
     image = _from_corners(image, notes)
     found = locate(image)
     raised = is_pedestal(image, found)
@@ -81,7 +80,6 @@ def clean_psf(
         image = _without_noise(image - found.pedestal, found)
         level = f"{100 * found.pedestal / found.peak:.2g} %"
         notes.append(f"a pedestal of {level} of the peak taken off")
-        normalized_psf(_odd(image))
     image = _centred(image, found.centre, _steps(pixel_size, image_pixel_size, notes), notes)
     image = trimmed(image) if raised else image
     image = _fitting(image, largest, notes)
@@ -126,11 +124,6 @@ def _in_focus(array, notes):
         "planes hold, is not modelled"
     )
     return array[best]
-
-
-def _odd(image):
-    """With a row or column of zeros where sides are even."""
-    return np.pad(image, [(0, 1 - side % 2) for side in image.shape])
 
 
 def _from_corners(image, notes):
@@ -197,14 +190,14 @@ def _centred(image, centre, steps, notes):
     if steps is not None:
         # The pixels change anyway; a PSF that is centred keeps its symmetry.
         middle = np.where(np.abs(off) > most, centre, nominal)
-        return resampled(image, tuple(middle), tuple(steps))
+        return resampled(image, tuple(middle.tolist()), tuple(steps.tolist()))
     if np.abs(off).max() <= most:
         whole = nominal
     elif np.abs(centre - whole).max() > most:
-        return resampled(image, tuple(np.where(np.abs(centre - whole) > most, centre, whole)))
-    result = moved_to_middle(image, tuple(whole))
-    even = any(side % 2 == 0 for side in image.shape)
-    if even:
+        middle = np.where(np.abs(centre - whole) > most, centre, whole)
+        return resampled(image, tuple(middle.tolist()))
+    result = moved_to_middle(image, tuple(whole.tolist()))
+    if any(side % 2 == 0 for side in image.shape):
         notes.append(f"padded from {_by(image.shape)} to {_by(result.shape)} pixels")
     return result
 

@@ -112,7 +112,7 @@ def is_pedestal(image: Float64[np.ndarray, "h w"], found: Located) -> bool:
     if found.pedestal == 0 or found.peak <= 0:
         return False
     share = abs(found.pedestal) * image.size > _PEDESTAL_SHARE * abs(float(image.sum()))
-    return share or abs(found.pedestal) > _PEDESTAL * found.peak
+    return bool(share or abs(found.pedestal) > _PEDESTAL * found.peak)
 
 
 def tolerance(shape: tuple[int, ...]) -> float:
@@ -139,7 +139,7 @@ def _level_around(image, centre, background):
     flat = slope < max(_FLAT * abs(level), 2 * error)
     same = np.sign(level) == np.sign(background) or np.isinf(background)
     pedestal = min(level, background, key=abs) if flat and same else 0.0
-    return (pedestal if abs(pedestal) >= _ERRORS * error else 0.0), noise
+    return (float(pedestal) if abs(pedestal) >= _ERRORS * error else 0.0), noise
 
 
 def _peak(image, level):
@@ -168,7 +168,7 @@ def _nearest_between(fitted, peak, sigma, shape):
 def _fit(image, centre, sigma):
     """A Gaussian with a background, and its centre in the image; None where there is no room."""
     middle = np.rint(centre).astype(int)
-    room = min(*middle, *(np.array(image.shape) - 1 - middle), _WINDOW)
+    room = int(min(*middle, *(np.array(image.shape) - 1 - middle), _WINDOW))
     if room < 2:
         return None, centre
     top, left = middle - room
