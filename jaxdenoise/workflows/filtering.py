@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Real
 
 from jaxdenoise.imaging import filters
-from jaxdenoise.imaging.levels import convert
 from jaxdenoise.imaging.rounding import Kept, dtype_for
 from jaxdenoise.io import images
 from jaxdenoise.io.images import Image
@@ -142,8 +141,7 @@ def filter_image(
 
     Args:
         name: "gaussian", "median", "box", "box3d" or "wiener".
-        image: the file. Integers of at most 16 bits are filtered as such, but for "auto", which
-            rounds at the end.
+        image: the file. Integers of at most 16 bits are filtered as such.
         sigma: Of the Gaussian, in pixels: a number, a tuple in the order of the axes, or "auto"
             (the default without `size`).
         size: Window in odd pixels: a number, a tuple, or "auto" (the default but for the Gaussian).
@@ -175,25 +173,26 @@ def filter_image(
         for key, value in parameter.items()
     }
     function = partial(FUNCTIONS[name], mode=mode)
-    own = dtype == "same" and small
-    result = [
-        np.asarray(function(stack, dtype=None if own else np.float32, **options))
-        for stack in stacks
-    ]
-    frames, kept = _rounded(image, restore(np.stack(result)), dtype)
+
+    def filtered(dtype):
+        results = [np.asarray(function(stack, dtype=dtype, **options)) for stack in stacks]
+        return restore(np.stack(results))
+
+    frames, kept = _in_dtype(filtered, image, dtype, small=small)
     return Filtered(frames, kept, parameter, found)
 
 
-def _rounded(image, frames, dtype):
-    """The frames, as integers where they are stored as such, and their `Kept` dtype."""
-    if dtype == "float32":
-        return frames, Kept(np.dtype(np.float32), None)
+def _in_dtype(filtered, image, dtype, *, small):
+    """The filtered frames, and the `Kept` dtype that they are stored in."""
+    own = image.info.dtype if small else np.dtype(np.float32)
     if dtype == "same":
-        return frames, Kept(image.info.dtype, None)
+        return filtered(own), Kept(image.info.dtype, None)
+    frames = filtered(np.dtype(np.float32))
+    if dtype == "float32":
+        return frames, Kept(frames.dtype, None)
     kept = dtype_for(image.frames, frames, image.info.dtype)
-    if kept.dtype.kind in "iu" and kept.dtype.itemsize <= 2:
-        frames = np.asarray(convert(jnp.asarray(frames), kept.dtype))
-    return frames, kept
+    # Once more, for integers that are those of SciPy and OpenCV to the last one.
+    return (filtered(own) if small and kept.text is None else frames), kept
 
 
 def _widths(name, sigma, size, stacks, *, axes, mode):
