@@ -29,6 +29,7 @@ from .microscope.optics import confocal_sigma as confocal_sigma
 from .microscope.optics import widefield_sigma as widefield_sigma
 from .microscope.psf import convolve as convolve
 from .microscope.psf import gaussian_psf as gaussian_psf
+from .microscope.psf_cleaning import clean_psf as clean_psf
 from .network.denoiser import Denoiser as Denoiser
 from .prediction.ensemble import denoise_ensemble as denoise_ensemble
 from .prediction.forward import Denoised as Denoised

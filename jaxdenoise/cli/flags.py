@@ -210,8 +210,9 @@ def add_files(verb: ArgumentParser) -> None:
     verb.add_argument(
         "--dtype",
         choices=DTYPES,
-        default="same",
-        help="of the files written (default: the input's)",
+        default="auto",
+        help="of the files written; auto: the input's, or float32 where whole grey levels are too "
+        "coarse (default)",
     )
     verb.add_argument(
         "--format",

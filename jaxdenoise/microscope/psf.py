@@ -196,7 +196,7 @@ def check_psf_fits(psf_shape: tuple[int, ...], image_shape: tuple[int, ...]) -> 
     if psf_shape[0] > image_shape[0] or psf_shape[1] > image_shape[1]:
         raise ValueError(
             f"PSF of {_by(psf_shape)} pixels is larger than the image of {_by(image_shape)}; "
-            "crop the PSF"
+            "give a larger image or a smaller PSF"
         )
 
 
@@ -204,7 +204,7 @@ def _check_odd(shape):
     if shape[0] % 2 == 0 or shape[1] % 2 == 0:
         raise ValueError(
             "PSF: sides must be odd so that there is a centre pixel, "
-            f"got {_by(shape)}; crop or pad it by a pixel"
+            f"got {_by(shape)}; jaxdenoise.clean_psf pads and centres it"
         )
 
 

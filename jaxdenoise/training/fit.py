@@ -11,6 +11,7 @@ from jaxtyping import Array, PRNGKeyArray, Real, Shaped
 
 from jaxdenoise.config import PRETRAINED, TrainConfig
 from jaxdenoise.microscope.psf import gaussian_psf
+from jaxdenoise.microscope.psf_faults import warn_of_faults
 from jaxdenoise.network import pretrained, unet
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.settings import Settings
@@ -40,7 +41,8 @@ def fit(
             versions.
         stack: (N, H, W) or (H, W) array of any real dtype, in grey levels; for a network that sees
             neighbouring frames N in a row, or (S, N, H, W) for several such sequences.
-        psf: (h, w) array with odd sides; it is scaled to sum 1. ``[[1.0]]`` means no blur.
+        psf: (h, w) array with odd sides; it is scaled to sum 1. ``[[1.0]]`` means no blur. One that
+            is off its middle or stands on a pedestal is warned of; `clean_psf` mends it.
         config: the request; default: the preset "fast".
         devices: sequence of `jax.Device`, such as ``jax.devices()``, that share each batch, to the
             same losses but for rounding; default: the default device alone.
@@ -53,6 +55,7 @@ def fit(
             does not fit, a batch that so many devices cannot share.
     """
     meshes.of_one_model(devices, batch_size=config.batch_size)  # checked before the work
+    warn_of_faults(psf)
     plan = prepare(key, stack, psf=psf, config=config, devices=devices)
     return train(key, plan, devices=devices, resume=resume, on_epoch=on_epoch)
 

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Real, Shaped
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.microscope.noise_estimation import CORRELATED, noise_level
 from jaxdenoise.microscope.psf import normalized_psf, padded
+from jaxdenoise.microscope.psf_faults import warn_of_faults
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.training import scores
 from jaxdenoise.training.candidates import Candidate, OnEpoch, Progress, Run, score, train_until
@@ -134,6 +135,7 @@ def sweep(
         ValueError: what `train_and_choose` and `fit.fit` raise.
     """
     _check_counts(psfs, seeds)
+    warn_of_faults(*psfs)
     plan = prepare_sweep(key, stack, psfs=psfs, config=config, devices=devices)
     return train_and_choose(
         key,

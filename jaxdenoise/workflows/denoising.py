@@ -232,7 +232,7 @@ def denoise_file(
         Results of the parts, or None where they are not wanted or too large to be kept, or where
         each of several processes denoises its share of the file.
     """
-    dtype = None if request.dtype == "same" else request.dtype
+    dtype = None if request.dtype in ("auto", "same") else request.dtype
     crew = current_crew()
     share = tiling.Share(crew.index, crew.count, square=omezarr.CHUNK) if crew.count > 1 else None
     keep = keep and share is None  # of several processes none has all

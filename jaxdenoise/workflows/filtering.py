@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Real
 
 from jaxdenoise.imaging import filters
+from jaxdenoise.imaging.rounding import Kept, dtype_for
 from jaxdenoise.io import images
 from jaxdenoise.io.images import Image
 from jaxdenoise.microscope.calibration import Calibration, calibrate, calibrate_gaussian
@@ -39,12 +40,15 @@ class Filtered(NamedTuple):
     """Filtered frames and how they came about.
 
     Attributes:
-        frames: (N, H, W) as the file's.
+        frames: (N, H, W) as the file's, or float32 where the file's dtype is one of more than 16
+            bits.
+        dtype: What the frames are to be stored in, and why if "auto" made it float32.
         parameter: "sigma", "size" or both, in pixels: one value for all axes or one an axis.
         calibration: How the parameter was found; None where it was given.
     """
 
     frames: Real[np.ndarray, "N H W"]
+    dtype: Kept
     parameter: dict[str, Any]
     calibration: Calibration | None
 
@@ -54,8 +58,8 @@ class FilterResult:
     """What `filter_files` has made.
 
     Attributes:
-        rows: a row a file: "file", "output", "filter", "sigma" or "size" in pixels, and where they
-            were found "noise_std" in grey levels and "noise_correlation".
+        rows: a row a file: "file", "output", "filter", "dtype", "sigma" or "size" in pixels, and
+            where they were found "noise_std" in grey levels and "noise_correlation".
     """
 
     rows: list[dict[str, Any]]
@@ -89,18 +93,26 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
         form=request.format,
         overwrite=request.overwrite,
     )
-    dtype = None if request.dtype == "same" else request.dtype
     rows = []
     for path, target in zip(map(str, request.inputs), targets, strict=True):
         image = images.read(path, axes=request.axes)
-        widths = {"sigma": request.sigma, "size": request.size}
-        filtered = filter_image(request.filter, image, mode=request.mode, dtype=dtype, **widths)
+        filtered = filter_image(
+            request.filter,
+            image,
+            sigma=request.sigma,
+            size=request.size,
+            mode=request.mode,
+            dtype=request.dtype,
+        )
+        dtype = filtered.dtype.dtype
         images.write(target, filtered.frames, image.info, dtype=dtype, overwrite=request.overwrite)
-        row = {"file": path, "output": str(target), "filter": request.filter}
+        row = {"file": path, "output": str(target), "filter": request.filter, "dtype": str(dtype)}
         rows.append(row | filtered.parameter | _noise(filtered.calibration))
         width = ", ".join(f"{name} {value}" for name, value in filtered.parameter.items())
         found = ", found from the image" if filtered.calibration else ""
         reporter.say(f"wrote {target} ({width}{found})")
+        if filtered.dtype.text:
+            reporter.say(f"{target.name}: {filtered.dtype.text}")
     return FilterResult(rows)
 
 
@@ -120,7 +132,7 @@ def filter_image(
     sigma: Width = None,
     size: Width = None,
     mode: str = "reflect",
-    dtype: str | None = None,
+    dtype: str = "auto",
 ) -> Filtered:
     """Filter every frame, or every volume, of a file.
 
@@ -135,8 +147,8 @@ def filter_image(
         size: Window in odd pixels: a number, a tuple, or "auto" (the default but for the Gaussian).
             For the Gaussian: OpenCV's kernel size.
         mode: Border mode, see `filters`.
-        dtype: Of the result; by default the file's where that is an integer of at most 16 bits,
-            else float32.
+        dtype: Of the result: "same" as the file's; "float32"; or "auto", the file's unless whole
+            grey levels are too coarse, see `rounding.dtype_for`.
 
     Raises:
         RequestError: The parameters do not go together, or volumes are asked for where the file has
@@ -161,8 +173,26 @@ def filter_image(
         for key, value in parameter.items()
     }
     function = partial(FUNCTIONS[name], mode=mode)
-    result = [np.asarray(function(stack, dtype=dtype, **options)) for stack in stacks]
-    return Filtered(restore(np.stack(result)), parameter, found)
+
+    def filtered(dtype):
+        results = [np.asarray(function(stack, dtype=dtype, **options)) for stack in stacks]
+        return restore(np.stack(results))
+
+    frames, kept = _in_dtype(filtered, image, dtype, small=small)
+    return Filtered(frames, kept, parameter, found)
+
+
+def _in_dtype(filtered, image, dtype, *, small):
+    """The filtered frames, and the `Kept` dtype that they are stored in."""
+    own = image.info.dtype if small else np.dtype(np.float32)
+    if dtype == "same":
+        return filtered(own), Kept(image.info.dtype, None)
+    frames = filtered(np.dtype(np.float32))
+    if dtype == "float32":
+        return frames, Kept(frames.dtype, None)
+    kept = dtype_for(image.frames, frames, image.info.dtype)
+    # Once more, for integers that are those of SciPy and OpenCV to the last one.
+    return (filtered(own) if small and kept.text is None else frames), kept
 
 
 def _widths(name, sigma, size, stacks, *, axes, mode):

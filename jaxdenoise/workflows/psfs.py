@@ -9,34 +9,46 @@ from jaxtyping import Float
 from jaxdenoise.io import images
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.microscope.optics import confocal_sigma, widefield_sigma
-from jaxdenoise.microscope.psf import gaussian_psf, normalized_psf
+from jaxdenoise.microscope.psf import gaussian_psf
+from jaxdenoise.microscope.psf_cleaning import clean_psf
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.training.sweep import SIGMAS
+from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.settings import Number, Training
 
 _WIDEST = 200  # sigma of a Gaussian PSF in pixels
 
 
-def psfs_of(*names: Number | str | Path) -> dict[str, Float[np.ndarray, "_ _"]]:
+def psfs_of(
+    *names: Number | str | Path,
+    files: Sequence[ImageFile] = (),
+    reporter: Reporter = SILENT,
+) -> dict[str, Float[np.ndarray, "_ _"]]:
     """Return the PSFs of these names: dict of name to (h, w) array of sum 1.
 
     Args:
-        *names: each a sigma in pixels, "none", or a file; "auto" alone stands for the Gaussians of
-            `sweep.SIGMAS`.
+        *names: each a sigma in pixels, "none", or a file, which is mended as `clean_psf` does;
+            "auto" alone stands for the Gaussians of `sweep.SIGMAS`.
+        files: the images, whose pixel size and sides a PSF from a file should have and fit.
+        reporter: hears what was done to the PSF of a file, a line each.
 
     Raises:
-        RequestError: a name is there twice, a Gaussian is too wide, or a file holds several images.
+        RequestError: a name is there twice, a Gaussian is too wide, or a file holds no PSF.
         ImageError: a file cannot be read.
     """
     texts = [f"{sigma:g}" for sigma in SIGMAS] if names == ("auto",) else list(map(str, names))
     for number, name in enumerate(texts):
         if name in texts[:number]:
             raise RequestError(f"the PSF {name} is named twice; name each one once")
-    return {name: _psf(name) for name in texts}
+    return {name: _psf(name, files, reporter) for name in texts}
 
 
 def psfs_for(
-    training: Training, inputs: Sequence[str | Path], files: Sequence[ImageFile]
+    training: Training,
+    inputs: Sequence[str | Path],
+    files: Sequence[ImageFile],
+    *,
+    reporter: Reporter = SILENT,
 ) -> dict[str, Float[np.ndarray, "_ _"]]:
     """Return the PSFs that a training asks for, or the one that follows from its optics.
 
@@ -44,6 +56,7 @@ def psfs_for(
         training: for ``psf`` and ``optics``.
         inputs: names of the files, for messages.
         files: the images, whose pixel size counts if the optics do not say it.
+        reporter: as of `psfs_of`.
 
     Raises:
         RequestError: as `psfs_of`, or the pixel size is not known.
@@ -51,9 +64,9 @@ def psfs_for(
     name = training.psf_name
     if name is None:
         return _psf_of_optics(training.optics, inputs[0], files[0].info.pixel_size_um)
-    psfs = psfs_of(name)
+    psfs = psfs_of(name, files=files, reporter=reporter)
     # Of those to choose from the ones that fit; a single one that does not is the user's error.
-    side = min(files[0].frames.shape[1:])
+    side = _shortest_side(files)
     fitting = {name: psf for name, psf in psfs.items() if len(psfs) == 1 or max(psf.shape) <= side}
     return fitting or psfs
 
@@ -74,19 +87,48 @@ def _psf_of_optics(optics, path, pixel_size_um):
     return {" ".join(f"{value:.3f}" for value in sigmas): _gaussian(*sigmas.tolist())}
 
 
-def _psf(name):
+def _psf(name, files, reporter):
     if name == "none":
         return np.ones((1, 1), np.float32)
     try:
         sigma = float(name)
     except ValueError:
-        frames = images.read(name).frames
-        if len(frames) != 1:
-            raise RequestError(
-                f"{name}: a PSF is one 2-D image, this file holds {len(frames)}"
-            ) from None
-        return normalized_psf(frames[0])
+        return _psf_of_file(name, files, reporter)
     return _gaussian(sigma, sigma)
+
+
+def _psf_of_file(name, files, reporter):
+    frames, info = images.read(name)
+    others = [
+        axis
+        for axis, size in zip(info.axes, info.shape, strict=True)
+        if axis not in "YX" and size > 1
+    ]
+    # A stack may be called one in time, or nothing: its planes say whether they go through focus.
+    if len(others) > 1 or "C" in others or "S" in others:
+        raise RequestError(
+            f"{name}: a PSF is one image, or one stack through focus; this file holds "
+            f"{len(frames)} of axes {info.axes}: save one of them as a file of its own"
+        )
+    sizes = [file.info.pixel_size_um for file in files]
+    try:
+        psf, notes = clean_psf(
+            frames,
+            pixel_size=info.pixel_size_um,
+            image_pixel_size=sizes[0] if files else None,
+            largest=_shortest_side(files) if files else None,
+        )
+    except ValueError as error:
+        raise RequestError(f"{name}: {error}") from error
+    if any(note.startswith("resampled") for note in notes) and len(set(sizes)) > 1:
+        notes = (*notes, "the pixels of other images have other sizes")
+    if notes:
+        reporter.say(f"PSF {name}: {'; '.join(notes)}")
+    return psf
+
+
+def _shortest_side(files):
+    return min(min(file.frames.shape[1:]) for file in files)
 
 
 def _gaussian(*sigmas):

@@ -62,9 +62,10 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
             said before anything is written.
     """
     run_.check_devices(request.devices)
-    output, psfs = Path(request.output), psfs_of(*(request.psfs or ("auto",)))
+    output = Path(request.output)
     report = _checked_paths(request, output)
     files = images.open_many(request.inputs, axes=request.axes)
+    psfs = psfs_of(*(request.psfs or ("auto",)), files=files, reporter=reporter)
     judge = _Judge(request)
     # Before the training, which a wrong reference should not cost.
     noisy_psnr = judge(np.asarray(file.frames) for file in files)

@@ -202,7 +202,7 @@ def train_members(
     """
     reach = training.config().network.neighbours
     stack = stack_of(files, seed=training.seed, reach=reach, reporter=reporter)
-    psfs, choice, models = psfs_for(training, inputs, files), None, {}
+    psfs, choice, models = psfs_for(training, inputs, files, reporter=reporter), None, {}
     for name, settings in wanted(training).items():
         own = replace(settings, members=1)
         if choice is not None:  # the PSF that was chosen is the others' too

@@ -167,6 +167,7 @@ def test_filter(run, folder):
         "file": "noisy.tif",
         "output": "filtered/noisy_median.tif",
         "filter": "median",
+        "dtype": str(original.info.dtype),
         "size": 3,
     }
     words = ["filter", "noisy.tif", "-o", "filtered", "--dtype", "float32", "--quiet", "--json"]

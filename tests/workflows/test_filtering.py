@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 import scipy.ndimage
+import tifffile
 
 import jaxdenoise as jd
+from jaxdenoise import workflows
 from jaxdenoise.io.images import Image
 from jaxdenoise.io.info import ImageInfo
 from jaxdenoise.system.errors import RequestError
@@ -27,7 +29,7 @@ def test_requests_offer_what_there_is():
 @pytest.mark.parametrize("name", ["median", "box"])
 def test_frames_are_filtered_one_by_one(hyperstack, name):
     data, image = hyperstack
-    result = filter_image(name, image, size=3)
+    result = filter_image(name, image, size=3, dtype="same")
     reference = {"median": scipy.ndimage.median_filter, "box": scipy.ndimage.uniform_filter}[name]
     expected = [[reference(frame.astype(float), 3) for frame in plane] for plane in data]
     np.testing.assert_array_equal(
@@ -116,3 +118,39 @@ def test_three_dimensions_need_a_z_axis(scene):
     for name, size in (("box3d", 3), ("median", (3, 3, 3))):
         with pytest.raises(RequestError, match="needs a Z axis, the file's axes are TYX"):
             filter_image(name, image, size=size)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("gaussian", {"sigma": 1.0}), ("box", {"size": 3}), ("median", {"size": 3})],
+)
+def test_auto_keeps_integers_where_they_are_fine_enough(hyperstack, name, options):
+    same = filter_image(name, hyperstack[1], dtype="same", **options)
+    auto = filter_image(name, hyperstack[1], **options)
+    assert (auto.dtype.dtype, auto.dtype.text) == (np.uint8, None)
+    assert auto.frames.dtype == np.uint8
+    np.testing.assert_array_equal(auto.frames, same.frames)
+
+
+def test_single_photons_stay_in_the_file(tmp_path):
+    rng, lines = np.random.default_rng(0), []
+    photons = rng.poisson(0.2, (2, 64, 64)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "photons.tif", photons, imagej=True, metadata={"axes": "TYX"})
+    reporter = workflows.Silent()
+    reporter.say = lines.append
+    for dtype, expected in (("auto", np.float32), ("same", np.uint8), ("float32", np.float32)):
+        request = workflows.FilterRequest(
+            inputs=[tmp_path / "photons.tif"], output=tmp_path / dtype, sigma=2.0, dtype=dtype
+        )
+        result = workflows.filter_files(request, reporter)
+        stored = tifffile.imread(result.outputs[0])
+        assert stored.dtype == expected
+        assert result.rows[0]["dtype"] == np.dtype(expected).name
+        if expected == np.float32:
+            np.testing.assert_allclose(
+                stored.mean(axis=(1, 2)), photons.mean(axis=(1, 2)), rtol=0.01
+            )
+    (line,) = (line for line in lines if "wrote" not in line)
+    assert line.startswith("photons_gaussian.tif: float32: whole grey levels would cost")
+    assert "of what was gained (frame " in line
+    assert "and move the mean by 100 % (frame " in line
