@@ -1,75 +1,303 @@
-"""Hot pixels: single pixels far outside the image's range, stuck or hit by a cosmic ray.
+"""Hot pixels: single pixels that are stuck, or that a cosmic ray hit. Host side.
 
 One at 65,535 in an image of 150 +- 20 grey levels would set the scale of all the others, dominate
 the loss, and blot the network's output around it. So hot pixels are replaced by the median of
-their neighbourhood, in training and in prediction alike. Images without such pixels stay as they
-are, to the bit.
+their neighbours, before the training and before the prediction, by the same rule. `isolated` says
+what no light explains. Images without such pixels stay as they are, to the bit; where single bright
+pixels are the signal (photons that are counted, images sampled too coarsely), none is replaced.
 """
 
-import jax
-import jax.numpy as jnp
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
 import numpy as np
-from jaxtyping import Array, Float
+import numpy.typing as npt
+from jaxtyping import Float, Int, Real
 
-from jaxdenoise.imaging.filters import median_filter
-from jaxdenoise.imaging.levels import Scalar
+from jaxdenoise.imaging.isolated import SMALLEST, Defects, find_defects, patches
 
-# A point source is 7.4 times the median of its 3x3 pixels through a PSF of sigma 0.5 pixels, less
-# through wider ones.
-FACTOR = 20.0
-_SHARE = 5e-4  # of the pixels, at either end, that do not count for the scale
-_SAMPLE = 2**22  # pixels from which the scale is measured
+# Share of the pixels that are hot at most; where more stand out alone, they are the signal. Cameras
+# have up to 0.1 % of them.
+_MOST = 2e-3
+_MOST_STUCK = 5e-3  # of those that are hot in most of the frames
+# The same where the image does not show its shot noise, so that they may be photons.
+_MOST_UNKNOWN, _AT_LEAST = 2e-4, 2
+_BETWEEN = 0.5  # pixels that are neither alone nor a PSF wide, for each hot one
+_MOST_FRAMES = 0.6  # share of the frames in which a stuck pixel is the highest, or lowest, of 3x3
+_TELLING = 8  # frames, at least, that tell photons from a constant by its variance
+_ROUNDS = 2  # a hot pixel beside another stands alone when that one is gone
+
+
+@runtime_checkable
+class Framed(Protocol):
+    """Frames (N, H, W), an array or a file: ``frames[n, rows, columns]`` is a part of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W)."""
+
+    def __getitem__(self, place: Any, /) -> Any:
+        """Return a part of a frame as a NumPy array."""
+
+
+class HotPixels(NamedTuple):
+    """Hot pixels, ordered by frame, and what replaces them.
+
+    Attributes:
+        frames, rows, columns: the places of the K pixels.
+        values: the medians of their neighbours, in grey levels.
+        shape: (N, H, W) of the frames.
+        stuck: how many places are hot again and again; they are replaced in every frame.
+    """
+
+    frames: Int[np.ndarray, " K"]
+    rows: Int[np.ndarray, " K"]
+    columns: Int[np.ndarray, " K"]
+    values: Float[np.ndarray, " K"]
+    shape: tuple[int, ...]
+    stuck: int
+
+    def replaced_in(
+        self, part: Real[np.ndarray, "h w"], n: int, rows: slice, columns: slice
+    ) -> Real[np.ndarray, "h w"]:
+        """Replace the hot pixels in a part of frame ``n``, given by its rows and columns.
+
+        Returns:
+            The part itself if it has none, else a copy.
+        """
+        first, last = np.searchsorted(self.frames, (n, n + 1))
+        y, stop_y, _ = rows.indices(self.shape[1])
+        x, stop_x, _ = columns.indices(self.shape[2])
+        places = self.rows[first:last] - y, self.columns[first:last] - x
+        inside = (places[0] >= 0) & (places[0] < stop_y - y)
+        inside &= (places[1] >= 0) & (places[1] < stop_x - x)
+        if not inside.any():
+            return part
+        part = np.array(part)
+        part[places[0][inside], places[1][inside]] = self.values[first:last][inside]
+        return part
+
+
+class WithoutHotPixels:
+    """Frames whose hot pixels are replaced as they are read; all else is that of the frames.
+
+    Attributes:
+        frames: the frames as they are, such as `frames.Frames`.
+        hot: `HotPixels` of them.
+        shape: (N, H, W).
+    """
+
+    ndim, dtype = 3, np.dtype(np.float32)
+
+    def __init__(self, frames: Framed, hot: HotPixels) -> None:
+        """Take the frames, and their hot pixels from `find_hot_pixels`."""
+        self.frames, self.hot = frames, hot
+        self.shape = tuple(frames.shape)
+
+    @property
+    def size(self) -> int:
+        """How many pixels they have."""
+        return int(np.prod(self.shape))
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Which frames of the array these are, as the frames say."""
+        return getattr(self.frames, "numbers", range(len(self)))
+
+    @property
+    def row(self) -> int:
+        """How many frames follow each other in time or depth, as the frames say."""
+        return getattr(self.frames, "row", len(self))
+
+    def __len__(self) -> int:
+        """Return how many frames there are."""
+        return self.shape[0]
+
+    def __getitem__(self, index: tuple[Any, slice, slice]) -> Real[np.ndarray, "h w"]:
+        """Read a part of one frame, given by its number, rows and columns."""
+        number, rows, columns = index
+        n = range(len(self))[number.__index__()]
+        return self.hot.replaced_in(self.frames[n, rows, columns], n, rows, columns)
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> Real[np.ndarray, "N H W"]:
+        """Read all frames."""
+        frames = np.asarray(self.frames, dtype=dtype or self.dtype)
+        return replace_hot_pixels(frames, self.hot)
+
+
+def find_hot_pixels(frames: Framed, *, valid: Framed | None = None) -> HotPixels:
+    """Find the hot pixels of the frames of one file. Host side: it reads a frame at a time.
+
+    A pixel is hot if it is so in most of the frames (of two or more), or stands out in a single one
+    beyond what noise and light allow; see `isolated`. Where more pixels stand out than a camera has
+    defects, none is hot.
+
+    Args:
+        frames: (N, H, W) array in grey levels, or anything that reads ``frames[n, rows, columns]``.
+        valid: the same of bool, or one (H, W) for all; False for pixels that are no data. Pixels
+            that are not finite never are.
+    """
+    shape = tuple(frames.shape)
+    if min(shape) == 0 or min(shape[1:]) < SMALLEST:
+        return _hot_pixels([], shape, 0)
+    mean = _Mean(shape)
+    single = []
+    # What is beyond the range of float32 when squared is refused elsewhere.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for n in range(shape[0]):
+            frame = _frame(frames, valid, n)
+            single.append(_defects(frame))
+            mean.add(frame)
+        stuck = _stuck(mean, frames, valid)
+    everywhere = np.zeros(shape[1:], bool)
+    everywhere[stuck] = True
+    rare = _rare(single, everywhere, shape)
+    found = []
+    for n, defects in enumerate(single):
+        chosen = rare[defects.known.astype(int)] & ~everywhere[defects.rows, defects.columns]
+        alone = defects.rows[chosen], defects.columns[chosen]
+        rows, columns = (np.append(*both) for both in zip(alone, stuck, strict=True))
+        if len(rows):
+            values = _medians(_frame(frames, valid, n), rows, columns)
+            found.append((n, rows, columns, values))
+    return _hot_pixels(found, shape, len(stuck[0]))
 
 
 def replace_hot_pixels(
-    image: Float[Array, "H W"] | Float[np.ndarray, "H W"], *, std: Scalar, background: Scalar
-) -> Float[Array, "H W"]:
-    """Replace hot pixels by the median of their 3x3 pixels.
-
-    A pixel is hot if it is the highest or lowest of its 3x3 pixels and its distance from their
-    median is more than `FACTOR` times the standard deviation of the images, and more than `FACTOR`
-    times the median's own distance from the background.
-
-    Args:
-        image: (H, W) float array in grey levels.
-        std: Standard deviation of the images in grey levels, without the hot pixels.
-        background: Grey level of no light.
-
-    Returns:
-        (H, W), the dtype of the image.
-    """
-    middle = median_filter(image, (3, 3))
-    far = jnp.abs(image - middle) > FACTOR * jnp.maximum(std, jnp.abs(middle - background))
-    # The flanks of a bright source are not extreme.
-    extreme = (image == _highest(image)) | (image == -_highest(-image))
-    return jnp.where(far & extreme, middle, image)
+    frames: Real[np.ndarray, "N H W"], hot: HotPixels
+) -> Real[np.ndarray, "N H W"]:
+    """Replace hot pixels; return the frames themselves if there are none, else a copy."""
+    if len(hot.frames) == 0:
+        return frames
+    frames = np.array(frames)
+    frames[hot.frames, hot.rows, hot.columns] = hot.values
+    return frames
 
 
-def _highest(image):
-    """The maximum of each 3x3 pixels."""
-    height, width = image.shape
-    padded = jnp.pad(image, 1, mode="edge")
-    rows = jnp.maximum(jnp.maximum(padded[:height], padded[1:-1]), padded[2:])
-    return jnp.maximum(jnp.maximum(rows[:, :width], rows[:, 1:-1]), rows[:, 2:])
+def replaced(stack: Real[np.ndarray, "N H W"]) -> Real[np.ndarray, "N H W"]:
+    """Find and replace the hot pixels of a stack in memory; the stack itself if it has none."""
+    return replace_hot_pixels(stack, find_hot_pixels(stack))
 
 
-def replaced(stack: Float[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:
-    """Replace the hot pixels of a stack; return the stack itself if it has none. Host side.
-
-    The scale is the standard deviation with the most extreme 0.05 % of the pixels at either end
-    clipped, the background the median.
-
-    Args:
-        stack: (N, H, W) float32, in grey levels.
-    """
-    sample = stack.ravel()[:: max(1, stack.size // _SAMPLE)]
-    lowest, background, highest = np.quantile(sample, (_SHARE, 0.5, 1 - _SHARE))
-    std = np.float32(np.clip(sample, lowest, highest).std(dtype=np.float64))
-    if std == 0 or max(stack.max() - background, background - stack.min()) <= FACTOR * std:
-        return stack
-    return np.stack([_replaced(frame, std, np.float32(background)) for frame in stack])
+def describe(hot: HotPixels) -> str | None:
+    """Say in one line how many pixels are replaced; None if none is."""
+    if len(hot.frames) == 0:
+        return None
+    repeated = f" ({hot.stuck:,} in every frame at the same place)" if hot.stuck else ""
+    return (
+        f"hot pixels: {len(hot.frames):,} of {int(np.prod(hot.shape)):,} replaced by their "
+        f"neighbours' median{repeated}"
+    )
 
 
-@jax.jit
-def _replaced(frame, std, background):
-    return replace_hot_pixels(frame, std=std, background=background)
+def _frame(frames, valid, n):
+    """A frame as float32, NaN where it is no data."""
+    frame = np.asarray(frames[n, :, :], np.float32)
+    if valid is None:
+        return frame
+    return np.where(valid[:, :] if len(valid.shape) == 2 else valid[n, :, :], frame, np.nan)
+
+
+def _hot_pixels(found, shape, stuck):
+    """`HotPixels` of a list of (frame, rows, columns, values)."""
+    numbers = [np.full(len(rows), n) for n, rows, _, _ in found]
+    parts = numbers, *([frame[index] for frame in found] for index in (1, 2, 3))
+    frames, rows, columns, values = (
+        np.concatenate([np.zeros(0), *part]).astype(dtype)
+        for part, dtype in zip(parts, (np.int32, np.int32, np.int32, np.float32), strict=True)
+    )
+    return HotPixels(frames, rows, columns, values, shape, stuck)
+
+
+def _defects(frame, variance=None):
+    """The defects of one frame, also those beside another."""
+    found = [find_defects(frame, variance=variance)]
+    while len(found[-1].rows) and len(found) < _ROUNDS:
+        frame = frame.copy()
+        places = found[-1].rows, found[-1].columns
+        frame[places] = _medians(frame, *places)
+        found.append(find_defects(frame, variance=variance))
+    rows, columns, known = (np.concatenate(parts) for parts in list(zip(*found, strict=True))[:3])
+    return Defects(rows, columns, known, found[0].between)
+
+
+def _rare(single, everywhere, shape):
+    """Whether the defects that are not known, and those that are, are few enough to be hot."""
+    known, unknown, between = 0, 0, 0
+    for defects in single:
+        alone = ~everywhere[defects.rows, defects.columns]
+        known += int((alone & defects.known).sum())
+        unknown += int((alone & ~defects.known).sum())
+        between += defects.between
+    pixels = int(np.prod(shape))
+    told = between <= _BETWEEN * (known + unknown)
+    few = max(_MOST_UNKNOWN * pixels, _AT_LEAST)
+    return np.array([told and unknown <= few, told and known <= max(_MOST * pixels, _AT_LEAST)])
+
+
+def _medians(frame, rows, columns):
+    """The medians of the neighbours that are data and not among the places themselves."""
+    hidden = np.where(np.isfinite(frame), frame, np.nan)
+    hidden[rows, columns] = np.nan
+    around = patches(hidden, rows, columns, 1).reshape(len(rows), 9)
+    around[np.isnan(around).all(1)] = np.nanmedian(hidden)
+    return np.nanmedian(around, axis=1)
+
+
+class _Mean:
+    """Mean and variance over the frames, which are given one by one."""
+
+    def __init__(self, shape):
+        self.count = 0
+        self.base, self.total, self.squares = (np.zeros(shape[1:], np.float32) for _ in range(3))
+
+    def add(self, frame):
+        """Add a frame."""
+        if self.count == 0:
+            self.base = frame  # sums of differences keep their digits
+        self.count += 1
+        with np.errstate(over="ignore", invalid="ignore"):
+            difference = frame - self.base
+            self.total += difference
+            self.squares += difference * difference
+
+    def mean(self):
+        """Return the mean."""
+        return self.base + self.total / np.float32(self.count)
+
+    def variance_at_most(self):
+        """Return an upper bound of the variance of the mean; None for few frames.
+
+        One photon in each of a few frames would look like a constant.
+        """
+        if self.count < _TELLING:
+            return None
+        # The upper limit by Wilson and Hilferty's approximation to the distribution of chi squared,
+        # three standard deviations.
+        degrees = self.count - 1
+        of = 2 / (9 * degrees)
+        with np.errstate(over="ignore", invalid="ignore"):
+            own = (self.squares - self.total**2 / self.count) / degrees
+        own = np.nan_to_num(np.maximum(own, 0), nan=np.inf) / self.count
+        return (own / (1 - of - 3 * np.sqrt(of)) ** 3).astype(np.float32)
+
+
+def _stuck(mean, frames, valid):
+    """Rows and columns of the pixels that are hot in most of the frames."""
+    none = np.zeros(0, int), np.zeros(0, int)
+    if mean.count == 1:
+        return none
+    defects = _defects(mean.mean(), mean.variance_at_most())
+    if len(defects.rows) == 0:
+        return none
+    often = np.zeros((2, len(defects.rows)), int)
+    for n in range(mean.count):
+        around = patches(_frame(frames, valid, n), defects.rows, defects.columns, 1).reshape(-1, 9)
+        beside = np.delete(around, 4, axis=1)
+        often += around[:, 4] > beside.max(1), around[:, 4] < beside.min(1)
+    chosen = often.max(0) >= max(2, _MOST_FRAMES * mean.count)
+    if chosen.sum() > max(_MOST_STUCK * mean.base.size, _AT_LEAST):
+        return none
+    return defects.rows[chosen], defects.columns[chosen]

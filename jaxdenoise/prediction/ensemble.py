@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Float32, Real
 
+from jaxdenoise.imaging.hotpixels import WithoutHotPixels, replaced
 from jaxdenoise.io.frames import Frames
 from jaxdenoise.microscope.noise_estimation import noise_level
 from jaxdenoise.network.denoiser import Denoiser
@@ -65,7 +66,7 @@ def denoise_ensemble(
     results = Combined(*(np.empty_like(frames) for _ in Combined._fields))
     pieces = ensemble_tiles(
         denoisers,
-        frames,
+        replaced(frames),
         sequence=row_length(stack),
         tile_size=tile_size,
         devices=devices,
@@ -79,7 +80,7 @@ def denoise_ensemble(
 
 def ensemble_tiles(
     denoisers: Sequence[Denoiser],
-    frames: Real[Array | np.ndarray, "N H W"] | Frames,
+    frames: Real[Array | np.ndarray, "N H W"] | Frames | WithoutHotPixels,
     *,
     sequence: int | None = None,
     tile_size: int | None = None,

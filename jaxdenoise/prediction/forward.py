@@ -1,4 +1,4 @@
-"""The forward pass for tiles: hot pixels, network, mean over symmetries, blur. Pure JAX.
+"""The forward pass for tiles: network, mean over symmetries, blur. Pure JAX.
 
 `tiling` says where the tiles lie, `tiles` makes images of them.
 """
@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxdenoise.imaging.hotpixels import replace_hot_pixels
 from jaxdenoise.imaging.symmetry import SYMMETRIES, apply_symmetry, undo_symmetry
 from jaxdenoise.microscope.psf import convolve
 from jaxdenoise.network.denoiser import Denoiser, network_output
@@ -100,8 +99,7 @@ def denoise_tile(
     Returns:
         `Denoised`, (core, core) each.
     """
-    tile = _without_hot_pixels(tile - denoiser.scale.background, denoiser.scale.std)
-    deconvolved = _deconvolved(denoiser, tile)
+    deconvolved = _deconvolved(denoiser, tile - denoiser.scale.background)
     margin = tiling.halo(denoiser.config.network, denoiser.psf)
     return _finish(deconvolved, denoiser.psf, denoiser.scale, corner, size, margin=margin)
 
@@ -136,11 +134,6 @@ def _deconvolve_in_turn(params, tile, scale, *, config):
 
 def _symmetries(count: int) -> Iterable[int]:
     return {1: (0,), 2: (0, 3), 4: (0, 1, 2, 3), 8: range(SYMMETRIES)}[count]
-
-
-@jax.jit
-def _without_hot_pixels(tile, std):
-    return jax.vmap(partial(replace_hot_pixels, std=std, background=0))(tile)
 
 
 @partial(jax.jit, static_argnames="config")

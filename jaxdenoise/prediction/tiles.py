@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Real
 
+from jaxdenoise.imaging.hotpixels import WithoutHotPixels, replaced
 from jaxdenoise.io.frames import Frames
 from jaxdenoise.microscope.psf import check_psf_fits, trimmed
 from jaxdenoise.network.denoiser import Denoiser
@@ -37,6 +38,8 @@ def denoise(
     on_tile: Callable[[int, int], object] | None = None,
 ) -> Denoised:
     """Denoise images with a trained model. Host side: a few tiles are on each device at a time.
+
+    Hot pixels are replaced first, by the rule of the training (`hotpixels.find_hot_pixels`).
 
     Args:
         denoiser: `denoiser.Denoiser`.
@@ -60,7 +63,7 @@ def denoise(
     results = Denoised(np.empty_like(frames), np.empty_like(frames))
     tiles = denoise_tiles(
         denoiser,
-        frames,
+        replaced(frames),
         sequence=row_length(stack),
         tile_size=tile_size,
         devices=devices,
@@ -74,7 +77,7 @@ def denoise(
 
 def denoise_tiles(
     denoiser: Denoiser,
-    frames: Real[Array | np.ndarray, "N H W"] | Frames,
+    frames: Real[Array | np.ndarray, "N H W"] | Frames | WithoutHotPixels,
     *,
     sequence: int | None = None,
     tile_size: int | None = None,
@@ -84,7 +87,8 @@ def denoise_tiles(
 ) -> Iterator[tuple[tiling.Place, Denoised]]:
     """Denoise tile by tile, for images larger than the memory. Host side.
 
-    A device that runs out of memory gets smaller tiles, with a warning; the result is the same.
+    A device that runs out of memory gets smaller tiles, with a warning; the result is the same. No
+    hot pixel is replaced: `hotpixels.WithoutHotPixels` gives frames without them.
 
     Args:
         denoiser: `denoiser.Denoiser`.
@@ -226,7 +230,8 @@ def _smaller(error, core, multiple):
 def denoise_image(denoiser: Denoiser, image: Real[Array | np.ndarray, "H W"]) -> Denoised:
     """Denoise one image in one piece. Pure JAX: works under jit, vmap and grad.
 
-    The result equals that of `denoise` to rounding.
+    The result equals that of `denoise` to rounding where the image has no hot pixels. It replaces
+    none: `hotpixels.find_hot_pixels` looks at all pixels on the host.
 
     Args:
         denoiser: `denoiser.Denoiser`, of a network that sees no neighbouring frames.

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int, Real, Shaped
 
+from jaxdenoise.imaging.hotpixels import WithoutHotPixels
 from jaxdenoise.io.frames import Frames
 from jaxdenoise.network.settings import NetworkShape
 
@@ -102,7 +103,7 @@ class Tiling:
 
     def pixels(
         self,
-        frames: Real[Array | np.ndarray, "N H W"] | Frames,
+        frames: Real[Array | np.ndarray, "N H W"] | Frames | WithoutHotPixels,
         n: int | np.integer,
         corner: Corner,
         size: int,

@@ -131,8 +131,8 @@ def broken(noisy: Input, outliers: float) -> Iterator[Finding]:
     if outliers > OUTLIERS:
         text = (
             f"{outliers:.2%} of the pixels (limit {OUTLIERS:.2%}) stand out by ten standard "
-            "deviations: hot pixels, cosmic rays or dust. A 3x3 median at these places before the "
-            "training removes them."
+            "deviations: hot pixels, cosmic rays, dust or single molecules. Those that no light "
+            "explains were replaced before the training; look at the others."
         )
         yield Finding(CARE, "Single pixels stand out", text)
     if not (noisy.identical_frames or noisy.constant_frames or outliers > OUTLIERS):

@@ -1,31 +1,65 @@
 """Hot pixels, replaced; everything else stays."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
 
 import jaxdenoise as jd
-from jaxdenoise.imaging.hotpixels import replace_hot_pixels, replaced
+from jaxdenoise.imaging.hotpixels import (
+    WithoutHotPixels,
+    describe,
+    find_hot_pixels,
+    replace_hot_pixels,
+    replaced,
+)
 from jaxdenoise.microscope import synthetic
 
-RNG = np.random.default_rng(0)
 HOT = ((3, 7), (20, 20), (20, 22), (47, 55))
+ALL = slice(None)
 
 
-def with_hot_pixels(stack, level):
+def camera(rng, light, frames=1, *, gain=2.0, read=3.0):
+    """Frames of a camera that sees so many photons a pixel; whole grey levels above 100."""
+    photons = rng.poisson(np.broadcast_to(light, (frames, *np.shape(light))))
+    noisy = gain * photons + 100 + rng.normal(0, read, photons.shape)
+    return np.rint(noisy).astype(np.float32)
+
+
+def cells(side=96, photons=40.0):
+    """Smooth light: bright discs on a dark background, in photons."""
+    y, x = np.mgrid[:side, :side]
+    return photons * (0.05 + (np.hypot(y - 30, x - 40) < 20) + 0.5 * np.exp(-((y - x) ** 2) / 8))
+
+
+def add_points(rng, light, sigma, count, photons):
+    """Point sources between the pixels, through a PSF sampled at the pixels' centres."""
+    light = np.array(light)
+    y, x = np.mgrid[: light.shape[0], : light.shape[1]]
+    for cy, cx in rng.uniform(3, light.shape[0] - 4, (count, 2)):
+        distance = (y - cy) ** 2 + (x - cx) ** 2
+        light += photons * np.exp(-distance / (2 * sigma**2)) / (2 * math.pi * sigma**2)
+    return light
+
+
+def with_hot_pixels(stack, level, places=HOT):
     stack = stack.copy()
-    for place in HOT:
+    for place in places:
         stack[(..., *place)] = level
     return stack
 
 
+@pytest.mark.parametrize("frames", [1, 3])
 @pytest.mark.parametrize("level", [65535, -30000, 1e9])
-def test_hot_pixels_become_the_median_of_their_neighbours(scene, level):
-    noisy = np.asarray(scene.noisy)
+def test_hot_pixels_become_the_median_of_their_neighbours(scene, level, frames):
+    noisy = np.asarray(scene.noisy)[:frames]
     found = replaced(with_hot_pixels(noisy, level))
     changed = np.zeros(noisy.shape[1:], bool)
     changed[tuple(np.transpose(HOT))] = True
     np.testing.assert_array_equal(found[:, ~changed], noisy[:, ~changed])
+    around = np.delete(noisy[:, 2:5, 6:9].reshape(frames, 9), 4, axis=1)
+    np.testing.assert_allclose(found[:, 3, 7], np.median(around, axis=1), rtol=1e-6)
     assert abs(found - noisy).max() < 6 * noisy.std()
 
 
@@ -33,34 +67,193 @@ def test_hot_pixels_become_the_median_of_their_neighbours(scene, level):
 def test_images_without_them_stay_as_they_are(scene, factor):
     stack = np.asarray(scene.noisy) * np.float32(factor)
     assert replaced(stack) is stack
-    for rate in (0.005, 0.05, 3):  # photons a pixel
-        stack = RNG.poisson(rate, (4, 64, 64)).astype(np.float32)
-        np.testing.assert_array_equal(replaced(stack), stack)
-    np.testing.assert_array_equal(replaced(np.zeros((1, 9, 9), np.float32)), 0)
+    assert replaced(stack[:1]).base is stack
 
 
+def counts(rng, light, frames):
+    return rng.poisson(np.broadcast_to(light, (frames, 96, 96)))
+
+
+def emccd(rng, light, frames):
+    photons = counts(rng, light, frames)
+    light = rng.gamma(np.maximum(photons, 1e-9), 300) * (photons > 0)
+    return np.rint(light + 200 + rng.normal(0, 4, light.shape))
+
+
+def single_bits(rng, light, frames):
+    return rng.random((frames, 96, 96)) < light
+
+
+@pytest.mark.parametrize("frames", [1, 8])
+@pytest.mark.parametrize("photons", [0.002, 0.02, 0.2, 2.0])
+@pytest.mark.parametrize("detector", [counts, emccd, single_bits])
+def test_single_photons_are_kept(detector, photons, frames):
+    stack = detector(np.random.default_rng(0), cells(photons=photons), frames).astype(np.float32)
+    assert replaced(stack) is stack
+
+
+def test_the_same_photon_in_two_frames_is_no_constant():
+    stack = np.random.default_rng(0).poisson(0.05, (2, 256, 256)).astype(np.float32)
+    assert (stack.min(axis=0) == 1).sum() > 50
+    assert replaced(stack) is stack
+
+
+@pytest.mark.parametrize("photons", [300, 10_000])
 @pytest.mark.parametrize("sigma", [0.5, 0.65, 1.0])
-def test_point_sources_are_not_taken_for_hot_pixels(sigma):
-    image = 100 + RNG.normal(0, 1, (64, 64)).astype(np.float32)
-    psf = np.asarray(jd.gaussian_psf(sigma, size=7))
-    for _ in range(3):
-        y, x = RNG.integers(7, 50, 2)
-        image[y : y + 7, x : x + 7] += 30000 * psf / psf.max()
-    np.testing.assert_array_equal(replace_hot_pixels(image, std=1.0, background=100), image)
+def test_point_sources_are_kept(sigma, photons):
+    rng = np.random.default_rng(1)
+    for light in (np.full((96, 96), 2.0), cells()):
+        stack = camera(rng, add_points(rng, light, sigma, 60, photons), 2)
+        assert replaced(stack) is stack
+        assert len(find_hot_pixels(stack[:1]).frames) == 0
 
 
-@pytest.mark.parametrize("place", [(0, 0), (0, 4), (8, 8), (4, 4)])
+def test_images_sampled_too_coarsely_are_kept():
+    """A spot is one pixel or two, as it happens to lie."""
+    rng = np.random.default_rng(2)
+    light = cells()
+    for cy, cx in rng.uniform(3, 92, (60, 2)):
+        y, x = int(cy), int(cx)
+        edges = [math.erf((cut - at) / 0.35) / 2 for at in (cy - y, cx - x) for cut in range(-1, 3)]
+        light[y - 1 : y + 2, x - 1 : x + 2] += 3000 * np.outer(
+            np.diff(edges[:4]), np.diff(edges[4:])
+        )
+    stack = camera(rng, light)
+    assert replaced(stack) is stack
+
+
+def test_many_isolated_pixels_are_the_signal():
+    rng = np.random.default_rng(3)
+    stack = camera(rng, cells())
+    few, many = (np.where(rng.random(stack.shape) < share, 9000, stack) for share in (1e-3, 1e-2))
+    assert len(find_hot_pixels(few).frames) == (few == 9000).sum() > 3
+    assert replaced(many) is many
+
+
+@pytest.mark.parametrize("level", [200, -100])
+def test_weak_ones_that_stay_are_found_by_several_frames(level):
+    stack = camera(np.random.default_rng(4), np.full((64, 64), 20.0) + np.arange(64), 16)
+    offset = np.zeros(stack.shape[1:], np.float32)
+    offset[tuple(np.transpose(HOT))] = level
+    hot = find_hot_pixels(stack + offset)
+    assert hot.stuck == len(HOT)
+    np.testing.assert_array_equal(np.unique(hot.frames, return_counts=True)[1], [len(HOT)] * 16)
+    assert {*zip(hot.rows.tolist(), hot.columns.tolist(), strict=True)} == {*HOT}
+    assert describe(hot) == (
+        "hot pixels: 64 of 65,536 replaced by their neighbours' median "
+        "(4 in every frame at the same place)"
+    )
+
+
+def test_a_cosmic_ray_in_one_frame():
+    stack = camera(np.random.default_rng(5), cells(), 5)
+    spoilt = stack.copy()
+    spoilt[3, 80, 70] = 3000
+    hot = find_hot_pixels(spoilt)
+    assert (hot.frames.tolist(), hot.rows.tolist(), hot.columns.tolist()) == ([3], [80], [70])
+    assert hot.stuck == 0
+    assert describe(hot) == "hot pixels: 1 of 46,080 replaced by their neighbours' median"
+    assert describe(find_hot_pixels(stack)) is None
+
+
+def test_beyond_all_counts():
+    rng = np.random.default_rng(6)
+    stack = rng.poisson(cells(photons=0.3), (1, 96, 96)).astype(np.float32)
+    assert replaced(with_hot_pixels(stack, 200, [(60, 70)])).max() == stack.max()
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 40), (95, 95), (50, 0), (50, 51)])
 def test_anywhere_in_the_image(place):
-    image = np.zeros((9, 9), np.float32)
-    image[place] = 21
-    assert replace_hot_pixels(image, std=1.0, background=0.0).max() == 0
-    assert replace_hot_pixels(image, std=1.1, background=0.0).max() == 21
+    stack = camera(np.random.default_rng(7), cells())
+    found = find_hot_pixels(with_hot_pixels(stack, 30000, [place]))
+    assert list(zip(found.rows, found.columns, strict=True)) == [place]
 
 
 def test_a_pair():
-    image = np.zeros((9, 9), np.float32)
-    image[4, 4:6] = 21
-    assert replace_hot_pixels(image, std=1.0, background=0.0).max() == 0
+    stack = camera(np.random.default_rng(8), cells())
+    pair = [(70, 80), (70, 81)]
+    spoilt = with_hot_pixels(stack, 30000, pair)
+    spoilt[0, 70, 81] = 20000
+    found = replaced(spoilt)
+    assert (found != spoilt).sum() == 2
+    assert found.max() == with_hot_pixels(stack, 0, pair).max()
+
+
+@pytest.mark.parametrize("shape", [(0, 9, 9), (1, 1, 300), (2, 5, 300), (1, 6, 6), (3, 9, 70)])
+def test_images_of_any_size(shape):
+    stack = np.random.default_rng(9).normal(100, 5, shape).astype(np.float32)
+    assert replaced(stack) is stack
+
+
+@pytest.mark.parametrize("value", [0, 1e18, 3e38, np.inf, np.nan])
+def test_levels_that_tell_nothing(value):
+    stack = np.full((2, 32, 32), value, np.float32)
+    assert replaced(stack) is stack
+    stack[:, 5, 5] = 7
+    replaced(stack)  # without a warning
+
+
+def test_invalid_pixels_do_not_count():
+    stack = camera(np.random.default_rng(10), cells(), 2)
+    spoilt = with_hot_pixels(stack, 30000, [(60, 60), (20, 2)])
+    valid = np.ones(stack.shape[1:], bool)
+    valid[:, :5] = valid[59, 59:62] = False
+    spoilt[:, :5] = 0
+    spoilt[:, 59, 59:62] = 1e9
+    for given in (valid, np.broadcast_to(valid, stack.shape)):
+        hot = find_hot_pixels(spoilt, valid=given)
+        assert {*zip(hot.rows.tolist(), hot.columns.tolist(), strict=True)} == {(60, 60)}
+        assert max(hot.values) < 200
+    missing = np.where(valid, spoilt, np.nan).astype(np.float32)
+    np.testing.assert_array_equal(find_hot_pixels(missing).values, hot.values)
+
+
+class OnDisk:
+    """Frames that are read one by one, and how many pixels the largest part had."""
+
+    def __init__(self, stack):
+        self._stack, self.shape, self.largest = stack, stack.shape, 0
+        self.numbers, self.row = list(range(10, 10 + len(stack))), 2
+
+    def __getitem__(self, place):
+        n, rows, columns = place
+        part = self._stack[n.__index__(), rows, columns]
+        self.largest = max(self.largest, part.size)
+        return part
+
+    def __array__(self, dtype=None, copy=None):
+        return self._stack.astype(dtype)
+
+
+def test_files_are_read_frame_by_frame_and_replaced_as_they_are_read():
+    stack = with_hot_pixels(camera(np.random.default_rng(11), cells(), 6), 30000)
+    stack[4, 60, 90] = 30000
+    file = OnDisk(stack)
+    hot = find_hot_pixels(file)
+    assert file.largest == stack[0].size
+    expected = replace_hot_pixels(stack, hot)
+    np.testing.assert_array_equal(expected, replaced(stack))
+    assert (expected != stack).sum() == 6 * len(HOT) + 1
+    clean = WithoutHotPixels(file, hot)
+    assert (clean.shape, len(clean), clean.size) == (stack.shape, 6, stack.size)
+    assert (clean.numbers, clean.row) == (file.numbers, 2)
+    np.testing.assert_array_equal(np.asarray(clean), expected)
+    for place in ((4, ALL, ALL), (np.int32(4), slice(50, 96), slice(80, 91)), (-2, ALL, slice(9))):
+        np.testing.assert_array_equal(clean[place], expected[place])
+    assert np.shares_memory(clean[0, 60:, 60:], stack)
+
+
+def test_prediction_and_training_use_one_rule(make_denoiser):
+    denoiser = make_denoiser(depth=2)
+    stack = camera(np.random.default_rng(12), cells(), 2)
+    spoilt = with_hot_pixels(stack, 30000)
+    given = replaced(spoilt)
+    for result, expected in zip(
+        jd.denoise(denoiser, spoilt), jd.denoise(denoiser, given), strict=True
+    ):
+        np.testing.assert_array_equal(result, expected)
+    ensemble = jd.denoise_ensemble([denoiser], spoilt)
+    np.testing.assert_array_equal(ensemble.denoised, jd.denoise(denoiser, given).denoised)
 
 
 @pytest.mark.slow
