@@ -1,5 +1,6 @@
 """The PSFs that a training is given. Host side."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,14 +26,27 @@ def psfs_of(*names: Number | str | Path) -> dict[str, Float[np.ndarray, "_ _"]]:
             `sweep.SIGMAS`.
 
     Raises:
-        RequestError: a name is there twice, a Gaussian is too wide, or a file holds several images.
+        RequestError: a PSF is there twice, be it as 1 and 1.0; a Gaussian is too wide; or a file
+            holds several images.
         ImageError: a file cannot be read.
     """
     texts = [f"{sigma:g}" for sigma in SIGMAS] if names == ("auto",) else list(map(str, names))
-    for number, name in enumerate(texts):
-        if name in texts[:number]:
-            raise RequestError(f"the PSF {name} is named twice; name each one once")
+    seen: dict[float | str, str] = {}
+    for name in texts:
+        identity = _identity(name)
+        if identity in seen:
+            also = "" if seen[identity] == name else f", first as {seen[identity]}"
+            raise RequestError(f"the PSF {name} is named twice{also}; name each one once")
+        seen[identity] = name
     return {name: _psf(name) for name in texts}
+
+
+def _identity(name):
+    """What two names of one PSF have in common: sigma, 0 for none, or the whole path of a file."""
+    try:
+        return 0.0 if name == "none" else float(name)
+    except ValueError:
+        return os.path.realpath(name)
 
 
 def psfs_for(

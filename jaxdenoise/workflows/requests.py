@@ -155,7 +155,7 @@ class SweepRequest(_OfTraining):
     Attributes:
         psfs: the PSFs to choose from, each as `Training.psf` (but "auto"); None: the Gaussians of
             sigma 0, 0.5, 0.75, 1, 1.25, 1.5 and 2 pixels.
-        seeds: models for each PSF.
+        seeds: models for each PSF, with the seeds ``training.seed``, ``training.seed`` + 1, ...
         halving: drop the worse half early: a third of the time.
         reference: a clean image to judge the choice by; it is not used to choose.
     """
@@ -168,6 +168,7 @@ class SweepRequest(_OfTraining):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("seeds", self.seeds)
+        check_whole("seed", self.training.seed + self.seeds - 1, least=0, below=2**32)
         if self.training.psf is not None or self.training.optics or self.training.members > 1:
             raise RequestError("a sweep takes psfs=... and seeds=..., no psf, optics or members")
 

@@ -1,7 +1,7 @@
 """One model for each PSF and seed, kept and judged. Host side."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,9 +82,10 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
             halving=request.halving,
             devices=request.devices,
         )
-        table = run_.choice_table(found.models, list(psfs), found.chosen)
+        seed = request.training.seed
+        table = run_.choice_table(found.models, list(psfs), found.chosen, seed=seed)
         table |= {"noisy_psnr": noisy_psnr}
-        _keep_models(request, output, found, table, stack, files, judge)
+        _keep_models(request, psfs, found, table, stack, files, judge)
         write_text(output / "sweep.json", json.dumps(table, indent=2) + "\n")
         options = {"sweep": table, "truth": judge.truth}
         write_report(request, report, files, found.denoiser, reporter, **options)
@@ -126,7 +127,7 @@ class _Judge:
 
 def _keep_models(
     request: SweepRequest,
-    output: Path,
+    psfs: Collection[str],
     found: Sweep,
     table: dict[str, Any],
     stack: run_.Stack,
@@ -134,13 +135,29 @@ def _keep_models(
     judge: _Judge,
 ) -> None:
     """Save the models that were trained to the end, and add their folder and PSNR to the table."""
+    output, labels = Path(request.output), _labels(psfs)
     notes = notes_of(request.training, request.inputs, stack)
     for model, row in zip(found.models, table["candidates"], strict=True):
         if model.epochs < found.denoiser.config.epochs:  # dropped on the way
             continue
-        label = f"{row['psf']:g}" if isinstance(row["psf"], float) else Path(row["psf"]).stem
-        run = output / f"psf-{label}-seed-{model.seed}"
+        run = output / f"psf-{labels[model.psf_index]}-seed-{row['seed']}"
         clear(run)
-        save(run, model.denoiser, notes=notes | {"psf": row["psf"]})
+        save(run, model.denoiser, notes=notes | {"psf": row["psf"], "seed": row["seed"]})
         row["run"] = str(run)
         row["psnr"] = judge(denoised(model.denoiser, file.frames) for file in files)
+
+
+def _labels(psfs: Iterable[str]) -> list[str]:
+    """A name of its own for each PSF, also where letters have no case: sigma, or the file's stem."""
+    taken: dict[str, str] = {}
+    for psf in psfs:
+        try:
+            stem = "0" if psf == "none" else f"{float(psf):g}"
+        except ValueError:
+            stem = Path(psf).stem
+        label, number = stem, 1
+        while label.casefold() in taken:
+            number += 1
+            label = f"{stem}-{number}"
+        taken[label.casefold()] = label
+    return list(taken.values())
