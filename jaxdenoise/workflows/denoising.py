@@ -111,9 +111,9 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
             others = denoise_file(request, beside, parts, target, reporter, keep=True)
             compare_with_random(parts, found, others, reporter)
     for (name, files), results in zip(plan.files.items(), first or [], strict=True):
-        denoiser, choice = models[name].models.members[0], models[name].choice
+        members, choice = models[name].models.members, models[name].choice
         path = plan.reports[name]
-        write_report(request, path, files, denoiser, reporter, results=results, sweep=choice)
+        write_report(request, path, files, members, reporter, results=results, sweep=choice)
     return DenoiseResult(plan.outputs, models, plan.reports)
 
 

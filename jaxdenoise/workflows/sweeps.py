@@ -88,7 +88,7 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
         _keep_models(request, psfs, found, table, stack, files, judge)
         write_text(output / "sweep.json", json.dumps(table, indent=2) + "\n")
         options = {"sweep": table, "truth": judge.truth}
-        write_report(request, report, files, found.denoiser, reporter, **options)
+        write_report(request, report, files, [found.denoiser], reporter, **options)
     return SweepResult(table, found, output, report)
 
 
@@ -148,7 +148,7 @@ def _keep_models(
 
 
 def _labels(psfs: Iterable[str]) -> list[str]:
-    """A name of its own for each PSF, also where letters have no case: sigma, or the file's stem."""
+    """A name of its own for each PSF: sigma, or the file's stem; unlike even without case."""
     taken: dict[str, str] = {}
     for psf in psfs:
         try:

@@ -148,8 +148,8 @@ def _train_into(request, run, files, report, reporter):
         options = {"devices": request.devices, "run": run, "keep": keep}
         trained = train_members(request.training, request.inputs, files, reporter, **options)
         reporter.say(f"wrote {run}")
-        first = trained.models.members[0]
-        write_report(request, report, files, first, reporter, sweep=trained.choice)
+        members = trained.models.members
+        write_report(request, report, files, members, reporter, sweep=trained.choice)
     return trained
 
 
