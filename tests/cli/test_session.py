@@ -1,9 +1,11 @@
 import os
+import re
 import subprocess
 import sys
 import time
 import warnings
 
+import jax
 import pytest
 
 from jaxdenoise.cli import options, session
@@ -46,6 +48,39 @@ def test_errors_are_exit_codes_and_one_line(ends, error, code, line):
     assert found == code
     assert said.startswith(f"jaxdenoise: {line}")
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("platform", ["cuda", "nonsense"])
+def test_a_platform_that_is_not_there_is_one_line(platform):
+    """JAX reads the variable once, so this takes a process of its own."""
+    if platform == "cuda" and jax.default_backend() == "gpu":
+        pytest.skip("it is there")
+    words = [sys.executable, "-m", "jaxdenoise", "info"]
+    environment = {**os.environ, "JAX_PLATFORMS": platform}
+    ended = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    said = f"jaxdenoise: error: JAX finds no device of JAX_PLATFORMS={platform}"
+    assert ended.stderr.startswith(said)
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_looks_for_devices_first(verb, monkeypatch, capsys, tmp_path):
+    def devices():
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.chdir(tmp_path)
+    words = {
+        "demo": [],
+        "info": [],
+        "evaluate": ["a.tif", "--reference", "b.tif"],
+    }.get(verb, ["a.tif", "-o", "out"])
+    assert main([verb, *words]) == 2
+    assert re.fullmatch(
+        "jaxdenoise: error: JAX finds no device of JAX_PLATFORMS=[^;]*; unset .*\n",
+        capsys.readouterr().err,
+    )
 
 
 def test_an_error_of_ours_is_1_with_a_reason_after_its_traceback(ends):
