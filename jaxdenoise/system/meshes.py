@@ -7,7 +7,7 @@ does not depend on the mesh, except for the order in which a batch is summed.
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import jax
@@ -149,7 +149,13 @@ def replicate_results(tree: Tree, mesh: Mesh | None) -> Tree:
     """Return what `shard` computed for several models, with a copy on each device."""
     if mesh is None:
         return tree
-    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))(tree)
+    return _replicating(mesh)(tree)
+
+
+@cache
+def _replicating(mesh: Mesh) -> Callable[[Any], Any]:
+    """One function for each mesh: `jax.jit` would compile a new one again after every epoch."""
+    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))
 
 
 def local(tree: Tree) -> Tree:
