@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdenoise.io import images
 from jaxdenoise.io.images import ImageFile
-from jaxdenoise.runs.layout import clear, locked, write_text
+from jaxdenoise.runs.layout import locked, write_text
 from jaxdenoise.runs.models import save
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import RequestError
@@ -22,7 +22,7 @@ from jaxdenoise.workflows.psfs import psfs_of
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import SweepRequest
-from jaxdenoise.workflows.resuming import notes_of
+from jaxdenoise.workflows.resuming import notes_of, pixels_digest
 from jaxdenoise.workflows.stacks import rows, stack_of
 
 
@@ -136,13 +136,13 @@ def _keep_models(
 ) -> None:
     """Save the models that were trained to the end, and add their folder and PSNR to the table."""
     output, labels = Path(request.output), _labels(psfs)
-    notes = notes_of(request.training, request.inputs, stack)
+    notes = notes_of(request.training, request.inputs, pixels_digest(stack))
     for model, row in zip(found.models, table["candidates"], strict=True):
         if model.epochs < found.denoiser.config.epochs:  # dropped on the way
             continue
         run = output / f"psf-{labels[model.psf_index]}-seed-{row['seed']}"
-        clear(run)
-        save(run, model.denoiser, notes=notes | {"psf": row["psf"], "seed": row["seed"]})
+        own = {"psf": row["psf"], "seed": row["seed"]}
+        save(run, model.denoiser, notes=notes | own, overwrite=True)
         row["run"] = str(run)
         row["psnr"] = judge(denoised(model.denoiser, file.frames) for file in files)
 
