@@ -102,7 +102,7 @@ def denoise_tiles(
     Raises:
         ValueError: as `denoise`.
     """
-    check_psf_fits(denoiser.psf.shape, frames.shape[1:])
+    _check_size(denoiser.psf.shape, frames.shape[1:])
     network = denoiser.config.network
     beside = table(len(frames), sequence or len(frames), network.neighbours)
     # A narrower PSF needs a narrower overlap of the tiles.
@@ -121,6 +121,15 @@ def denoise_tiles(
             done += 1
             if on_tile is not None:
                 on_tile(done, len(corners))
+
+
+def _check_size(psf_shape, image_shape):
+    if psf_shape[0] > image_shape[0] or psf_shape[1] > image_shape[1]:
+        (rows, columns), (height, width) = psf_shape, image_shape
+        raise ValueError(
+            f"the model's PSF of {rows} x {columns} pixels is larger than the image of {height} x "
+            f"{width}; this model needs images of at least {rows} x {columns}"
+        )
 
 
 def _on_devices(denoiser, devices):

@@ -208,9 +208,11 @@ def train_and_choose(
         ValueError: no PSF, no seed, a schedule that is not rising, a ``resume`` without the errors
             of a scoring that it has passed.
     """
-    keys = seeds
-    if isinstance(seeds, int):
-        keys = [streams.seed_key(key, seed) for seed in range(seeds)]
+    keys = (
+        [streams.seed_key(key, seed) for seed in range(seeds)]
+        if isinstance(seeds, int)
+        else list(seeds)
+    )
     _check_counts(psfs, len(keys))
     several = devices is not None and len(devices) > 1
     if together is None:

@@ -1,7 +1,7 @@
 """The PSFs that a training is given. Host side."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,9 @@ from jaxdenoise.system.errors import RequestError
 from jaxdenoise.training.sweep import SIGMAS
 from jaxdenoise.workflows.settings import Number, Training
 
+_RIM = (
+    0.01  # of a PSF, which may be cut off: that of a Gaussian of sigma 1 in 8 x 8 pixels is 0.001
+)
 _WIDEST = 200  # sigma of a Gaussian PSF in pixels
 
 
@@ -60,16 +63,55 @@ def psfs_for(
         files: the images, whose pixel size counts if the optics do not say it.
 
     Raises:
-        RequestError: as `psfs_of`, or the pixel size is not known.
+        RequestError: as `psfs_of`, the pixel size is not known, or the PSF is larger than the
+            images.
     """
     name = training.psf_name
     if name is None:
-        return _psf_of_optics(training.optics, inputs[0], files[0].info.pixel_size_um)
-    psfs = psfs_of(name)
-    # Of those to choose from the ones that fit; a single one that does not is the user's error.
-    side = min(files[0].frames.shape[1:])
-    fitting = {name: psf for name, psf in psfs.items() if len(psfs) == 1 or max(psf.shape) <= side}
-    return fitting or psfs
+        psfs = _psf_of_optics(training.optics, inputs[0], files[0].info.pixel_size_um)
+    else:
+        psfs = psfs_of(name)
+    return fitted(psfs, inputs, files, some=name == "auto")
+
+
+def fitted(
+    psfs: Mapping[str, Float[np.ndarray, "_ _"]],
+    inputs: Sequence[str | Path],
+    files: Sequence[ImageFile],
+    *,
+    some: bool,
+) -> dict[str, Float[np.ndarray, "_ _"]]:
+    """Return PSFs as they fit the images: without the rim of one that is hardly larger.
+
+    Args:
+        psfs: name to PSF.
+        inputs: names of the files, for messages.
+        files: the images.
+        some: whether those that do not fit may be left out, as long as one fits.
+
+    Raises:
+        RequestError: one does not fit.
+    """
+    shape = files[0].frames.shape[1:]
+    found = {name: _within(psf, shape) for name, psf in psfs.items()}
+    fitting = {name: psf for name, psf in found.items() if psf is not None}
+    if len(fitting) == len(psfs) or (some and fitting):
+        return fitting
+    name = next(name for name in psfs if name not in fitting)
+    (height, width), (rows, columns) = shape, psfs[name].shape
+    raise RequestError(
+        f"{inputs[0]}: the PSF {name} of {rows} x {columns} pixels is larger than the image of "
+        f"{height} x {width}; name a narrower one, or crop it"
+    )
+
+
+def _within(psf, shape):
+    """The PSF, or all but its rim where that is next to nothing; None if it is larger."""
+    down, right = (max(0, -(-(n - size) // 2)) for n, size in zip(psf.shape, shape, strict=True))
+    if not (down or right):
+        return psf
+    inner = psf[down : psf.shape[0] - down, right : psf.shape[1] - right]
+    return normalized_psf(inner) if abs(inner.sum() - 1) <= _RIM else None
 
 
 def _psf_of_optics(optics, path, pixel_size_um):

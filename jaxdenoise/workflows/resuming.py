@@ -34,7 +34,7 @@ _ROW = {  # of a table of candidates: the types of its values
 
 def pixels_digest(stack: Stack) -> str:
     """Return the SHA-256 of the pixels, as hexadecimal digits; at most 134 MB, which take 0.1 s."""
-    return hashlib.sha256(np.ascontiguousarray(stack).reshape(-1).view(np.uint8)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(stack).data.cast("B")).hexdigest()
 
 
 def notes_of(

@@ -18,12 +18,12 @@ from jaxdenoise.training.sweep import Sweep
 from jaxdenoise.workflows import evaluation
 from jaxdenoise.workflows import run as run_
 from jaxdenoise.workflows.denoising import denoised
-from jaxdenoise.workflows.psfs import psfs_of
+from jaxdenoise.workflows.psfs import fitted, psfs_of
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import SweepRequest
 from jaxdenoise.workflows.resuming import notes_of, pixels_digest
-from jaxdenoise.workflows.stacks import rows, stack_of
+from jaxdenoise.workflows.stacks import check_sizes, rows, stack_of
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
     output, psfs = Path(request.output), psfs_of(*(request.psfs or ("auto",)))
     report = _checked_paths(request, output)
     files = images.open_many(request.inputs, axes=request.axes)
+    check_sizes(request.inputs, files)
+    psfs = fitted(psfs, request.inputs, files, some=request.psfs is None)
     judge = _Judge(request)
     # Before the training, which a wrong reference should not cost.
     noisy_psnr = judge(np.asarray(file.frames) for file in files)

@@ -30,7 +30,7 @@ from jaxdenoise.workflows.resuming import (
 )
 from jaxdenoise.workflows.run import Psfs, Stack, States
 from jaxdenoise.workflows.settings import Number, Training
-from jaxdenoise.workflows.stacks import files_by_model, stack_of
+from jaxdenoise.workflows.stacks import check_sizes, files_by_model, stack_of
 
 
 class Trained(NamedTuple):
@@ -122,9 +122,11 @@ def train(request: TrainRequest, reporter: Reporter = SILENT) -> TrainResult:
     output, training = Path(request.output), request.training
     run_.check_devices(request.devices)
     check_run_folder(output, overwrite=replaces, resumable=True)
+    opened = images.open_many(request.inputs, axes=request.axes)
+    check_sizes(request.inputs, opened)
     files = files_by_model(
         request.inputs,
-        images.open_many(request.inputs, axes=request.axes),
+        opened,
         separate=request.channels == "separate",
         reach=training.config().network.neighbours,
         along=request.along,
