@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pickle
@@ -231,6 +232,26 @@ def test_one_process_at_a_time(tmp_path):
     with locked(tmp_path / "unused"):
         pass
     assert not (tmp_path / "unused").exists()
+
+
+@pytest.mark.parametrize("reason", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch, reason):
+    fcntl, number = pytest.importorskip("fcntl"), getattr(errno, reason)
+
+    def flock(file, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (
+        pytest.warns(UserWarning, match="run: its file system has no locks") as told,
+        locked(tmp_path / "run"),
+    ):
+        (tmp_path / "run" / "mine.txt").write_text("keep")
+    assert len(told) == 1
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
+    number = errno.EIO
+    with pytest.raises(CheckpointError, match="cannot be written"), locked(tmp_path / "run"):
+        pass
 
 
 def test_a_full_disk_leaves_the_earlier_state(trained, tiny_config, tmp_path):
