@@ -1,3 +1,4 @@
+import io
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from jaxdenoise.cli import options, session
 from jaxdenoise.cli.main import main
 from jaxdenoise.cli.parser import parser
+from jaxdenoise.cli.terminal import print_table
 from jaxdenoise.cli.verbs import VERBS
 from jaxdenoise.system import crew
 from jaxdenoise.system.errors import RequestError
@@ -81,6 +83,29 @@ def test_each_verb_looks_for_devices_first(verb, monkeypatch, capsys, tmp_path):
         "jaxdenoise: error: JAX finds no device of JAX_PLATFORMS=[^;]*; unset .*\n",
         capsys.readouterr().err,
     )
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_names_that_a_console_cannot_show_are_shown_in_part(monkeypatch, encoding):
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding) for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    broken = os.fsdecode(b"\xff.tif")  # bytes that are no text in a name
+
+    def say(command):
+        print(f"wrote 细胞 {broken}")
+        print_table("细胞", {"细胞": {"psnr": 1.0}}, ("psnr",))
+        raise RequestError("细胞.tif: no such file")
+
+    monkeypatch.setitem(VERBS, "info", say)
+    assert main(["info"]) == 2
+    shown = {name: stream.buffer for name, stream in streams.items()}
+    for stream in streams.values():
+        stream.flush()
+    out, err = (shown[name].getvalue().decode(encoding) for name in streams)
+    name = "细胞" if encoding == "utf-8" else "??"
+    assert f"wrote {name} ?.tif" in out
+    assert err == f"jaxdenoise: error: {name}.tif: no such file\n"
 
 
 def test_an_error_of_ours_is_1_with_a_reason_after_its_traceback(ends):
