@@ -181,7 +181,6 @@ def add_optics(verb: ArgumentParser) -> None:
     group.add_argument(
         "--pinhole",
         type=values.length,
-        default=1.0,
         metavar="AU",
         help="its diameter in Airy units (default: 1)",
     )

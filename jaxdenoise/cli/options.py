@@ -116,7 +116,11 @@ def _training(args, **options):
 
 
 def _with_psf(args):
-    optics = None if args.na is None else Optics(**_taken(args, _OPTICS))
+    given = {name: value for name, value in _taken(args, _OPTICS).items() if value is not None}
+    if given and args.na is None:
+        others = ", ".join(f"{name}=..." for name in given)
+        raise RequestError(f"{others}: needs na=..., the numerical aperture of the objective")
+    optics = Optics(**given) if given else None
     return _training(args, psf=args.psf, optics=optics, members=args.members)
 
 

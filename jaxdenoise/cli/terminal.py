@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.system.crew import current_crew
@@ -27,12 +28,13 @@ def print_table(title: str, rows: Mapping[str, Mapping[str, Any]], columns: Sequ
             left out.
         columns: names of the columns, in order.
     """
-    table = Table(title=title, title_justify="left")
+    # As `Text`, because brackets in the names of files are no markup.
+    table = Table(title=Text(title), title_justify="left")
     table.add_column("")
     for column in columns:
         table.add_column(column, justify="right")
     for name, values in rows.items():
-        table.add_row(name, *(_cell(values[column], column) for column in columns))
+        table.add_row(Text(name), *(_cell(values[column], column) for column in columns))
     Console().print(table)
 
 
@@ -104,7 +106,7 @@ class Bars:
     def __init__(self) -> None:
         self._console, self._interrupt = Console(stderr=True), Interrupt()
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -146,7 +148,7 @@ class Bars:
 
     def say(self, text: str) -> None:
         """Print a message that stays above the bars."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(Text(text), soft_wrap=True)
 
     def cancelled(self) -> bool:
         """Return whether Ctrl-C was pressed while models were trained."""

@@ -15,7 +15,9 @@ def run(command: Command) -> None:
     """Run the workflow of a verb and print its result; of several processes the first prints."""
     from jaxdenoise import workflows
     from jaxdenoise.cli.terminal import reporter
+    from jaxdenoise.system.meshes import check_platforms
 
+    check_platforms()
     name, show = _WORKFLOWS[command.verb]
     with reporter(quiet=command.quiet) as reports:
         result = getattr(workflows, name)(command.request, reports)

@@ -105,17 +105,50 @@ class _Mapped:
     """Contiguous pixels in a file.
 
     They are mapped into memory for each access anew, so that what was touched is not kept there.
+    Where the file system maps no files (FUSE with direct_io, some clusters' and clouds'), they are
+    read and written piece by piece.
     """
 
     def __init__(self, path, dtype, offset, shape):
         self.dtype, self.shape = dtype, tuple(shape)
+        self._path, self._offset = path, offset
         self._place = {"filename": path, "dtype": dtype, "offset": offset, "shape": self.shape}
 
     def __getitem__(self, index):
-        return np.array(np.memmap(mode="r", **self._place)[index])
+        try:
+            return np.array(np.memmap(mode="r", **self._place)[index])
+        except OSError:  # if the file is the reason, opening it says so
+            part = np.empty([len(of) for of in self._ranges(index)], self.dtype)
+            with Path(self._path).open("rb") as file:
+                for lead, place in self._runs(index):
+                    file.seek(place)
+                    if file.readinto(part[lead].reshape(-1).view(np.uint8)) < part[lead].nbytes:
+                        raise
+            return part
 
     def __setitem__(self, index, values):
-        np.memmap(mode="r+", **self._place)[index] = values
+        try:
+            np.memmap(mode="r+", **self._place)[index] = values
+        except OSError:
+            shape = [len(of) for of in self._ranges(index)]
+            part = np.ascontiguousarray(np.broadcast_to(values, shape), self.dtype)
+            with Path(self._path).open("r+b") as file:
+                for lead, place in self._runs(index):
+                    file.seek(place)
+                    file.write(part[lead].tobytes())
+
+    def _ranges(self, index):
+        return [range(*one.indices(size)) for one, size in zip(index, self.shape, strict=True)]
+
+    def _runs(self, index):
+        """Yield where the contiguous runs of a part are: an index into the part, and a byte."""
+        ranges, axis = self._ranges(index), len(self.shape) - 1
+        while axis and len(ranges[axis]) == self.shape[axis]:
+            axis -= 1
+        strides = np.cumprod([1, *self.shape[:0:-1]])[::-1] * self.dtype.itemsize
+        for lead in np.ndindex(*map(len, ranges[:axis])):
+            first = [of[n] for of, n in zip(ranges, lead, strict=False)] + [ranges[axis].start]
+            yield lead, self._offset + int(np.dot(first, strides[: axis + 1]))
 
 
 class _Pages:

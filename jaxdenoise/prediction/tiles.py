@@ -87,8 +87,9 @@ def denoise_tiles(
 ) -> Iterator[tuple[tiling.Place, Denoised]]:
     """Denoise tile by tile, for images larger than the memory. Host side.
 
-    A device that runs out of memory gets smaller tiles, with a warning; the result is the same. No
-    hot pixel is replaced: `hotpixels.WithoutHotPixels` gives frames without them.
+    A device that runs out of memory gets smaller tiles, with a warning; the result is the same, and
+    so are the places that are yielded. No hot pixel is replaced: `hotpixels.WithoutHotPixels` gives
+    frames without them.
 
     Args:
         denoiser: `denoiser.Denoiser`.
@@ -97,7 +98,7 @@ def denoise_tiles(
         tile_size: as in `denoise`.
         devices: as in `denoise`.
         share: the tiles to denoise; default: all.
-        on_tile: as in `denoise`; counts in tiles of the size that it began with.
+        on_tile: as in `denoise`.
 
     Yields:
         The place of a tile, (n, rows, columns) with two slices, and its NumPy arrays (h, w).
@@ -105,7 +106,7 @@ def denoise_tiles(
     Raises:
         ValueError: as `denoise`.
     """
-    check_psf_fits(denoiser.psf.shape, frames.shape[1:])
+    _check_size(denoiser.psf.shape, frames.shape[1:])
     network = denoiser.config.network
     beside = table(len(frames), sequence or len(frames), network.neighbours)
     # A narrower PSF needs a narrower overlap of the tiles.
@@ -124,6 +125,15 @@ def denoise_tiles(
             done += 1
             if on_tile is not None:
                 on_tile(done, len(corners))
+
+
+def _check_size(psf_shape, image_shape):
+    if psf_shape[0] > image_shape[0] or psf_shape[1] > image_shape[1]:
+        (rows, columns), (height, width) = psf_shape, image_shape
+        raise ValueError(
+            f"the model's PSF of {rows} x {columns} pixels is larger than the image of {height} x "
+            f"{width}; this model needs images of at least {rows} x {columns}"
+        )
 
 
 def _on_devices(denoiser, devices):
@@ -175,13 +185,22 @@ class _Calls:
         return _Group(denoiser, corners, calls)
 
     def results(self, group):
-        """Yield the place and both results of each tile of a group, in smaller tiles if need be."""
-        calls = group.calls
+        """Return the place and both results of each tile of a group, in smaller tiles if need be.
+
+        The smaller ones are put together again: of several models only one may lack memory.
+        """
+        calls, places = (
+            group.calls,
+            [self.layout.place(at, self.layout.core) for at in group.corners],
+        )
         while True:
             try:
-                for corners, results in calls or self._begin(group.denoiser, group.corners):
-                    yield from _places(self.layout, corners, results)
-                return
+                pieces = [
+                    piece
+                    for corners, results in calls or self._begin(group.denoiser, group.corners)
+                    for piece in _places(self.layout, corners, results)
+                ]
+                return pieces if len(pieces) == len(places) else _assembled(pieces, places)
             except jax.errors.JaxRuntimeError as error:  # the group begins anew
                 multiple = group.denoiser.config.network.multiple
                 self.core, calls = _smaller(error, self.core, multiple), None
@@ -213,6 +232,22 @@ def _places(layout, corners, results):
         n, rows, columns = layout.place(corner, results[0].shape[-1])
         height, width = rows.stop - rows.start, columns.stop - columns.start
         yield (n, rows, columns), Denoised(*(values[index, :height, :width] for values in results))
+
+
+def _assembled(pieces, places):
+    """Larger tiles from smaller ones, which may overlap beyond a larger one's end."""
+    wholes = []
+    for n, rows, columns in places:
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        whole = Denoised(*(np.empty(shape, np.float32) for _ in Denoised._fields))
+        for (of, down, right), piece in pieces:
+            top, left = down.start - rows.start, right.start - columns.start
+            if of == n and 0 <= top < shape[0] and 0 <= left < shape[1]:
+                for result, values in zip(whole, piece, strict=True):
+                    target = result[top : top + len(values), left : left + values.shape[1]]
+                    target[:] = values[: target.shape[0], : target.shape[1]]
+        wholes.append(((n, rows, columns), whole))
+    return wholes
 
 
 def _smaller(error, core, multiple):

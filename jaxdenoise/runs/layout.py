@@ -20,9 +20,11 @@ compared strictly when it is read.
 """
 
 import csv
+import errno
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +40,8 @@ from jaxdenoise.system import files
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import CheckpointError, ConfigError, translated
 
+# Of NFS without its lock daemon, Lustre mounted without flock, and FUSE.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 CANDIDATES = "candidates"
 FORMAT = 1  # of the folder; raised when an older reader would misread it
 HISTORY_COLUMNS = (  # of history.csv
@@ -100,7 +104,8 @@ def locked(run: str | Path) -> Iterator[None]:
     """Keep a run folder for this process in a ``with`` block.
 
     The folder is made if it is missing, and removed again if nothing was written into it. Of
-    several processes the primary one keeps it for all.
+    several processes the primary one keeps it for all. On a file system without locks there is a
+    warning, and no process is kept out.
 
     Raises:
         CheckpointError: Another process holds it, or it cannot be written.
@@ -109,7 +114,9 @@ def locked(run: str | Path) -> Iterator[None]:
     if not current_crew().is_primary:
         yield
         return
-    fresh, lock = not run.exists(), filelock.FileLock(run / ".lock")
+    fresh = not run.exists()
+    # A lock by the mere existence of a file would outlive a killed process.
+    lock = filelock.FileLock(run / ".lock", fallback_to_soft=False)
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
         try:
@@ -119,6 +126,14 @@ def locked(run: str | Path) -> Iterator[None]:
                 f"{run}: another process is training into this folder; "
                 "wait for it or choose another one"
             ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            warnings.warn(
+                f"{run}: its file system has no locks ({error.strerror}); take care that no other "
+                "process trains into this folder",
+                stacklevel=3,
+            )
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ ensemble: the run folder holds the first member, and a folder in it each other o
 shows the files.
 """
 
+import os
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -26,11 +27,14 @@ from jaxdenoise.runs.layout import (
     weights_folder,
     write_config,
     write_history,
+    writing,
 )
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import CheckpointError
+from jaxdenoise.system.files import recover, remove_folder
 from jaxdenoise.training.fit import start
 
+_NEW = ".model.unfinished"  # in a run folder: a model that is being written
 RANDOM_START = "random-start"  # the folder of the member that starts from random weights
 
 
@@ -47,7 +51,8 @@ def save(
         path: The folder; made if missing.
         denoiser: The model.
         notes: JSON values to keep in config.json, such as the seed and the inputs.
-        overwrite: Replace a model that the folder already holds.
+        overwrite: Replace a model that the folder already holds. It stays until the new one is
+            written.
 
     Raises:
         CheckpointError: The folder holds a model and ``overwrite`` is False, or cannot be written.
@@ -64,12 +69,44 @@ def save(
         "psf": jnp.asarray(denoiser.psf),
         "scale": {name: jnp.float32(value) for name, value in denoiser.scale._asdict().items()},
     }
-    write_config(path, denoiser.request(), psf_shape=denoiser.psf.shape, notes=notes)
-    write_history(path, denoiser.history)
-    save_arrays(path / "weights", arrays)
-    if current_crew().is_primary:
-        for folder in resumable_folders(path):
-            shutil.rmtree(folder)
+    crew, new = current_crew(), path / _NEW
+    try:
+        if crew.is_primary:
+            with writing(path):
+                path.mkdir(parents=True, exist_ok=True)
+                recover(path)  # what a killed save left
+        write_config(new, denoiser.request(), psf_shape=denoiser.psf.shape, notes=notes)
+        write_history(new, denoiser.history)
+        save_arrays(new / "weights", arrays)
+        if crew.is_primary:
+            with writing(path):
+                _move_in(new, path)
+                for folder in resumable_folders(path):
+                    shutil.rmtree(folder)
+    finally:
+        if crew.is_primary:
+            remove_folder(new)
+    crew.barrier()
+
+
+def _move_in(new, path):
+    """Put a whole new model in the place of an old one.
+
+    A folder without weights holds no model. So the old ones go first and the new ones come last: at
+    no moment do the parts of two models stand there as one.
+    """
+    old = new / "replaced"
+    replaces = (path / "weights").is_dir()
+    if replaces:
+        os.rename(path / "weights", old)
+    try:
+        os.replace(new / "config.json", path / "config.json")
+    except OSError:  # nothing of the new model is there yet
+        if replaces:
+            os.rename(old, path / "weights")
+        raise
+    os.replace(new / "history.csv", path / "history.csv")
+    os.rename(new / "weights", path / "weights")
 
 
 def load(path: str | Path, *, weights: str | None = None) -> Denoiser:

@@ -4,9 +4,10 @@ A mesh has two axes: the models of a sweep, and the patches of their batches. Wh
 does not depend on the mesh, except for the order in which a batch is summed.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import jax
@@ -16,12 +17,26 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-from jaxdenoise.system.errors import ConfigError
+from jaxdenoise.system.errors import ConfigError, RequestError, one_line
 
 MEMBERS, DATA = "members", "data"  # the axes of a mesh
+_REMARK = re.compile(r" *\(set JAX_PLATFORMS.*", re.DOTALL)  # of JAX, beside which ours stands
 
 Tree = TypeVar("Tree")
 Device = TypeVar("Device")
+
+
+def check_platforms() -> None:
+    """Raise a RequestError unless JAX finds a device of the platforms that it was told to use."""
+    try:
+        jax.devices()
+    except Exception as error:  # JAX 0.10 has an AssertionError without a word for "cuda"
+        told = jax.config.jax_platforms  # type: ignore[attr-defined] # set at run time
+        reason = f" ({_REMARK.sub('', one_line(error)).rstrip('.')})" if str(error) else ""
+        raise RequestError(
+            f"JAX finds no device of JAX_PLATFORMS={told}{reason}; unset JAX_PLATFORMS, or name "
+            "what is there, such as cpu"
+        ) from error
 
 
 def mesh_for(
@@ -134,7 +149,13 @@ def replicate_results(tree: Tree, mesh: Mesh | None) -> Tree:
     """Return what `shard` computed for several models, with a copy on each device."""
     if mesh is None:
         return tree
-    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))(tree)
+    return _replicating(mesh)(tree)
+
+
+@cache
+def _replicating(mesh: Mesh) -> Callable[[Any], Any]:
+    """One function for each mesh: `jax.jit` would compile a new one again after every epoch."""
+    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))
 
 
 def local(tree: Tree) -> Tree:

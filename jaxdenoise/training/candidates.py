@@ -15,7 +15,7 @@ from jaxdenoise.network.settings import Settings
 from jaxdenoise.system import meshes
 from jaxdenoise.system.errors import is_out_of_memory
 from jaxdenoise.targets.patches import Covering
-from jaxdenoise.training import scores, streams
+from jaxdenoise.training import scores
 from jaxdenoise.training.epochs import Snapshot, on_mesh, run_epoch_in_memory
 from jaxdenoise.training.fit import begin
 from jaxdenoise.training.problem import Plan
@@ -76,13 +76,13 @@ class Candidate:
         """Start a model, or go on with it from ``progress``.
 
         Args:
-            key: the sweep's random key.
+            key: the random key of its training.
             run: what it shares with the others.
             place: (index of the PSF, of the seed).
             progress: how far it has come.
         """
         self.psf_index, self.seed = place
-        self.key = streams.seed_key(key, self.seed)
+        self.key = key
         self.errors, self.seconds = dict(progress.errors), progress.seconds
         snapshot = progress.snapshot
         self.snapshot = begin(self.key, run.plan, run.devices) if snapshot is None else snapshot

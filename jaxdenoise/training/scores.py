@@ -37,13 +37,13 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
 
 from jaxdenoise.imaging.filters import gaussian_filter
 from jaxdenoise.microscope.noise_estimation import estimate_noise, noise_level
-from jaxdenoise.microscope.psf import convolve
 from jaxdenoise.network.denoiser import Params, Scale, network_output
 from jaxdenoise.network.settings import Settings
 from jaxdenoise.targets import blindspot, patches
 from jaxdenoise.targets.repeats import first_targets
 from jaxdenoise.training import streams
 from jaxdenoise.training.problem import Problem
+from jaxdenoise.training.step import blurred
 
 # Masks of held-out pixels, where no whole frames are held out: a single mask has too few pixels to
 # tell PSFs apart that differ by 0.1 dB.
@@ -168,7 +168,7 @@ def model_errors(
     """
     inputs = jnp.stack([patch.visible, patch.visible + _SHARE * patch.noise])
     beside = None if patch.beside is None else jnp.stack([patch.beside] * 2)
-    denoised, noisier = jax.vmap(convolve, (0, None))(
+    denoised, noisier = jax.vmap(blurred, (0, None))(
         network_output(params, inputs, scale, config, beside), psf
     )
 

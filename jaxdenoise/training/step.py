@@ -53,11 +53,24 @@ def batch_losses(
     """Return `losses.LossTerms` with one value per patch, (B,), of a `patches.Batch`."""
     deconvolved = network_output(params, batch.visible, scale, config, batch.beside)
     turned = jax.vmap(apply_symmetry, (None, 0))(psf, batch.symmetry)
-    denoised = jax.vmap(convolve)(deconvolved, turned)
+    denoised = jax.vmap(blurred)(deconvolved, turned)
     loss = partial(
         total_loss, std=scale.std, positivity=config.positivity, variation=config.variation
     )
     return jax.vmap(loss)(batch.noisy, batch.scored, deconvolved, denoised)
+
+
+def blurred(patch: Float[Array, "P Q"], psf: Float[Array, "h w"]) -> Float[Array, "P Q"]:
+    """Return `psf.convolve` of a patch that may be smaller than the PSF, as those of tiny images.
+
+    The patch is reflected at its borders. Pure.
+    """
+    if psf.shape[0] <= patch.shape[0] and psf.shape[1] <= patch.shape[1]:
+        return convolve(patch, psf)
+    down, right = psf.shape[0] // 2, psf.shape[1] // 2
+    extended = jnp.pad(patch, [(down, down), (right, right)], mode="reflect")
+    # The reflection of the reflection does not reach what is cut out.
+    return convolve(extended, psf)[down : down + patch.shape[0], right : right + patch.shape[1]]
 
 
 def train_step(

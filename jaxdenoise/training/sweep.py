@@ -23,7 +23,7 @@ from jaxdenoise.microscope.noise_estimation import CORRELATED, noise_level
 from jaxdenoise.microscope.psf import normalized_psf, padded
 from jaxdenoise.microscope.psf_faults import warn_of_faults
 from jaxdenoise.network.denoiser import Denoiser
-from jaxdenoise.training import scores
+from jaxdenoise.training import scores, streams
 from jaxdenoise.training.candidates import Candidate, OnEpoch, Progress, Run, score, train_until
 from jaxdenoise.training.fit import denoiser_of
 from jaxdenoise.training.halving import Schedule, kept, stages
@@ -173,7 +173,7 @@ def train_and_choose(
     plan: Plan,
     *,
     psfs: Psfs,
-    seeds: int = 1,
+    seeds: int | Sequence[PRNGKeyArray] = 1,
     halving: Schedule = (),
     together: bool | None = None,
     devices: Sequence[jax.Device] | None = None,
@@ -187,8 +187,8 @@ def train_and_choose(
         key: the one that `prepare_sweep` was given.
         plan: `prepare_sweep`'s, for the same PSFs and devices.
         psfs: as of `sweep`.
-        seeds: number of models for each PSF: other weights, patches and blind spots, the same
-            held-out pixels.
+        seeds: number of models for each PSF, or their random keys: other weights, patches and blind
+            spots, the same held-out pixels.
         halving: pairs (share of the epochs, number of PSFs that go on), in rising order: all models
             are scored there, and the PSFs with the lowest scores go on, or, if it is one,
             `selection.choose`'s choice. `halving.HALVING` is a good one; by default all are trained
@@ -210,12 +210,17 @@ def train_and_choose(
         ValueError: no PSF, no seed, a schedule that is not rising, a ``resume`` without the errors
             of a scoring that it has passed.
     """
-    _check_counts(psfs, seeds)
+    keys = (
+        [streams.seed_key(key, seed) for seed in range(seeds)]
+        if isinstance(seeds, int)
+        else list(seeds)
+    )
+    _check_counts(psfs, len(keys))
     several = devices is not None and len(devices) > 1
     if together is None:
         together = several or plan.settings.platform != "cpu"
     run = Run(plan, of_one_size(psfs), devices, together)
-    candidates = _candidates(key, run, seeds, resume or {})
+    candidates = _candidates(keys, run, resume or {})
     left = _in_stages(key, candidates, run, halving, on_epoch, on_stage)
     return _choice(candidates, left, run)
 
@@ -225,10 +230,10 @@ def _check_counts(psfs, seeds):
         raise ValueError(f"sweep: needs at least one PSF and one seed, got {len(psfs)} and {seeds}")
 
 
-def _candidates(key, run, seeds, resume):
+def _candidates(keys, run, resume):
     return [
-        Candidate(key, run, place, resume.get(place, Progress()))
-        for place in itertools.product(range(len(run.psfs)), range(seeds))
+        Candidate(keys[place[1]], run, place, resume.get(place, Progress()))
+        for place in itertools.product(range(len(run.psfs)), range(len(keys)))
     ]
 
 

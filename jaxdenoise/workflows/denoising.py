@@ -32,7 +32,7 @@ from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import DenoiseRequest
 from jaxdenoise.workflows.resuming import check_run_folder
-from jaxdenoise.workflows.stacks import files_by_model, stack_of
+from jaxdenoise.workflows.stacks import check_sizes, files_by_model, stack_of
 from jaxdenoise.workflows.training import Trained, train_members
 
 # Pixels of a file whose results are kept for the report; of a larger one the report denoises its
@@ -111,9 +111,9 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
             others = denoise_file(request, beside, parts, target, reporter, keep=True)
             compare_with_random(parts, found, others, reporter)
     for (name, files), results in zip(plan.files.items(), first or [], strict=True):
-        denoiser, choice = models[name].models.members[0], models[name].choice
+        members, choice = models[name].models.members, models[name].choice
         path = plan.reports[name]
-        write_report(request, path, files, denoiser, reporter, results=results, sweep=choice)
+        write_report(request, path, files, members, reporter, results=results, sweep=choice)
     return DenoiseResult(plan.outputs, models, plan.reports)
 
 
@@ -126,6 +126,8 @@ def _checked(request):
         for name in training_.outputs(_names(request))
     }
     files = images.open_many(request.inputs, axes=request.axes)
+    if not request.model:
+        check_sizes(request.inputs, files)
     if current_crew().count > 1 and any(path.suffix != ".zarr" for path in outputs["denoised"]):
         raise RequestError(
             'several processes write one image together as OME-Zarr only: say format="zarr"'

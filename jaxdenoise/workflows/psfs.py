@@ -1,6 +1,7 @@
 """The PSFs that a training is given. Host side."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,16 @@ from jaxtyping import Float
 from jaxdenoise.io import images
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.microscope.optics import confocal_sigma, widefield_sigma
-from jaxdenoise.microscope.psf import gaussian_psf
+from jaxdenoise.microscope.psf import gaussian_psf, normalized_psf
 from jaxdenoise.microscope.psf_cleaning import clean_psf
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.training.sweep import SIGMAS
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.settings import Number, Training
 
+_RIM = (
+    0.01  # of a PSF, which may be cut off: that of a Gaussian of sigma 1 in 8 x 8 pixels is 0.001
+)
 _WIDEST = 200  # sigma of a Gaussian PSF in pixels
 
 
@@ -33,14 +37,27 @@ def psfs_of(
         reporter: hears what was done to the PSF of a file, a line each.
 
     Raises:
-        RequestError: a name is there twice, a Gaussian is too wide, or a file holds no PSF.
+        RequestError: a PSF is there twice, be it as 1 and 1.0; a Gaussian is too wide; or a file
+            holds no PSF.
         ImageError: a file cannot be read.
     """
     texts = [f"{sigma:g}" for sigma in SIGMAS] if names == ("auto",) else list(map(str, names))
-    for number, name in enumerate(texts):
-        if name in texts[:number]:
-            raise RequestError(f"the PSF {name} is named twice; name each one once")
+    seen: dict[float | str, str] = {}
+    for name in texts:
+        identity = _identity(name)
+        if identity in seen:
+            also = "" if seen[identity] == name else f", first as {seen[identity]}"
+            raise RequestError(f"the PSF {name} is named twice{also}; name each one once")
+        seen[identity] = name
     return {name: _psf(name, files, reporter) for name in texts}
+
+
+def _identity(name):
+    """What two names of one PSF have in common: sigma, 0 for none, or the whole path of a file."""
+    try:
+        return 0.0 if name == "none" else float(name)
+    except ValueError:
+        return os.path.realpath(name)
 
 
 def psfs_for(
@@ -59,16 +76,55 @@ def psfs_for(
         reporter: as of `psfs_of`.
 
     Raises:
-        RequestError: as `psfs_of`, or the pixel size is not known.
+        RequestError: as `psfs_of`, the pixel size is not known, or the PSF is larger than the
+            images.
     """
     name = training.psf_name
     if name is None:
-        return _psf_of_optics(training.optics, inputs[0], files[0].info.pixel_size_um)
-    psfs = psfs_of(name, files=files, reporter=reporter)
-    # Of those to choose from the ones that fit; a single one that does not is the user's error.
-    side = _shortest_side(files)
-    fitting = {name: psf for name, psf in psfs.items() if len(psfs) == 1 or max(psf.shape) <= side}
-    return fitting or psfs
+        psfs = _psf_of_optics(training.optics, inputs[0], files[0].info.pixel_size_um)
+    else:
+        psfs = psfs_of(name, files=files, reporter=reporter)
+    return fitted(psfs, inputs, files, some=name == "auto")
+
+
+def fitted(
+    psfs: Mapping[str, Float[np.ndarray, "_ _"]],
+    inputs: Sequence[str | Path],
+    files: Sequence[ImageFile],
+    *,
+    some: bool,
+) -> dict[str, Float[np.ndarray, "_ _"]]:
+    """Return PSFs as they fit the images: without the rim of one that is hardly larger.
+
+    Args:
+        psfs: name to PSF.
+        inputs: names of the files, for messages.
+        files: the images.
+        some: whether those that do not fit may be left out, as long as one fits.
+
+    Raises:
+        RequestError: one does not fit.
+    """
+    shape = tuple(min(file.frames.shape[axis] for file in files) for axis in (1, 2))
+    found = {name: _within(psf, shape) for name, psf in psfs.items()}
+    fitting = {name: psf for name, psf in found.items() if psf is not None}
+    if len(fitting) == len(psfs) or (some and fitting):
+        return fitting
+    name = next(name for name in psfs if name not in fitting)
+    (height, width), (rows, columns) = shape, psfs[name].shape
+    raise RequestError(
+        f"{inputs[0]}: the PSF {name} of {rows} x {columns} pixels is larger than the image of "
+        f"{height} x {width}; name a narrower one, or crop it"
+    )
+
+
+def _within(psf, shape):
+    """The PSF, or all but its rim where that is next to nothing; None if it is larger."""
+    down, right = (max(0, -(-(n - size) // 2)) for n, size in zip(psf.shape, shape, strict=True))
+    if not (down or right):
+        return psf
+    inner = psf[down : psf.shape[0] - down, right : psf.shape[1] - right]
+    return normalized_psf(inner) if abs(inner.sum() - 1) <= _RIM else None
 
 
 def _psf_of_optics(optics, path, pixel_size_um):

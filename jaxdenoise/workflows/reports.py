@@ -11,7 +11,8 @@ from jaxtyping import Real
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.network import stacks as stacks_
 from jaxdenoise.network.denoiser import Denoiser
-from jaxdenoise.prediction.tiles import Denoised, denoise
+from jaxdenoise.prediction.ensemble import denoise_ensemble
+from jaxdenoise.prediction.tiles import Denoised
 from jaxdenoise.report.html import ReportContent, write_html
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import RequestError
@@ -46,7 +47,7 @@ def write_report(
     request: DenoiseRequest | TrainRequest | SweepRequest,
     path: Path | None,
     files: Sequence[ImageFile],
-    denoiser: Denoiser,
+    members: Sequence[Denoiser],
     reporter: Reporter,
     **options: Any,
 ) -> None:
@@ -55,14 +56,14 @@ def write_report(
         return
     about: dict[str, Any] = {"title": str(request.inputs[0]), "settings": settings_of(request)}
     commands = None if request.command is None else [request.command]
-    write_for(path, files[0], denoiser, commands=commands, **about, **options)
+    write_for(path, files[0], members, commands=commands, **about, **options)
     reporter.say(f"wrote {path}")
 
 
 def write_for(
     path: Path,
     image: ImageFile,
-    denoiser: Denoiser,
+    members: Sequence[Denoiser],
     *,
     results: Denoised | None = None,
     truth: Real[np.ndarray, "_ H W"] | None = None,
@@ -73,7 +74,7 @@ def write_for(
     Args:
         path: of the report.
         image: the file.
-        denoiser: the model.
+        members: the models, whose mean is shown; the training is that of the first.
         results: of all frames; None: those that are shown are denoised here.
         truth: one frame, or as many as the file has, the clean image in grey levels, if there is
             one.
@@ -85,26 +86,29 @@ def write_for(
     denoised, deconvolved = (
         (np.asarray(result)[shown] for result in results)
         if results
-        else _denoise_shown(denoiser, image.frames, shown)
+        else _denoise_shown(members, image.frames, shown)
     )
     if truth is not None:
         chosen = np.array(image.frames.numbers)[numbers] if len(truth) > 1 else slice(None)
         truth = truth[chosen, rows, columns]
     stacks = {"noisy": noisy, "denoised": denoised, "deconvolved": deconvolved, "truth": truth}
     content = ReportContent(
-        denoiser=denoiser, pixel_size_um=image.info.pixel_size_um, **stacks, **options
+        denoiser=members[0], pixel_size_um=image.info.pixel_size_um, **stacks, **options
     )
     return write_html(path, content)
 
 
-def _denoise_shown(denoiser, frames, shown):
+def _denoise_shown(members, frames, shown):
     """Denoised and deconvolved frames that are shown; the network sees their neighbours too."""
     numbers, rows, columns = shown
-    beside = stacks_.table(len(frames), frames.row, denoiser.config.network.neighbours)
+    beside = stacks_.table(len(frames), frames.row, members[0].config.network.neighbours)
     windows, places = stacks_.windows(beside, numbers)
     stack = np.stack([[frames[n, rows, columns] for n in window] for window in windows])
-    results = denoise(denoiser, stack)
-    return [result[np.arange(len(numbers)), places] for result in results]
+    results = denoise_ensemble(members, stack)
+    return [
+        result[np.arange(len(numbers)), places]
+        for result in (results.denoised, results.deconvolved)
+    ]
 
 
 def _shown(shape):

@@ -21,6 +21,10 @@ DTYPES = ("auto", "same", "float32")
 FORMATS = ("same", "tiff", "zarr")
 FILTERS = ("gaussian", "median", "box", "box3d", "wiener")
 BORDERS = ("reflect", "mirror", "nearest", "wrap", "constant")
+# Options of a `Training` that count where none takes place: with a model that is there, and with
+# the network that comes with the package (for which a `TrainConfig` as preset gives these, too).
+_OF_MODEL = ("weights",)
+_OF_INSTANT = ("background", "stride", "precision", "symmetries")
 SEQUENCES = ("T", "Z", "S")  # axes along which frames may be neighbours
 
 
@@ -80,9 +84,11 @@ class DenoiseRequest(_OfTraining):
     """Train on images and denoise them, or use a model that is there.
 
     Attributes:
-        model: a run folder: denoise with its models instead of training.
+        model: a run folder: denoise with its models instead of training; of ``training`` only
+            ``weights`` may be given.
         save_model: the run folder to keep the trained models in.
-        instant: do not train: use the network that comes with the package as it is.
+        instant: do not train: use the network that comes with the package as it is; of
+            ``training`` only background, stride, precision and symmetries may be given.
         noise: standard deviation of the noise in grey levels, for ``instant``; None: estimated.
         channels: "together", one model for all; "separate", one for each.
         dtype: of the files written: "same" as the input's; "float32"; or "auto", the input's unless
@@ -107,25 +113,33 @@ class DenoiseRequest(_OfTraining):
         check_choice("format", self.format, FORMATS)
         check_whole("tile_size", self.tile_size)
         check_positive("noise", self.noise)
-        training = self.training
         if self.model and self.save_model:
             raise RequestError(
                 "save_model=... keeps a new model; it does not go with model=..., which is there"
             )
-        trained = (
-            self.model or self.save_model or training.optics or training.neighbours,
-            training.psf is not None,
-            training.members > 1,
-        )
-        if self.instant and any(trained):
-            raise RequestError(
-                "instant=True takes no model, no PSF, no members and no neighbours: the network is "
-                "used as it is"
-            )
+        self._check_that_all_count()
         if self.noise and not self.instant:
             raise RequestError(
                 "noise=... goes with instant=True; a training measures the noise itself"
             )
+
+    def _check_that_all_count(self) -> None:
+        """Refuse the options of a training where none takes place."""
+        options = self.training.changed()
+        if self.instant:
+            others = {"model": self.model, "save_model": self.save_model, "along": self.along}
+            options = [name for name, value in others.items() if value] + options
+            whole = not isinstance(self.training.preset, str)
+            counting, what = (*_OF_INSTANT, *["preset"] * whole), "instant=True"
+            reason = "the network that comes with the package is used as it is"
+        elif self.model:
+            counting, what = _OF_MODEL, "model=..."
+            reason = "the model has the settings that it was trained with"
+        else:
+            return
+        left = [f"{name}=..." for name in options if name not in counting]
+        if left:
+            raise RequestError(f"{what} takes no {', no '.join(left)}: {reason}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +170,7 @@ class SweepRequest(_OfTraining):
     Attributes:
         psfs: the PSFs to choose from, each as `Training.psf` (but "auto"); None: the Gaussians of
             sigma 0, 0.5, 0.75, 1, 1.25, 1.5 and 2 pixels.
-        seeds: models for each PSF.
+        seeds: models for each PSF, with the seeds ``training.seed``, ``training.seed`` + 1, ...
         halving: drop the worse half early: a third of the time.
         reference: a clean image to judge the choice by; it is not used to choose.
     """
@@ -169,6 +183,7 @@ class SweepRequest(_OfTraining):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("seeds", self.seeds)
+        check_whole("seed", self.training.seed + self.seeds - 1, least=0, below=2**32)
         if self.training.psf is not None or self.training.optics or self.training.members > 1:
             raise RequestError("a sweep takes psfs=... and seeds=..., no psf, optics or members")
 

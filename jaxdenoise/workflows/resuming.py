@@ -2,28 +2,45 @@
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxdenoise.io import images
 from jaxdenoise.network import convolution
 from jaxdenoise.runs.layout import read_config
 from jaxdenoise.runs.states import load_candidates, load_snapshot
 from jaxdenoise.system import meshes
-from jaxdenoise.system.errors import RequestError
+from jaxdenoise.system.errors import CheckpointError, RequestError
 from jaxdenoise.training.sweep import SIGMAS
 from jaxdenoise.workflows.run import Stack, States
 from jaxdenoise.workflows.settings import Training
+
+_ROW = {  # of a table of candidates: the types of its values
+    "psf": (int, float),
+    "seed": (int,),
+    "score": (int, float),
+    "score_se": (int, float),
+    "psnr": (int, float, NoneType),
+    "seconds": (int, float),
+    "epochs": (int,),
+}
+
+
+def pixels_digest(stack: Stack) -> str:
+    """Return the SHA-256 of the pixels, as hexadecimal digits; at most 134 MB, which take 0.1 s."""
+    return hashlib.sha256(np.ascontiguousarray(stack).data.cast("B")).hexdigest()
 
 
 def notes_of(
     training: Training,
     inputs: Sequence[str | Path],
-    stack: Stack,
+    digest: str,
     choice: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what config.json keeps beside the settings.
@@ -31,14 +48,14 @@ def notes_of(
     Args:
         training: for the seed, the PSF as named and the precision that the hardware gives.
         inputs: names of the files.
-        stack: the pixels, of which a digest is kept.
+        digest: `pixels_digest` of what is trained on.
         choice: `run.choice_table` of a choice among PSFs.
     """
     psf = training.psf_name if training.optics is None else asdict(training.optics)
     return {
         "seed": training.seed,
         "psf": psf,
-        "pixels_sha256": hashlib.sha256(stack.tobytes()).hexdigest(),
+        "pixels_sha256": digest,
         "precision": convolution.resolve(
             training.config().precision, meshes.platform_of(jax.devices())
         ),
@@ -52,7 +69,7 @@ def resumed(training: Training, states: States) -> States:
 
     Raises:
         RequestError: the run folder's inputs or settings are others.
-        CheckpointError: it cannot be read.
+        CheckpointError: it cannot be read, or says no choice that can be.
     """
     run = states.run
     if not (run / "config.json").exists():
@@ -66,7 +83,7 @@ def resumed(training: Training, states: States) -> States:
             f"{run}: was trained with another {', '.join(changed)}; resume with the same settings"
         )
     _check_notes(run, header["notes"], states.notes)
-    choice = header["notes"].get("choice")
+    choice = choice_in(run, header["notes"])
     found: Any
     if training.psf_name == "auto":
         found = load_candidates(run, config, len(SIGMAS))
@@ -77,11 +94,37 @@ def resumed(training: Training, states: States) -> States:
     if not begun:
         warnings.warn(f"{run}: no epoch was saved yet; starting from the first", stacklevel=2)
         return states
-    if choice is not None and not (isinstance(choice, dict) and choice.get("chosen") in SIGMAS):
-        raise RequestError(
+    return states._replace(resumed=found, choice=choice)
+
+
+def choice_in(run: str | Path, notes: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the table of a choice among PSFs that a run folder's notes hold; None without one.
+
+    Raises:
+        CheckpointError: it is no `run.choice_table` of a training's own choice.
+    """
+    choice = notes.get("choice")
+    if choice is not None and not _is_choice(choice):
+        raise CheckpointError(
             f"{run}: its config.json does not say which PSF was chosen; overwrite=True trains anew"
         )
-    return states._replace(resumed=found, choice=choice)
+    return choice
+
+
+def _is_choice(choice):
+    rows = choice.get("candidates") if isinstance(choice, dict) else None
+    if not isinstance(rows, list) or not all(map(_is_row, rows)):
+        return False
+    chosen = choice.get("chosen")
+    return chosen in SIGMAS and chosen in [row["psf"] for row in rows]
+
+
+def _is_row(row):
+    return isinstance(row, dict) and all(
+        type(row.get(name, "")) in kinds
+        and (row[name] is None or abs(row[name]) < np.finfo(np.float32).max)
+        for name, kinds in _ROW.items()
+    )
 
 
 def _check_notes(run, before, now):

@@ -139,13 +139,14 @@ def train_model(
     if states is not None and states.resumed is None:
         clear(states.run)
         _write_config(states, plan, psfs)
-    job = _Job(key, plan, psfs, shared, states, reporter)
+    job = _Job(training.seed, key, plan, psfs, shared, states, reporter)
     return _choose(job) if several else (_train_one(job), None)
 
 
 class _Job(NamedTuple):
     """What a training is given."""
 
+    seed: int
     key: PRNGKeyArray
     plan: Plan
     psfs: Psfs
@@ -193,7 +194,7 @@ def _choose(job: _Job) -> tuple[Denoiser, dict[str, Any] | None]:
         def on_stage(models, kept):
             nonlocal table
             if not table and len(kept) == 1:
-                table = choice_table(models, names, kept[0])
+                table = choice_table(models, names, kept[0], seed=job.seed)
             if states is not None:
                 write_scores(states.run, {model.psf_index: model for model in models})
                 _write_config(states, job.plan, job.psfs, table)
@@ -221,7 +222,16 @@ def sweep_models(
     halving: bool = False,
     devices: int | None = None,
 ) -> Sweep:
-    """Train one model for each PSF and seed, and choose among the PSFs; arguments as `train_model`.
+    """Train one model for each PSF and seed, and choose among the PSFs.
+
+    Args:
+        training: as of `train_model`.
+        stack: as of `train_model`.
+        psfs: as of `train_model`.
+        reporter: as of `train_model`.
+        seeds: models for each PSF, with the seeds ``training.seed``, ``training.seed`` + 1, ...
+        halving: whether the worse half is dropped early.
+        devices: as of `train_model`.
 
     Raises:
         Cancelled: the reporter asked to stop; nothing was kept.
@@ -245,25 +255,28 @@ def sweep_models(
             key,
             plan,
             psfs=arrays,
-            seeds=seeds,
+            seeds=[jax.random.key(training.seed + number) for number in range(seeds)],
             halving=rounds,
             devices=shared,
             on_epoch=after_epoch,
         )
 
 
-def choice_table(models: Sequence[Model], names: Sequence[str], chosen: int) -> dict[str, Any]:
+def choice_table(
+    models: Sequence[Model], names: Sequence[str], chosen: int, *, seed: int
+) -> dict[str, Any]:
     """Return the rows of a sweep for JSON: {"chosen": PSF, "candidates": [...]}.
 
     Args:
         models: of `sweep.Sweep`.
         names: of the PSFs; numbers become sigmas in pixels.
         chosen: index of the PSF that was chosen.
+        seed: of the first model of each PSF; the others have the next ones.
     """
     rows = [
         {
             "psf": _value(names[model.psf_index]),
-            "seed": model.seed,
+            "seed": seed + model.seed,
             "score": model.score,
             "score_se": model.score_se,
             "psnr": None,

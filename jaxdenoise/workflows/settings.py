@@ -79,6 +79,10 @@ class Optics:
             )
         for field in dataclasses.fields(self):
             check_positive(field.name, getattr(self, field.name))
+        if self.excitation is None and self.pinhole != 1:
+            raise RequestError(
+                "pinhole=... needs excitation=..., the wavelength that excites, in micrometres"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,6 +157,16 @@ class Training:
         if self.psf is None:
             return "auto" if self.preset == "best" else "1.0"
         return str(self.psf)
+
+    def changed(self) -> list[str]:
+        """Return the names of the options that have not their defaults; "na" stands for optics."""
+        names = [field.name for field in dataclasses.fields(self)]
+        defaults = type(self)()
+        return [
+            "na" if name == "optics" else name
+            for name in names
+            if getattr(self, name) != getattr(defaults, name)
+        ]
 
     def _given(self, names):
         values = {name: getattr(self, name) for name in names}

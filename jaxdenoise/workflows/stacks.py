@@ -17,6 +17,8 @@ from jaxdenoise.workflows.reporter import Reporter
 Inputs = Sequence[str | Path]
 Files = Sequence[ImageFile]
 
+_LEAST = 8  # pixels a side that a training takes, see `problem.prepare`
+
 
 def files_by_model(
     inputs: Inputs, files: Files, *, separate: bool, reach: int, along: str | None
@@ -60,6 +62,33 @@ def rows(inputs: Inputs, files: Files, *, reach: int, along: str | None) -> list
         return list(files)
     axes = [sequence_axis(path, file.info, along) for path, file in zip(inputs, files, strict=True)]
     return [in_rows(file, axis) for file, axis in zip(files, axes, strict=True)]
+
+
+def check_sizes(inputs: Inputs, files: Files) -> None:
+    """Raise an ImageError unless the images are large enough to train on.
+
+    Args:
+        inputs: names of the files, for messages.
+        files: the opened files.
+    """
+    for path, file in zip(inputs, files, strict=True):
+        height, width = file.frames.shape[1:]
+        if min(height, width) >= _LEAST:
+            continue
+        raise ImageError(
+            f"{path}: its images have {height} x {width} pixels, at least {_LEAST} x {_LEAST} are "
+            f"needed{_advice(file.info)}"
+        )
+
+
+def _advice(info):
+    """How a line scan, such as (T, 1, X), is read as one image of its lines."""
+    sizes = dict(zip(info.axes, info.shape, strict=True))
+    lines = [axis for axis in _AXES if sizes.get(axis, 1) >= _LEAST]
+    if sizes["Y"] > 1 or sizes["X"] < _LEAST or len(lines) != 1:
+        return ""
+    swapped = info.axes.translate(str.maketrans({"Y": lines[0], lines[0]: "Y"}))
+    return f'; axes="{swapped}" reads the lines as one image of {sizes[lines[0]]} x {sizes["X"]}'
 
 
 def _numbers_by_channel(path, info):

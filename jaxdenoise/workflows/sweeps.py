@@ -1,7 +1,7 @@
 """One model for each PSF and seed, kept and judged. Host side."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdenoise.io import images
 from jaxdenoise.io.images import ImageFile
-from jaxdenoise.runs.layout import clear, locked, write_text
+from jaxdenoise.runs.layout import locked, write_text
 from jaxdenoise.runs.models import save
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import RequestError
@@ -18,12 +18,12 @@ from jaxdenoise.training.sweep import Sweep
 from jaxdenoise.workflows import evaluation
 from jaxdenoise.workflows import run as run_
 from jaxdenoise.workflows.denoising import denoised
-from jaxdenoise.workflows.psfs import psfs_of
+from jaxdenoise.workflows.psfs import fitted, psfs_of
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import SweepRequest
-from jaxdenoise.workflows.resuming import notes_of
-from jaxdenoise.workflows.stacks import rows, stack_of
+from jaxdenoise.workflows.resuming import notes_of, pixels_digest
+from jaxdenoise.workflows.stacks import check_sizes, rows, stack_of
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
     report = _checked_paths(request, output)
     files = images.open_many(request.inputs, axes=request.axes)
     psfs = psfs_of(*(request.psfs or ("auto",)), files=files, reporter=reporter)
+    psfs = fitted(psfs, request.inputs, files, some=request.psfs is None)
     judge = _Judge(request)
     # Before the training, which a wrong reference should not cost.
     noisy_psnr = judge(np.asarray(file.frames) for file in files)
@@ -83,12 +84,13 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
             halving=request.halving,
             devices=request.devices,
         )
-        table = run_.choice_table(found.models, list(psfs), found.chosen)
+        seed = request.training.seed
+        table = run_.choice_table(found.models, list(psfs), found.chosen, seed=seed)
         table |= {"noisy_psnr": noisy_psnr}
-        _keep_models(request, output, found, table, stack, files, judge)
+        _keep_models(request, psfs, found, table, stack, files, judge)
         write_text(output / "sweep.json", json.dumps(table, indent=2) + "\n")
         options = {"sweep": table, "truth": judge.truth}
-        write_report(request, report, files, found.denoiser, reporter, **options)
+        write_report(request, report, files, [found.denoiser], reporter, **options)
     return SweepResult(table, found, output, report)
 
 
@@ -127,7 +129,7 @@ class _Judge:
 
 def _keep_models(
     request: SweepRequest,
-    output: Path,
+    psfs: Collection[str],
     found: Sweep,
     table: dict[str, Any],
     stack: run_.Stack,
@@ -135,13 +137,29 @@ def _keep_models(
     judge: _Judge,
 ) -> None:
     """Save the models that were trained to the end, and add their folder and PSNR to the table."""
-    notes = notes_of(request.training, request.inputs, stack)
+    output, labels = Path(request.output), _labels(psfs)
+    notes = notes_of(request.training, request.inputs, pixels_digest(stack))
     for model, row in zip(found.models, table["candidates"], strict=True):
         if model.epochs < found.denoiser.config.epochs:  # dropped on the way
             continue
-        label = f"{row['psf']:g}" if isinstance(row["psf"], float) else Path(row["psf"]).stem
-        run = output / f"psf-{label}-seed-{model.seed}"
-        clear(run)
-        save(run, model.denoiser, notes=notes | {"psf": row["psf"]})
+        run = output / f"psf-{labels[model.psf_index]}-seed-{row['seed']}"
+        own = {"psf": row["psf"], "seed": row["seed"]}
+        save(run, model.denoiser, notes=notes | own, overwrite=True)
         row["run"] = str(run)
         row["psnr"] = judge(denoised(model.denoiser, file.frames) for file in files)
+
+
+def _labels(psfs: Iterable[str]) -> list[str]:
+    """A name of its own for each PSF: sigma, or the file's stem; unlike even without case."""
+    taken: dict[str, str] = {}
+    for psf in psfs:
+        try:
+            stem = "0" if psf == "none" else f"{float(psf):g}"
+        except ValueError:
+            stem = Path(psf).stem
+        label, number = stem, 1
+        while label.casefold() in taken:
+            number += 1
+            label = f"{stem}-{number}"
+        taken[label.casefold()] = label
+    return list(taken.values())

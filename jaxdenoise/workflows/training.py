@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from jaxdenoise.io import images
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.runs import models as models_
-from jaxdenoise.runs.layout import clear, has_model, locked, read_config
+from jaxdenoise.runs.layout import has_model, locked, read_config
 from jaxdenoise.runs.models import RANDOM_START, Models, grouped, remove_others, save
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.workflows import run as run_
@@ -21,10 +21,16 @@ from jaxdenoise.workflows.psfs import psfs_for, psfs_of
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import TrainRequest
-from jaxdenoise.workflows.resuming import check_run_folder, notes_of, resumed
+from jaxdenoise.workflows.resuming import (
+    check_run_folder,
+    choice_in,
+    notes_of,
+    pixels_digest,
+    resumed,
+)
 from jaxdenoise.workflows.run import Psfs, Stack, States
 from jaxdenoise.workflows.settings import Number, Training
-from jaxdenoise.workflows.stacks import files_by_model, stack_of
+from jaxdenoise.workflows.stacks import check_sizes, files_by_model, stack_of
 
 
 class Trained(NamedTuple):
@@ -83,6 +89,7 @@ class _Member(NamedTuple):
     training: Training
     inputs: Sequence[str | Path]
     stack: Stack
+    digest: str
     psfs: Psfs
     devices: int | None
 
@@ -115,9 +122,11 @@ def train(request: TrainRequest, reporter: Reporter = SILENT) -> TrainResult:
     output, training = Path(request.output), request.training
     run_.check_devices(request.devices)
     check_run_folder(output, overwrite=replaces, resumable=True)
+    opened = images.open_many(request.inputs, axes=request.axes)
+    check_sizes(request.inputs, opened)
     files = files_by_model(
         request.inputs,
-        images.open_many(request.inputs, axes=request.axes),
+        opened,
         separate=request.channels == "separate",
         reach=training.config().network.neighbours,
         along=request.along,
@@ -148,8 +157,8 @@ def _train_into(request, run, files, report, reporter):
         options = {"devices": request.devices, "run": run, "keep": keep}
         trained = train_members(request.training, request.inputs, files, reporter, **options)
         reporter.say(f"wrote {run}")
-        first = trained.models.members[0]
-        write_report(request, report, files, first, reporter, sweep=trained.choice)
+        members = trained.models.members
+        write_report(request, report, files, members, reporter, sweep=trained.choice)
     return trained
 
 
@@ -202,13 +211,14 @@ def train_members(
     """
     reach = training.config().network.neighbours
     stack = stack_of(files, seed=training.seed, reach=reach, reporter=reporter)
+    digest = "" if run is None else pixels_digest(stack)  # which only run folders keep
     psfs, choice, models = psfs_for(training, inputs, files, reporter=reporter), None, {}
     for name, settings in wanted(training).items():
         own = replace(settings, members=1)
         if choice is not None:  # the PSF that was chosen is the others' too
             own = replace(own, psf=f"{choice['chosen']:g}")
             psfs = psfs_of(f"{choice['chosen']:g}")
-        member = _Member(own, inputs, stack, psfs, devices)
+        member = _Member(own, inputs, stack, digest, psfs, devices)
         models[name], found = _train_member(member, run and run / name, reporter, keep)
         choice = choice or found
     if run is not None:
@@ -218,12 +228,12 @@ def train_members(
 
 def _train_member(member, run, reporter, keep):
     """A model, trained, resumed or loaded, and the `choice_table` of a choice."""
-    training, inputs, stack, psfs, devices = member
+    training, inputs, stack, digest, psfs, devices = member
     if keep and keep.resume and has_model(run):
-        return models_.load(run), read_config(run)[1]["notes"].get("choice")
+        return models_.load(run), choice_in(run, read_config(run)[1]["notes"])
     states = None
     if keep:
-        states = States(run, notes_of(training, inputs, stack), keep.every)
+        states = States(run, notes_of(training, inputs, digest), keep.every)
         states = resumed(training, states) if keep.resume else states
     denoiser, choice = run_.train_model(
         training, stack, psfs, reporter, devices=devices, states=states
@@ -234,7 +244,6 @@ def _train_member(member, run, reporter, keep):
             "standard error of the lowest"
         )
     if run is not None:
-        if not keep:
-            clear(run)
-        save(run, denoiser, notes=notes_of(training, inputs, stack, choice))
+        notes = notes_of(training, inputs, digest, choice)
+        save(run, denoiser, notes=notes, overwrite=True)
     return denoiser, choice

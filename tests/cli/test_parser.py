@@ -163,8 +163,15 @@ def test_each_flag_sets_its_option_alone(verb):
 
 
 def test_optics_are_a_part_of_the_training():
-    found = command("train a.tif -o out --na 1.2 --emission 0.5 --pinhole 2").request
-    assert found.training == Training(optics=Optics(na=1.2, emission=0.5, pinhole=2.0))
+    words = "--na 1.2 --emission 0.5 --excitation 0.4 --pinhole 2"
+    found = command(f"train a.tif -o out {words}").request
+    optics = Optics(na=1.2, emission=0.5, excitation=0.4, pinhole=2.0)
+    assert found.training == Training(optics=optics)
+    with pytest.raises(RequestError, match=r"^pinhole=\.\.\. needs excitation"):
+        command("train a.tif -o out --na 1.2 --emission 0.5 --pinhole 2")
+    for flag, name in (("--emission 0.5", "emission"), ("--pixel-size 0.1", "pixel_size")):
+        with pytest.raises(RequestError, match=rf"^{name}=\.\.\.: needs na="):
+            command(f"denoise a.tif -o out {flag}")
     with pytest.raises(RequestError, match=r"na=\.\.\. needs emission"):
         command("train a.tif -o out --na 1.2")
 

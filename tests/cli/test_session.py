@@ -1,14 +1,18 @@
+import io
 import os
+import re
 import subprocess
 import sys
 import time
 import warnings
 
+import jax
 import pytest
 
 from jaxdenoise.cli import options, session
 from jaxdenoise.cli.main import main
 from jaxdenoise.cli.parser import parser
+from jaxdenoise.cli.terminal import print_table
 from jaxdenoise.cli.verbs import VERBS
 from jaxdenoise.system import crew
 from jaxdenoise.system.errors import RequestError
@@ -46,6 +50,62 @@ def test_errors_are_exit_codes_and_one_line(ends, error, code, line):
     assert found == code
     assert said.startswith(f"jaxdenoise: {line}")
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("platform", ["cuda", "nonsense"])
+def test_a_platform_that_is_not_there_is_one_line(platform):
+    """JAX reads the variable once, so this takes a process of its own."""
+    if platform == "cuda" and jax.default_backend() == "gpu":
+        pytest.skip("it is there")
+    words = [sys.executable, "-m", "jaxdenoise", "info"]
+    environment = {**os.environ, "JAX_PLATFORMS": platform}
+    ended = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    said = f"jaxdenoise: error: JAX finds no device of JAX_PLATFORMS={platform}"
+    assert ended.stderr.startswith(said)
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_looks_for_devices_first(verb, monkeypatch, capsys, tmp_path):
+    def devices():
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.chdir(tmp_path)
+    words = {
+        "demo": [],
+        "info": [],
+        "evaluate": ["a.tif", "--reference", "b.tif"],
+    }.get(verb, ["a.tif", "-o", "out"])
+    assert main([verb, *words]) == 2
+    assert re.fullmatch(
+        "jaxdenoise: error: JAX finds no device of JAX_PLATFORMS=[^;]*; unset .*\n",
+        capsys.readouterr().err,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_names_that_a_console_cannot_show_are_shown_in_part(monkeypatch, encoding):
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding) for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    broken = os.fsdecode(b"\xff.tif")  # bytes that are no text in a name
+
+    def say(command):
+        print(f"wrote 细胞 {broken}")
+        print_table("细胞", {"细胞": {"psnr": 1.0}}, ("psnr",))
+        raise RequestError("细胞.tif: no such file")
+
+    monkeypatch.setitem(VERBS, "info", say)
+    assert main(["info"]) == 2
+    shown = {name: stream.buffer for name, stream in streams.items()}
+    for stream in streams.values():
+        stream.flush()
+    out, err = (shown[name].getvalue().decode(encoding) for name in streams)
+    name = "细胞" if encoding == "utf-8" else "??"
+    assert f"wrote {name} ?.tif" in out
+    assert err == f"jaxdenoise: error: {name}.tif: no such file\n"
 
 
 def test_an_error_of_ours_is_1_with_a_reason_after_its_traceback(ends):

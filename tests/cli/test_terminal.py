@@ -29,6 +29,19 @@ def test_bars_show_the_progress(capsys):
         assert text in shown.err
 
 
+def test_brackets_in_names_are_no_markup(capsys):
+    names = ["cell[gfp].tif", "out[/b]/x.tif", "[red]a:smile:.tif"]
+    with Bars() as bars:
+        for name in names:
+            bars.predicting(name)(1, 1)
+            bars.say(f"wrote {name}")
+    shown = capsys.readouterr().err
+    assert all(f"wrote {name}" in shown and f"denoising {name}" in shown for name in names)
+    print_table(names[1], {name: {"psnr": 30} for name in names}, ("psnr",))
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in names)
+
+
 def test_lines_are_messages_alone(capsys):
     for quiet in (True, False):
         lines = Lines(quiet=quiet)

@@ -1,3 +1,6 @@
+import errno
+import os
+
 import numpy as np
 import pytest
 import tifffile
@@ -42,6 +45,44 @@ def test_parts_are_those_of_the_whole(tmp_path, form, axes):
         part = array[place]
         assert part.dtype.newbyteorder("=") == info.dtype
         np.testing.assert_array_equal(part, expected[place])
+
+
+@pytest.fixture
+def without_maps(monkeypatch):
+    """A file system that maps no files, as FUSE with direct_io."""
+
+    def memmap(**_):
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    monkeypatch.setattr(tiff.np, "memmap", memmap)
+
+
+PLACES = (
+    (slice(None), slice(None), slice(None)),
+    (slice(1, 3), slice(None), slice(None)),
+    (slice(1, 2), slice(15, 49), slice(None)),
+    (slice(0, 3), slice(69, 70), slice(31, 65)),
+    (slice(2, 3), slice(0, 0), slice(0, 5)),
+)
+
+
+@pytest.mark.parametrize("byteorder", "<>")
+def test_files_that_cannot_be_mapped_are_read(tmp_path, without_maps, byteorder):
+    tifffile.imwrite(tmp_path / "a.tif", STACK, photometric="minisblack", byteorder=byteorder)
+    array, _ = tiff.open_image(tmp_path / "a.tif")
+    for place in PLACES:
+        np.testing.assert_array_equal(array[place], STACK[place])
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[: STACK.nbytes // 2])
+    with pytest.raises(OSError, match="No such device"):  # rather than pixels that are not there
+        array[PLACES[0]]
+
+
+def test_files_that_cannot_be_mapped_are_written(tmp_path, without_maps):
+    info, expected = ImageInfo("TYX", STACK.shape, STACK.dtype), np.zeros_like(STACK)
+    with tiff.create(tmp_path / "a.tif", info, STACK.dtype) as array:
+        for number, place in enumerate(PLACES, 1):
+            array[place] = expected[place] = STACK[place] // number
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), expected)
 
 
 def test_only_the_segments_that_are_asked_for_are_decoded(tmp_path):

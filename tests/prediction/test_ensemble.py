@@ -1,10 +1,11 @@
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 import jaxdenoise as jd
-from jaxdenoise.prediction import ensemble
+from jaxdenoise.prediction import ensemble, forward
 from jaxdenoise.runs.layout import HISTORY_COLUMNS
 from jaxdenoise.runs.models import grouped, load_all, remove_others, those_in
 
@@ -47,6 +48,30 @@ def test_each_tile_is_told_of_once(models, scene):
         models, scene.noisy, on_tile=lambda done, total: told.append((done, total))
     )
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_member_without_memory_gets_smaller_tiles(models, monkeypatch):
+    """Its memory runs out in the second frame, when the first is done in whole tiles."""
+    stack = np.random.default_rng(0).normal(300, 50, (3, 52, 70)).astype(np.float32)
+    whole = ensemble.denoise_ensemble(models, stack, tile_size=100)
+    denoise_batch, calls = forward.denoise_batch, []
+
+    def with_little_memory(denoiser, tiles, *args):
+        calls.append(tiles.shape[-1])
+        if len(calls) > 4 and tiles.shape[-1] > 60:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
+        return denoise_batch(denoiser, tiles, *args)
+
+    monkeypatch.setattr(forward, "denoise_batch", with_little_memory)
+    told = []
+    with pytest.warns(UserWarning, match="no memory for tiles"):
+        tiled = ensemble.denoise_ensemble(
+            models, stack, tile_size=100, on_tile=lambda *count: told.append(count)
+        )
+    assert len(set(calls)) > 1
+    assert told == [(n + 1, told[0][1]) for n in range(told[0][1])]
+    for a, b in zip(whole, tiled, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
 
 
 def test_members_that_do_not_fit_are_refused(models, make_denoiser, scene):

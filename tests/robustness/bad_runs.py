@@ -18,7 +18,7 @@ from jaxdenoise.runs.models import save
 from jaxdenoise.runs.states import save_snapshot
 from jaxdenoise.training import fit
 from jaxdenoise.workflows.psfs import psfs_of
-from jaxdenoise.workflows.resuming import notes_of
+from jaxdenoise.workflows.resuming import notes_of, pixels_digest
 
 # Without the last three these would be measured on the images, which takes long to compile.
 SMALL = (
@@ -59,7 +59,7 @@ def make_runs(make_denoiser):
         "unfinished",
         config,
         psf_shape=psf.shape,
-        notes=notes_of(request.training, request.inputs, stack),
+        notes=notes_of(request.training, request.inputs, pixels_digest(stack)),
     )
     snapshot = fit.start(jax.random.key(0), settle(config))
     row = dict.fromkeys(COLUMNS, 1.0)

@@ -1,11 +1,14 @@
 import contextlib
 import dataclasses
+import errno
 import json
+import os
 import pickle
 import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +68,56 @@ def test_saving_over_a_model_must_be_asked_for(trained, run):
     models.save(run, changed, overwrite=True)
     assert_same(load(run).psf, changed.psf)
     assert {path.name for path in run.iterdir()} == {"config.json", "history.csv", "weights"}
+
+
+def other_than(denoiser):
+    """A model of the same shapes that differs in each part that is saved."""
+    history = {name: values + 1 for name, values in denoiser.history.items()}
+    config = dataclasses.replace(denoiser.config, learning_rate=0.5)
+    best, psf = jax.tree.map(lambda leaf: leaf + 1, denoiser.best), np.ones((1, 1), np.float32)
+    return dataclasses.replace(denoiser, best=best, psf=psf, history=history, config=config)
+
+
+def test_a_model_that_cannot_be_written_leaves_the_old_one_whole(trained, run, monkeypatch):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    def fail(folder, tree):
+        raise CheckpointError(f"{folder}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(models, "save_arrays", fail)
+    with pytest.raises(CheckpointError, match="No space left"):
+        models.save(run, other_than(trained[0]), overwrite=True)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("moves", range(5))
+def test_a_model_that_is_replaced_in_part_is_none(trained, run, monkeypatch, moves):
+    """Whichever of the moves at the end is the last: what is there is one of the two, or none."""
+    other, move_in, moved = other_than(trained[0]), models._move_in, []
+
+    def until_the_last(move, *places):
+        if len(moved) == moves:
+            raise KeyboardInterrupt
+        moved.append(places)
+        move(*places)
+
+    def interrupted(new, path):
+        with monkeypatch.context() as patched:
+            for name in ("rename", "replace"):
+                patched.setattr(os, name, partial(until_the_last, getattr(os, name)))
+            move_in(new, path)
+
+    monkeypatch.setattr(models, "_move_in", interrupted)
+    with contextlib.suppress(KeyboardInterrupt):
+        models.save(run, other, overwrite=True)
+    assert len(moved) == moves
+    try:
+        found = load(run)
+    except CheckpointError:
+        return
+    (same,) = [model for model in (trained[0], other) if model.config == found.config]
+    assert_same(found, same)
+    assert_same(found.history, same.history)
 
 
 def test_the_last_two_states_are_kept_until_the_model_is_saved(trained, tiny_config, tmp_path):
@@ -179,6 +232,26 @@ def test_one_process_at_a_time(tmp_path):
     with locked(tmp_path / "unused"):
         pass
     assert not (tmp_path / "unused").exists()
+
+
+@pytest.mark.parametrize("reason", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch, reason):
+    fcntl, number = pytest.importorskip("fcntl"), getattr(errno, reason)
+
+    def flock(file, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (
+        pytest.warns(UserWarning, match="run: its file system has no locks") as told,
+        locked(tmp_path / "run"),
+    ):
+        (tmp_path / "run" / "mine.txt").write_text("keep")
+    assert len(told) == 1
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
+    number = errno.EIO
+    with pytest.raises(CheckpointError, match="cannot be written"), locked(tmp_path / "run"):
+        pass
 
 
 def test_a_full_disk_leaves_the_earlier_state(trained, tiny_config, tmp_path):

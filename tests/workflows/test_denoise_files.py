@@ -11,9 +11,10 @@ from jaxdenoise import workflows
 from jaxdenoise.io import images
 from jaxdenoise.io.info import ImageInfo
 from jaxdenoise.prediction.tiles import Denoised
+from jaxdenoise.runs.layout import HISTORY_COLUMNS
 from jaxdenoise.system import crew
 from jaxdenoise.system.errors import RequestError
-from jaxdenoise.workflows import DenoiseRequest, Training, denoising, stacks
+from jaxdenoise.workflows import DenoiseRequest, Training, denoising, reports, stacks
 
 KINDS = ("deconvolved", "denoised")
 
@@ -153,6 +154,22 @@ def test_reports_on_large_files_denoise_their_examples(shared, tmp_path, monkeyp
     result = denoise(shared, tmp_path, model=shared.run, report=True)
     assert jd.read(tmp_path / "noisy_denoised.tif").frames.shape == (3, 48, 56)
     assert result.reports[""].exists()
+
+
+def test_reports_on_large_files_show_the_mean_of_an_ensemble(
+    shared, make_denoiser, tmp_path, monkeypatch
+):
+    members = [make_denoiser(depth=2, seed=seed) for seed in range(2)]
+    history = {name: np.ones(1) for name in HISTORY_COLUMNS}
+    for name, member in zip(("", "member-2"), members, strict=True):
+        jd.save(tmp_path / "run" / name, dataclasses.replace(member, history=history))
+    shown = []
+    monkeypatch.setattr(reports, "write_html", lambda path, content: shown.append(content))
+    monkeypatch.setattr(denoising, "_KEPT", 0)
+    denoise(shared, tmp_path / "out", model=tmp_path / "run", report=True, dtype="float32")
+    for name in ("denoised", "deconvolved"):
+        mean = tifffile.imread(tmp_path / "out" / f"noisy_{name}.tif")[[0, 2]]
+        np.testing.assert_allclose(getattr(shown[0], name), mean, rtol=1e-4, atol=1e-2)
 
 
 def test_the_mean_of_an_ensemble_is_written(shared, training_of, tmp_path):

@@ -125,6 +125,55 @@ WRONG = [
 ]
 
 
+# Options of a training, and whether they count with a model that is there, and with `instant`.
+OF_TRAININGS = {
+    "preset": ("best", False, False),
+    "psf": (1.2, False, False),
+    "optics": (Optics(na=1.2, emission=0.5), False, False),
+    "seed": (1, False, False),
+    "members": (2, False, False),
+    "init": ("random", False, False),
+    "epochs": (3, False, False),
+    "patch_size": (32, False, False),
+    "batch_size": (2, False, False),
+    "background": (90, False, True),
+    "blind": ((1, 1), False, False),
+    "targets": ("own", False, False),
+    "weights": ("last", True, False),
+    "precision": ("float32", False, True),
+    "symmetries": (1, False, True),
+    "filters": (8, False, False),
+    "stride": (2, False, True),
+    "neighbours": (1, False, False),
+}
+
+
+def test_all_options_of_a_training_are_known():
+    assert list(OF_TRAININGS) == [field.name for field in dataclasses.fields(Training)]
+
+
+@pytest.mark.parametrize("name", OF_TRAININGS)
+def test_options_of_a_training_that_does_not_take_place_are_refused(name):
+    value, of_model, of_instant = OF_TRAININGS[name]
+    named = "na" if name == "optics" else name
+    for how, counts in (({"model": "run"}, of_model), ({"instant": True}, of_instant)):
+        options = {**PLACES, **how, "training": Training(**{name: value})}
+        if counts:
+            DenoiseRequest(**options)
+        else:
+            with pytest.raises(RequestError, match=rf"takes no {named}=\.\.\.: the"):
+                DenoiseRequest(**options)
+
+
+def test_settings_as_a_whole_count_with_the_network_as_it_is():
+    whole = Training(preset=jd.TrainConfig(symmetries=1))
+    DenoiseRequest(**PLACES, instant=True, training=whole)
+    with pytest.raises(RequestError, match=r"model=\.\.\. takes no preset"):
+        DenoiseRequest(**PLACES, model="run", training=whole)
+    with pytest.raises(RequestError, match=r"no along=\.\.\., no epochs=\.\.\.: "):
+        DenoiseRequest(**PLACES, instant=True, along="T", training=Training(epochs=3))
+
+
 @pytest.mark.parametrize(("request_class", "options", "message"), WRONG)
 def test_wrong_values_are_refused_in_the_words_of_python(request_class, options, message):
     with pytest.raises(RequestError) as error:

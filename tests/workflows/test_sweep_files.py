@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio
 import jaxdenoise as jd
 from jaxdenoise import workflows
 from jaxdenoise.system.errors import RequestError
-from jaxdenoise.workflows import EvaluateRequest, PsfRequest, SweepRequest
+from jaxdenoise.workflows import EvaluateRequest, PsfRequest, SweepRequest, sweeps
 from jaxdenoise.workflows.psfs import psfs_of
 
 
@@ -58,8 +59,50 @@ def test_halving_keeps_what_was_trained_to_the_end(shared, training_of, tmp_path
     ]
 
 
+def test_each_model_of_a_sweep_has_a_folder_and_a_seed_of_its_own(shared, training_of, tmp_path):
+    files = [tmp_path / day / "psf.tif" for day in ("day1", "day2")]
+    for file, sigma in zip(files, (0.8, 1.2), strict=True):
+        file.parent.mkdir()
+        tifffile.imwrite(file, np.asarray(jd.gaussian_psf(sigma, size=9)))
+    training = training_of(epochs=1, seed=5)
+    request = request_of(
+        shared, tmp_path / "out", training, psfs=files, seeds=2, report=False, overwrite=True
+    )
+    rows = workflows.sweep(request).table["candidates"]
+    assert [row["seed"] for row in rows] == [5, 6, 5, 6]
+    assert len({row["run"] for row in rows}) == 4
+    for row in rows:
+        notes = json.loads((Path(row["run"]) / "config.json").read_text())["notes"]
+        assert (notes["psf"], notes["seed"]) == (row["psf"], row["seed"])
+    # The seed that is noted is the one that draws the weights, as in a training of its own.
+    own = workflows.train(
+        workflows.TrainRequest(
+            inputs=[shared.noisy],
+            output=tmp_path / "own",
+            training=training_of(epochs=1, seed=6, psf=files[0]),
+            report=False,
+        )
+    )
+    swept, trained = jd.load(rows[1]["run"]), own.trained[""].models.members[0]
+    first = [model.last["down_convs_0"]["conv1"]["kernel"] for model in (swept, trained)]
+    np.testing.assert_allclose(*first, atol=0.02)
+
+
+def test_labels_of_psfs_differ_on_any_file_system():
+    names = ["a/psf.tif", "b/PSF.tif", "psf-2.tif", "1.0000001", "1", "none", "0.tif"]
+    labels = sweeps._labels(names)
+    assert labels[:2] == ["psf", "PSF-2"]
+    assert len({label.casefold() for label in labels}) == len(names)
+
+
+@pytest.mark.parametrize("names", [("1", "1.0"), ("none", "0"), ("a/p.tif", "b/../a/p.tif")])
+def test_a_psf_of_two_names_is_named_twice(names):
+    with pytest.raises(RequestError, match=f"{names[1]} is named twice, first as {names[0]}"):
+        psfs_of(*names)
+
+
 def test_psfs_that_cannot_be(tmp_path):
-    with pytest.raises(RequestError, match="the PSF 1 is named twice"):
+    with pytest.raises(RequestError, match="the PSF 1 is named twice; "):
         psfs_of("1", "0.5", "1")
     with pytest.raises(RequestError, match="sigma 1e\\+06 pixels is too wide"):
         psfs_of(1e6)

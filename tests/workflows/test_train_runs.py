@@ -1,4 +1,7 @@
+import dataclasses
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -12,9 +15,19 @@ from jaxdenoise.io import images
 from jaxdenoise.runs.layout import has_model
 from jaxdenoise.system import crew
 from jaxdenoise.system.errors import CheckpointError, RequestError
-from jaxdenoise.workflows import Cancelled, Optics, TrainRequest
+from jaxdenoise.training import fit, problem, sweep
+from jaxdenoise.workflows import (
+    Cancelled,
+    DenoiseRequest,
+    Optics,
+    SweepRequest,
+    TrainRequest,
+    resuming,
+)
+from jaxdenoise.workflows import run as run_
+from jaxdenoise.workflows import training as training_
 from jaxdenoise.workflows.psfs import psfs_for
-from jaxdenoise.workflows.resuming import notes_of
+from jaxdenoise.workflows.resuming import choice_in, notes_of
 from jaxdenoise.workflows.run import check_devices, training_devices
 
 
@@ -170,15 +183,115 @@ def test_members_get_the_psf_that_the_first_one_chose(shared, training_of, tmp_p
     assert has_model(run / "member-2")
 
 
+ROW = {"psf": 1.0, "seed": 0, "score": 0.5, "score_se": 0.1, "psnr": None, "seconds": 1.0}
+ROW |= {"epochs": 2}
+DAMAGED_CHOICES = (
+    {"chosen": 7},
+    {"chosen": 1.0},
+    {"chosen": 1.0, "candidates": []},
+    {"chosen": 0.5, "candidates": [ROW]},
+    {"chosen": 7.0, "candidates": [ROW | {"psf": 7.0}]},
+    {"chosen": [1.0], "candidates": [ROW]},
+    {"chosen": 1.0, "candidates": [ROW, 3]},
+    {"chosen": 1.0, "candidates": [ROW | {"score": "low"}]},
+    {"chosen": 1.0, "candidates": [ROW | {"score": float("nan")}]},
+    {"chosen": 1.0, "candidates": [{"psf": 1.0}]},
+    [1.0],
+    "1.0",
+    1.0,
+)
+
+
+@pytest.mark.parametrize("choice", DAMAGED_CHOICES)
+def test_a_damaged_choice_of_a_finished_member_is_one_line(shared, training_of, tmp_path, choice):
+    run = tmp_path / "run"
+    shutil.copytree(shared.run, run)
+    header = json.loads((run / "config.json").read_text())
+    header["notes"]["choice"] = choice
+    (run / "config.json").write_text(json.dumps(header))
+    with pytest.raises(CheckpointError, match="which PSF was chosen; overwrite=True trains anew"):
+        workflows.train(request_of(shared, run, training_of(members=2), resume=True))
+    good = {"chosen": 1.0, "candidates": [ROW, ROW | {"psf": 0.5}]}
+    assert choice_in(run, {"choice": good}) == good
+    assert choice_in(run, {}) is None
+
+
+def test_the_pixels_are_hashed_once_for_all_members(shared, training_of, tmp_path, monkeypatch):
+    counted, digest_of = [], resuming.pixels_digest
+
+    def counting(stack):
+        counted.append(stack.nbytes)
+        return digest_of(stack)
+
+    monkeypatch.setattr(training_, "pixels_digest", counting)
+    options = {"training": training_of(members=2, epochs=1), "report": False}
+    workflows.train(request_of(shared, tmp_path / "run", **options))
+    stack = jd.read(shared.noisy).frames
+    assert counted == [stack.nbytes]
+    notes = [
+        json.loads((tmp_path / "run" / name / "config.json").read_text())["notes"]
+        for name in ("", "member-2")
+    ]
+    digest = hashlib.sha256(stack.tobytes()).hexdigest()
+    assert [one["pixels_sha256"] for one in notes] == [digest] * 2
+    denoising = workflows.DenoiseRequest(inputs=[shared.noisy], output=tmp_path / "out", **options)
+    workflows.denoise(denoising)
+    assert len(counted) == 1  # without a run folder there is nothing to note
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """A list that grows by each call of `problem.prepare`."""
+    counted = []
+
+    def counting(*args, **options):
+        counted.append(options["config"].epochs)
+        return problem.prepare(*args, **options)
+
+    for module in (fit, sweep, run_):
+        monkeypatch.setattr(module, "prepare", counting)
+    return counted
+
+
+def test_images_are_prepared_once_for_each_training(shared, training_of, tmp_path, counted):
+    training, options = training_of(epochs=1), {"inputs": [shared.noisy], "report": False}
+
+    def prepared(workflow, request):
+        counted.clear()
+        workflow(request)
+        return len(counted)
+
+    asked = request_of(shared, tmp_path / "run", training)
+    assert prepared(workflows.train, asked) == 1
+    asked = DenoiseRequest(output=tmp_path / "out", training=training, **options)
+    assert prepared(workflows.denoise, asked) == 1
+    asked = DenoiseRequest(output=tmp_path / "m", model=tmp_path / "run", **options)
+    assert prepared(workflows.denoise, asked) == 0
+    frames, config = jd.read(shared.noisy).frames, training.config()
+    counted.clear()
+    jd.fit(jax.random.key(0), frames, psf=jd.gaussian_psf(1.0), config=config)
+    jd.instant(frames, config=dataclasses.replace(config, symmetries=1))
+    assert len(counted) == 2
+
+
+@pytest.mark.slow
+def test_images_are_prepared_once_for_a_sweep(shared, training_of, tmp_path, counted):
+    options = {"inputs": [shared.noisy], "report": False, "psfs": ["none", 1]}
+    request = SweepRequest(output=tmp_path, training=training_of(epochs=1), **options)
+    workflows.sweep(request)
+    assert len(counted) == 1
+
+
 def test_a_choice_that_was_changed_by_hand_is_refused(shared, training_of, tmp_path, recorder):
     run, training = tmp_path / "run", training_of(psf="auto")
     with pytest.raises(Cancelled):
         workflows.train(request_of(shared, run, training), recorder(cancel_after=1))
     header = json.loads((run / "config.json").read_text())
-    header["notes"]["choice"] = {"chosen": 7}
-    (run / "config.json").write_text(json.dumps(header))
-    with pytest.raises(RequestError, match="which PSF was chosen; overwrite=True trains anew"):
-        workflows.train(request_of(shared, run, training, resume=True))
+    for choice in DAMAGED_CHOICES:
+        header["notes"]["choice"] = choice
+        (run / "config.json").write_text(json.dumps(header))
+        with pytest.raises(CheckpointError, match="which PSF was chosen; overwrite=True trains"):
+            workflows.train(request_of(shared, run, training, resume=True))
     header["notes"]["choice"] = None
     (run / "config.json").write_text(json.dumps(header))
     for state in Path(run / "candidates").glob("*/epoch-*"):
@@ -206,7 +319,7 @@ def test_psfs_from_files_and_optics(shared, training_of, tmp_path):
     np.testing.assert_allclose(psf_of(optics, shared), expected, atol=1e-4)
     confocal = Optics(na=1.2, emission=0.52, excitation=0.488, pixel_size=0.05)
     assert psf_of(training_of(optics=confocal), shared).shape[0] > 9
-    assert notes_of(optics, ["a.tif"], np.zeros((1, 2, 2), np.float32))["psf"] == {
+    assert notes_of(optics, ["a.tif"], "")["psf"] == {
         "na": 1.2,
         "emission": 0.52,
         "excitation": None,
