@@ -28,7 +28,7 @@ from common.tables import Table
 from matplotlib.figure import Figure
 
 import jaxdenoise as jd
-from jaxdenoise.training.problem import estimate_background
+from jaxdenoise.network.exposure import estimate_background
 
 TYPES = ("Confocal_MICE", "TwoPhoton_MICE", "Confocal_FISH")
 EPOCHS = (2, 4, 8, 14, 22)

@@ -16,9 +16,9 @@ from skimage.restoration import denoise_nl_means
 import jaxdenoise as jd
 from common.quality import criterion, quality
 from jaxdenoise.microscope.calibration import SIGMAS, calibrate_gaussian
+from jaxdenoise.network.exposure import estimate_background
 from jaxdenoise.prediction import ensemble
 from jaxdenoise.training.halving import HALVING
-from jaxdenoise.training.problem import estimate_background
 from jaxdenoise.training.sweep import SIGMAS as PSF_SIGMAS
 
 SIZES = (3, 5, 7)  # candidate windows of the median and the box filter

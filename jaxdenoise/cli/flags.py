@@ -159,8 +159,8 @@ def add_members(verb: ArgumentParser) -> None:
 
 def add_channels(verb: ArgumentParser) -> None:
     """Add --channels."""
-    text = "one model for all, or one for each"
-    verb.add_argument("--channels", choices=CHANNELS, default="together", help=text)
+    text = "one model for all, or one for each; auto: one for each (default: auto)"
+    verb.add_argument("--channels", choices=CHANNELS, default="auto", help=text)
 
 
 def add_optics(verb: ArgumentParser) -> None:

@@ -56,7 +56,7 @@ class Rounding:
         noisy, result = np.asarray(noisy, np.float64), np.asarray(result, np.float64)
         valid = np.isfinite(noisy) & np.isfinite(result)
         noisy, result = noisy[valid], result[valid]
-        changed = _stored(result, self.dtype) - result
+        changed = stored(result, self.dtype) - result
         self._cost[n] += np.sum(changed**2)
         self._gain[n] += np.sum((noisy - result) ** 2)
         self._moved[n] += np.sum(changed)
@@ -106,7 +106,7 @@ def dtype_for(
     return rounding.decision()
 
 
-def _stored(result, dtype):
+def stored(result, dtype):
     """What a file of the dtype holds of a result, in float64."""
     if dtype.kind == "f":
         limits = np.finfo(dtype)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float, Real
+from jaxtyping import Bool, Float, Real
 
 from jaxdenoise.io.readers import reading
 from jaxdenoise.system.errors import ImageError
@@ -50,11 +50,26 @@ class WritablePixels(Protocol):
         """Store a part."""
 
 
+@runtime_checkable
+class ReadableFrames(Protocol):
+    """Frames (N, H, W) whose parts are read when they are indexed, as of `Frames`."""
+
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Return how many frames there are."""
+        ...
+
+    def __getitem__(self, index: FramePlace, /) -> Any:
+        """Return a part of one frame, (h, w) float32."""
+
+
 class Frames:
     """Frames of an array whose axes they fold: all but Y and X become N, in the array's order.
 
     ``frames[n, rows, columns]`` with a number and two slices reads a part of one frame, (h, w)
-    float32; ``numpy.asarray(frames)`` reads all.
+    float32; ``numpy.asarray(frames)`` reads all. Pixels that are not finite are refused, but by
+    `with_gaps`.
 
     Attributes:
         numbers: Which frames of the array these are, in order.
@@ -73,6 +88,7 @@ class Frames:
         *,
         chosen: Sequence[int] | None = None,
         row: int | None = None,
+        gaps: bool = False,
     ) -> None:
         """Take frames of an array, which stays on disk.
 
@@ -82,11 +98,12 @@ class Frames:
             axes: One letter an axis of the array.
             chosen: The numbers of the frames, in order; default: all.
             row: As of the class; default: all frames.
+            gaps: Whether pixels may be NaN.
         """
-        self._path, self._array, self._axes = Path(path), array, axes
+        self._path, self._array, self._axes, self._gaps = Path(path), array, axes, gaps
         self._others, plane = _folded(axes, array.shape)
         self.numbers: Sequence[int] = range(math.prod(self._others)) if chosen is None else chosen
-        self.shape = (len(self.numbers), *plane)
+        self.shape: tuple[int, ...] = (len(self.numbers), *plane)
         self.size = math.prod(self.shape)
         self.row = row or len(self.numbers)
 
@@ -114,7 +131,13 @@ class Frames:
     def choose(self, numbers: Iterable[int], *, row: int | None = None) -> "Frames":
         """Return some of the frames, by their numbers; ``row`` as of the class."""
         chosen = [self.numbers[n] for n in numbers]
-        return Frames(self._path, self._array, self._axes, chosen=chosen, row=row)
+        own = self._path, self._array, self._axes
+        return Frames(*own, chosen=chosen, row=row, gaps=self._gaps)
+
+    def with_gaps(self) -> "Frames":
+        """Return the same frames, of which pixels may be NaN."""
+        own = self._path, self._array, self._axes
+        return Frames(*own, chosen=self.numbers, row=self.row, gaps=True)
 
     def _read(self, place):
         """A part of the array as float32, Y and X last."""
@@ -123,7 +146,7 @@ class Frames:
         sizes = zip(place, self._array.shape, strict=True)
         expected = tuple(len(range(*part.indices(size))) for part, size in sizes)
         check_shape(self._path, data.shape, expected)
-        _check_values(self._path, data)
+        _check_values(self._path, data, gaps=self._gaps)
         with np.errstate(over="ignore"):
             frames = np.ascontiguousarray(
                 np.moveaxis(data, _yx(self._axes), (-2, -1)), dtype=np.float32
@@ -166,8 +189,23 @@ class Target:
 
     def __setitem__(self, index: FramePlace, values: Real[np.ndarray, "h w"]) -> None:
         """Store a part of one frame, given by its number, rows and columns."""
+        self.store(index, values)
+
+    def store(
+        self,
+        index: FramePlace,
+        values: Real[np.ndarray, "h w"],
+        *,
+        gaps: Bool[np.ndarray, "h w"] | None = None,
+    ) -> None:
+        """Store a part of one frame as an index does; in ``gaps`` it may be NaN.
+
+        Raises:
+            ImageError: Other values are NaN or infinite.
+        """
         number, rows, columns = index
-        bad = np.count_nonzero(~np.isfinite(values))
+        wrong = ~np.isfinite(values)
+        bad = np.count_nonzero(wrong if gaps is None else wrong & ~gaps)
         if bad:
             raise ImageError(
                 f"{self._path}: {bad} pixels of the result are NaN or infinite; "
@@ -190,12 +228,13 @@ def check_shape(path: Path, found: tuple[int, ...], promised: tuple[int, ...]) -
         )
 
 
-def _check_values(path, data):
-    """Refuse what is not finite; warn of whole numbers that float32 cannot hold."""
-    bad = np.count_nonzero(~np.isfinite(data)) if data.dtype.kind == "f" else 0
+def _check_values(path, data, *, gaps):
+    """Refuse what is not finite, but NaN for gaps; warn of numbers that float32 cannot hold."""
+    wrong, name = (np.isinf, "infinite") if gaps else (_not_finite, "NaN or infinite")
+    bad = np.count_nonzero(wrong(data)) if data.dtype.kind == "f" else 0
     if bad:
         raise ImageError(
-            f"{path}: {bad} pixels are NaN or infinite, expected finite values; replace them first"
+            f"{path}: {bad} pixels are {name}, expected finite values; replace them first"
         )
     large = data.dtype.kind in "iu" and data.dtype.itemsize > 2 and data.size > 0
     if large and max(data.max(), -int(data.min())) > _EXACT:
@@ -203,6 +242,10 @@ def _check_values(path, data):
             f"{path}: whole numbers beyond {_EXACT:,} are rounded to the 24 bits of float32",
             stacklevel=3,
         )
+
+
+def _not_finite(data):
+    return ~np.isfinite(data)
 
 
 def _folded(axes, shape):

@@ -78,25 +78,19 @@ def open_image(path: str | Path, *, axes: str | None = None) -> ImageFile:
 
 
 def open_many(paths: Iterable[str | Path], *, axes: str | None = None) -> list[ImageFile]:
-    """Open several files, whose images must be of one size, as `open_image` does.
+    """Open several files as `open_image` does.
 
     Args:
         paths: The files.
         axes: As in `read`, the same for all.
 
     Raises:
-        ImageError: As `read`, or two files differ in (H, W), or there are no paths.
+        ImageError: As `read`, or there are no paths.
     """
     paths = list(paths)
-    images = [open_image(path, axes=axes) for path in paths]
-    if not images:
+    if not paths:
         raise ImageError("no input files were given; give at least one image")
-    for path, image in zip(paths, images, strict=True):
-        (h, w), (first_h, first_w) = image.frames.shape[1:], images[0].frames.shape[1:]
-        if (h, w) != (first_h, first_w):
-            sizes = f"{paths[0]} is {first_h} x {first_w} pixels, {path} is {h} x {w}"
-            raise ImageError(f"{sizes}; files read together need one size, run them one by one")
-    return images
+    return [open_image(path, axes=axes) for path in paths]
 
 
 def write(

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.network import unet
+from jaxdenoise.network.exposure import Exposure
 from jaxdenoise.network.settings import Settings
 from jaxdenoise.network.unet import Params
 from jaxdenoise.system import meshes
@@ -23,11 +24,16 @@ class Scale(NamedTuple):
         background: grey level without light.
         mean: of the images above the background, in grey levels.
         std: standard deviation of the images, in grey levels.
+        darkest: `exposure.Exposure.darkest` of the images. It is the background, unless another one
+            was given.
+        noise: `exposure.Exposure.noise` of the images; 0 if it is not known.
     """
 
     background: float | Float[Array | np.ndarray | np.float32, ""]
     mean: float | Float[Array | np.ndarray | np.float32, ""]
     std: float | Float[Array | np.ndarray | np.float32, ""]
+    darkest: float | Float[Array | np.ndarray | np.float32, ""] = 0.0
+    noise: float | Float[Array | np.ndarray | np.float32, ""] = 0.0
 
 
 @partial(
@@ -69,6 +75,28 @@ class Denoiser:
     def request(self) -> TrainConfig:
         """Return the request that decides this model's settings and background, for JSON."""
         return self.config.request(background=float(self.scale.background))
+
+    def for_exposure(self, exposure: Exposure) -> "Denoiser":
+        """Return the model for images of another exposure, in units of their own noise.
+
+        A model of the same exposure stays as it is, and so does one that does not know its own.
+
+        Args:
+            exposure: what `exposure.measure_exposure` measured on the images.
+        """
+        own = self.scale
+        factor = exposure.noise / float(own.noise) if float(own.noise) > 0 else 0.0
+        if factor <= 0 or Exposure(float(own.darkest), float(own.noise)) == exposure:
+            return self
+        above = float(own.background) - float(own.darkest)
+        values = (
+            exposure.darkest + above * factor,
+            float(own.mean) * factor,
+            float(own.std) * factor,
+            exposure.darkest,
+            exposure.noise,
+        )
+        return dataclasses.replace(self, scale=Scale(*map(np.float32, values)))
 
     def for_devices(self, devices: Sequence[jax.Device] | None) -> "Denoiser":
         """Return the model for computing on some devices; None is the default device."""

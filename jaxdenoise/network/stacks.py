@@ -70,11 +70,11 @@ def checked_stack(stack: Shaped[ArrayLike, "..."]) -> Float32[np.ndarray, "N H W
     """Return a stack as (N, H, W) float32 NumPy array.
 
     Args:
-        stack: (N, H, W), (S, N, H, W) or (H, W) array of any real dtype, in grey levels.
+        stack: (N, H, W), (S, N, H, W) or (H, W) array of any real dtype, in grey levels; NaN where
+            there is no data.
 
     Raises:
-        ValueError: another shape, no pixels, complex, NaN or infinite pixels, or pixels above
-            `LARGEST`.
+        ValueError: another shape, no pixels, complex or infinite pixels, or pixels above `LARGEST`.
     """
     stack = np.asarray(stack)
     if not 2 <= stack.ndim <= 4 or stack.size == 0:
@@ -86,9 +86,9 @@ def checked_stack(stack: Shaped[ArrayLike, "..."]) -> Float32[np.ndarray, "N H W
     if np.iscomplexobj(stack):
         raise ValueError("the images are complex; give their magnitude")
     stack = stack.astype(np.float32, copy=False)
-    bad = stack.size - np.count_nonzero(np.isfinite(stack))
+    bad = np.count_nonzero(np.isinf(stack))
     if bad:
-        raise ValueError(f"{bad} pixels are NaN or infinite; replace them first")
+        raise ValueError(f"{bad} pixels are infinite; NaN marks pixels without data")
     check_levels(stack)
     return stack
 
@@ -99,8 +99,8 @@ def check_levels(array: Shaped[np.ndarray, "..."]) -> None:
     Raises:
         ValueError: a pixel above `LARGEST`.
     """
-    largest = max(-float(array.min()), float(array.max()))
-    if largest > LARGEST:
+    largest = max(-float(np.fmin.reduce(array, None)), float(np.fmax.reduce(array, None)))
+    if largest > LARGEST:  # not if all are NaN
         raise ValueError(
             f"pixels of up to {largest:.3g} are too large for the squares of float32; "
             "divide the images by a power of ten"

@@ -15,8 +15,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Float32, Real
 
-from jaxdenoise.imaging.hotpixels import WithoutHotPixels, replaced
-from jaxdenoise.io.frames import Frames
+from jaxdenoise.imaging.gaps import fill_stack
+from jaxdenoise.imaging.hotpixels import replaced
+from jaxdenoise.io.frames import ReadableFrames
 from jaxdenoise.microscope.noise_estimation import noise_level
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.stacks import checked_stack, row_length
@@ -62,11 +63,11 @@ def denoise_ensemble(
     Raises:
         ValueError: as `tiles.denoise`; no model, or models of different networks or PSFs.
     """
-    frames = checked_stack(stack)
+    frames, gaps = fill_stack(replaced(checked_stack(stack)))
     results = Combined(*(np.empty_like(frames) for _ in Combined._fields))
     pieces = ensemble_tiles(
         denoisers,
-        replaced(frames),
+        frames,
         sequence=row_length(stack),
         tile_size=tile_size,
         devices=devices,
@@ -75,12 +76,15 @@ def denoise_ensemble(
     for place, tile in pieces:
         for result, values in zip(results, tile, strict=True):
             result[place] = values
+    if gaps is not None:
+        for result in results:
+            result[gaps] = np.nan
     return Combined(*(result.reshape(np.shape(stack)) for result in results))
 
 
 def ensemble_tiles(
     denoisers: Sequence[Denoiser],
-    frames: Real[Array | np.ndarray, "N H W"] | Frames | WithoutHotPixels,
+    frames: Real[Array | np.ndarray, "N H W"] | ReadableFrames,
     *,
     sequence: int | None = None,
     tile_size: int | None = None,

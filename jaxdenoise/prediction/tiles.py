@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Real
 
-from jaxdenoise.imaging.hotpixels import WithoutHotPixels, replaced
-from jaxdenoise.io.frames import Frames
+from jaxdenoise.imaging.gaps import fill_stack
+from jaxdenoise.imaging.hotpixels import replaced
+from jaxdenoise.io.frames import ReadableFrames
 from jaxdenoise.microscope.psf import check_psf_fits, trimmed
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.stacks import check_levels, checked_stack, row_length, table
@@ -44,7 +45,7 @@ def denoise(
     Args:
         denoiser: `denoiser.Denoiser`.
         stack: (N, H, W), (H, W) or, as in `problem.prepare`, (S, N, H, W) array of any real dtype,
-            in grey levels.
+            in grey levels. NaN marks pixels without data, and stays NaN.
         tile_size: side in pixels of the square that the network sees at a time, its overlap
             included. It bounds the memory and does not change the result. Default: the image, at
             most 512 pixels and the overlap.
@@ -56,14 +57,14 @@ def denoise(
         `Denoised` of NumPy arrays.
 
     Raises:
-        ValueError: not such a stack, NaN, a tile size that leaves nothing beside the overlap, or
-            too few frames for the neighbours.
+        ValueError: not such a stack, infinite pixels, a tile size that leaves nothing beside the
+            overlap, or too few frames for the neighbours.
     """
-    frames = checked_stack(stack)
+    frames, gaps = fill_stack(replaced(checked_stack(stack)))
     results = Denoised(np.empty_like(frames), np.empty_like(frames))
     tiles = denoise_tiles(
         denoiser,
-        replaced(frames),
+        frames,
         sequence=row_length(stack),
         tile_size=tile_size,
         devices=devices,
@@ -72,12 +73,15 @@ def denoise(
     for place, tile in tiles:
         for result, values in zip(results, tile, strict=True):
             result[place] = values
+    if gaps is not None:
+        for result in results:
+            result[gaps] = np.nan
     return Denoised(*(result.reshape(np.shape(stack)) for result in results))
 
 
 def denoise_tiles(
     denoiser: Denoiser,
-    frames: Real[Array | np.ndarray, "N H W"] | Frames | WithoutHotPixels,
+    frames: Real[Array | np.ndarray, "N H W"] | ReadableFrames,
     *,
     sequence: int | None = None,
     tile_size: int | None = None,
@@ -93,7 +97,8 @@ def denoise_tiles(
 
     Args:
         denoiser: `denoiser.Denoiser`.
-        frames: (N, H, W) array of finite grey levels, or `frames.Frames`, read a few tiles a time.
+        frames: (N, H, W) array of finite grey levels, or `frames.ReadableFrames`, read a few tiles
+            a time.
         sequence: frames that follow each other in time or depth, for neighbours; default: all.
         tile_size: as in `denoise`.
         devices: as in `denoise`.

@@ -16,8 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int, Real, Shaped
 
-from jaxdenoise.imaging.hotpixels import WithoutHotPixels
-from jaxdenoise.io.frames import Frames
+from jaxdenoise.io.frames import ReadableFrames
 from jaxdenoise.network.settings import NetworkShape
 
 Corner: TypeAlias = tuple[int, int, int]  # (n, y, x) of the first pixel of a tile's core
@@ -103,7 +102,7 @@ class Tiling:
 
     def pixels(
         self,
-        frames: Real[Array | np.ndarray, "N H W"] | Frames | WithoutHotPixels,
+        frames: Real[Array | np.ndarray, "N H W"] | ReadableFrames,
         n: int | np.integer,
         corner: Corner,
         size: int,

@@ -12,7 +12,7 @@ from jaxtyping import ArrayLike, Real
 
 from jaxdenoise.microscope.widths import full_widths
 from jaxdenoise.report import diagnostics, evidence, halves, limits, page, provenance, verdict
-from jaxdenoise.report.findings import FINE, NOT_APPLICABLE, Finding, TrainedModel
+from jaxdenoise.report.findings import FINE, NOT_APPLICABLE, Finding, TrainedModel, sentence
 from jaxdenoise.report.guard import GuardVerdict
 from jaxdenoise.system.errors import RequestError
 
@@ -42,6 +42,7 @@ class ReportContent:
         commands: the commands that give this result again.
         pixel_size_um: height and width of a pixel in micrometres, if known.
         guard: the verdict of the guard on all frames, if there is one.
+        evidence: a line for each choice that was made for the images.
     """
 
     title: str
@@ -55,6 +56,7 @@ class ReportContent:
     commands: Sequence[str] | None = None
     pixel_size_um: Sequence[float] | None = None
     guard: GuardVerdict | None = None
+    evidence: Sequence[str] = ()
 
 
 def write_html(path: str | os.PathLike, content: ReportContent) -> Path:
@@ -82,6 +84,7 @@ def write_html(path: str | os.PathLike, content: ReportContent) -> Path:
     settings = {**content.settings, "Training, with all settings": denoiser.request().to_dict()}
     sections = {
         "Verdict": _verdict(verdict.judge(found, residual, agreement, denoiser, content.guard)),
+        **({"Choices": _choices(content.evidence)} if content.evidence else {}),
         "Limits": _limits(),
         "Images": evidence.images_section(noisy, denoised, deconvolved, truth, psf),
         "Residual": evidence.residual_section(noisy, denoised, residual, found, background),
@@ -147,6 +150,14 @@ def _findings(findings: Sequence[Finding], kind: str = "") -> str:
         text = f"<strong>{escape(finding.title)}</strong><p>{escape(finding.text)}</p>"
         items += f'<li class="{_CLASSES[finding.level]}">{mark}<div>{text}</div></li>\n'
     return f'<ul class="findings {kind}">\n{items}</ul>\n' if items else ""
+
+
+def _choices(evidence):
+    text = page.paragraph(
+        "The images themselves decided this, each choice by what stands beside it."
+    )
+    items = "".join(f"<p>{escape(sentence(line))}</p>\n" for line in evidence)
+    return page.section("choices", "What was chosen for these images", text + items)
 
 
 def _limits():

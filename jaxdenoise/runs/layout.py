@@ -4,8 +4,8 @@
 
     RUN/config.json     version, settings, and notes of the caller (seed, inputs, ...)
     RUN/history.csv     a row for each epoch
-    RUN/weights/        arrays: best, averaged and last parameters, PSF, background, mean and
-                        standard deviation
+    RUN/weights/        arrays: best, averaged and last parameters, PSF, background, mean, standard
+                        deviation and exposure
     RUN/epoch-NNNNN/    arrays: the last two states to resume from; only while the training is
                         unfinished
     RUN/candidates/     instead of them, where the training tries several PSFs:
@@ -43,7 +43,8 @@ from jaxdenoise.system.errors import CheckpointError, ConfigError, translated
 # Of NFS without its lock daemon, Lustre mounted without flock, and FUSE.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 CANDIDATES = "candidates"
-FORMAT = 1  # of the folder; raised when an older reader would misread it
+FORMAT = 2  # of the folder; raised when an older reader would misread it
+_READABLE = (1, FORMAT)  # models of format 1 do not know their exposure
 HISTORY_COLUMNS = (  # of history.csv
     "epoch",
     "learning_rate",
@@ -193,9 +194,10 @@ def read_config(run: str | Path) -> tuple[TrainConfig, dict[str, Any]]:
     errors = (OSError, ValueError, KeyError, TypeError, RecursionError)
     with translated(CheckpointError, f"{file}: cannot be read", caught=errors):
         header = json.loads(file.read_text(encoding="utf-8"))
-        if header["format"] != FORMAT:
+        if header["format"] not in _READABLE:
             raise CheckpointError(
-                f"{file}: is of format {header['format']}, this version reads {FORMAT}"
+                f"{file}: is of format {header['format']}, this version reads "
+                f"{' and '.join(map(str, _READABLE))}"
             )
         psf_shape = header["psf_shape"]
         if len(psf_shape) != 2 or not all(

@@ -130,12 +130,13 @@ def load(path: str | Path, *, weights: str | None = None) -> Denoiser:
     settings = settle(config)
     params = jax.eval_shape(lambda: start(jax.random.key(0), settings).state.params)
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
+    scale_fields = Scale._fields[: None if header["format"] > 1 else 3]
     abstract = {
         "best": params,
         "averaged": params,
         "last": params,
         "psf": jax.ShapeDtypeStruct(tuple(header["psf_shape"]), jnp.float32),
-        "scale": {name: scalar for name in Scale._fields},
+        "scale": {name: scalar for name in scale_fields},
     }
     arrays = load_arrays(weights_folder(path), abstract)
     scale = Scale(**arrays.pop("scale"))

@@ -15,6 +15,10 @@ from jaxdenoise.imaging.symmetry import SYMMETRIES, apply_symmetry
 from jaxdenoise.targets import blindspot
 from jaxdenoise.targets.repeats import Repeats
 
+NO_TARGET = (
+    255  # in place of a mask's number: a pixel that is shown to the network and never scored
+)
+
 
 class Batch(NamedTuple):
     """B training patches of side P.
@@ -85,6 +89,11 @@ def held_out_masks(
         keys
     )
     return jnp.where(order < masks, order + 1, 0).astype(jnp.uint8)
+
+
+def is_held_out(held_out: UInt8[Array, "*shape"]) -> Bool[Array, "*shape"]:
+    """Return which pixels some mask of `held_out_masks` holds out, to validate or to score."""
+    return (held_out > 0) & (held_out != NO_TARGET)
 
 
 def training_batch(
@@ -263,39 +272,46 @@ def covering_patches(
     Returns:
         `Covering`.
     """
-    spans = [_spans(length, patch_size) for length in frames.shape[1:]]
-    grid = [(n, row, column) for n in range(len(frames)) for row in spans[0] for column in spans[1]]
+    places = [spans(length, patch_size) for length in frames.shape[1:]]
+    grid = [
+        (n, row, column) for n in range(len(frames)) for row in places[0] for column in places[1]
+    ]
     taken = np.linspace(0, len(grid) - 1, min(limit, len(grid))).round().astype(int)
     chosen = [grid[i] for i in taken]
-    places = jnp.array([(n, row.start, column.start) for n, row, column in chosen])
+    corners = jnp.array([(n, row.start, column.start) for n, row, column in chosen])
     own = np.array([np.outer(row.owned, column.owned) for _, row, column in chosen])
     noisy, seen, noises, scored = (
-        jax.vmap(lambda place, stack=stack: _cut(stack, place, patch_size))(places)
+        jax.vmap(lambda place, stack=stack: _cut(stack, place, patch_size))(corners)
         for stack in (frames, visible, noise, held_out)
     )
     others = (
         None
         if beside is None
-        else jax.vmap(lambda place: _cut_beside(frames, beside, place, patch_size))(places)
+        else jax.vmap(lambda place: _cut_beside(frames, beside, place, patch_size))(corners)
     )
     return Covering(noisy, seen, noises, scored & own, others)
 
 
-class _Span(NamedTuple):
-    """A patch along one axis: its first pixel in the frame, and which of its pixels it scores."""
+class Span(NamedTuple):
+    """A piece along one axis.
+
+    Attributes:
+        start: its first pixel in the frame.
+        owned: (P,) which of its pixels are counted in this piece; each pixel is in one.
+    """
 
     start: int
-    owned: np.ndarray  # (P,) bool
+    owned: Bool[np.ndarray, " P"]
 
 
-def _spans(length, patch_size):
-    """The `_Span`s of the patches that cover an axis, evenly spread."""
+def spans(length: int, patch_size: int) -> list[Span]:
+    """Return the pieces of ``patch_size`` pixels that cover an axis, evenly spread."""
     starts = np.linspace(0, length - patch_size, -(-length // patch_size)).round().astype(int)
     borders = (starts[1:] + starts[:-1] + patch_size) // 2  # between one patch's own and the next's
     firsts, ends = [0, *borders - starts[1:]], [*borders - starts[:-1], patch_size]
     inside = np.arange(patch_size)
     return [
-        _Span(start, (first <= inside) & (inside < end))
+        Span(int(start), (first <= inside) & (inside < end))
         for start, first, end in zip(starts, firsts, ends, strict=True)
     ]
 

@@ -14,6 +14,7 @@ from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.microscope.psf_faults import warn_of_faults
 from jaxdenoise.network import pretrained, unet
 from jaxdenoise.network.denoiser import Denoiser
+from jaxdenoise.network.exposure import Exposure
 from jaxdenoise.network.settings import Settings
 from jaxdenoise.system import meshes
 from jaxdenoise.training import streams
@@ -40,7 +41,8 @@ def fit(
         key: random key; the same key, data and settings give the same model on the same device and
             versions.
         stack: (N, H, W) or (H, W) array of any real dtype, in grey levels; for a network that sees
-            neighbouring frames N in a row, or (S, N, H, W) for several such sequences.
+            neighbouring frames N in a row, or (S, N, H, W) for several such sequences. NaN marks
+            pixels without data.
         psf: (h, w) array with odd sides; it is scaled to sum 1. ``[[1.0]]`` means no blur. One that
             is off its middle or stands on a pedestal is warned of; `clean_psf` mends it.
         config: the request; default: the preset "fast".
@@ -51,8 +53,8 @@ def fit(
             epoch: copy what must outlive the call.
 
     Raises:
-        ValueError: NaN, a constant stack, frames too small to train on, a PSF that is no PSF or
-            does not fit, a batch that so many devices cannot share.
+        ValueError: infinite pixels, a constant stack, frames too small to train on, a PSF that is
+            no PSF or does not fit, a batch that so many devices cannot share.
     """
     meshes.of_one_model(devices, batch_size=config.batch_size)  # checked before the work
     warn_of_faults(psf)
@@ -97,6 +99,7 @@ def instant(
     *,
     noise_std: float | None = None,
     config: TrainConfig = TrainConfig(),
+    exposure: Exposure | None = None,
 ) -> Denoiser:
     """Return the pretrained network, scaled to the images but not trained on them. Host side.
 
@@ -105,6 +108,7 @@ def instant(
         noise_std: the noise's standard deviation in grey levels, the root of its mean variance; by
             default estimated.
         config: the request, of which only what concerns prediction counts.
+        exposure: of the images; default: measured on the stack.
 
     Returns:
         `Denoiser`, with a Gaussian PSF of sigma `pretrained.PSF_SIGMA` and no history.
@@ -112,14 +116,39 @@ def instant(
     Raises:
         ValueError: as `fit`; a noise that is not positive.
     """
-    if noise_std is not None and not 0 < noise_std < np.inf:
-        raise ValueError(f"instant: noise_std must be positive, in grey levels, not {noise_std}")
+    plan = prepare_instant(stack, config=config, exposure=exposure)
+    return instant_of(plan, noise_std=noise_std)
+
+
+def prepare_instant(
+    stack: Shaped[Array | np.ndarray, "..."],
+    *,
+    config: TrainConfig = TrainConfig(),
+    exposure: Exposure | None = None,
+    clean: bool = False,
+) -> Plan:
+    """Return the `problem.Plan` of `instant`, whose arguments and errors these are.
+
+    ``clean`` is as of `problem.prepare`.
+    """
     network = dataclasses.replace(PRETRAINED, stride=config.network.stride)
     config = dataclasses.replace(
-        config, network=network, init="pretrained", weights="last", targets="own"
+        config,
+        network=network,
+        init="pretrained",
+        weights="last",
+        targets="own",
+        blind=(0, 0),
+        validation="pixels",
     )
     psf = gaussian_psf(pretrained.PSF_SIGMA)
-    plan = prepare(jax.random.key(0), stack, psf=psf, config=config)
+    return prepare(jax.random.key(0), stack, psf=psf, config=config, exposure=exposure, clean=clean)
+
+
+def instant_of(plan: Plan, *, noise_std: float | None = None) -> Denoiser:
+    """Return the `Denoiser` of `instant`, given the plan of `prepare_instant`."""
+    if noise_std is not None and not 0 < noise_std < np.inf:
+        raise ValueError(f"instant: noise_std must be positive, in grey levels, not {noise_std}")
     problem, settings = plan.problem, plan.settings
     params = (
         pretrained.fitted(problem.frames, problem.scale, settings)

@@ -11,14 +11,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Real, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real, Shaped, UInt8
 
 from jaxdenoise.config import PRETRAINED, TrainConfig, UNetConfig
+from jaxdenoise.imaging.gaps import fill_stack
 from jaxdenoise.imaging.hotpixels import replaced
 from jaxdenoise.microscope.correlation import correlated_reach, noise_stride, residual_reach
 from jaxdenoise.microscope.psf import check_psf_fits, normalized_psf, square
 from jaxdenoise.network import pretrained
 from jaxdenoise.network.denoiser import Scale
+from jaxdenoise.network.exposure import Exposure, measure_exposure
 from jaxdenoise.network.settings import NetworkShape, Settings, settle, shape_of
 from jaxdenoise.network.stacks import LARGEST, checked_stack, row_length, table
 from jaxdenoise.system import meshes
@@ -36,7 +38,8 @@ class Problem(NamedTuple):
     Attributes:
         frames: (N, H, W) float32 above the background, in grey levels.
         held_out: (N, H, W) uint8 from `patches.held_out_masks`, not 0 for pixels that are never
-            targets; None when whole frames are held out.
+            targets of the training, `patches.NO_TARGET` for those that do not validate either;
+            None when whole frames are held out.
         validation: (V, H, W) float32, the frames that validate (the training frames themselves when
             pixels are held out).
         scale: `Scale`.
@@ -66,11 +69,13 @@ class Plan:
         problem: `Problem`.
         settings: `Settings`, static for compiled functions.
         request: the `TrainConfig` that was asked for.
+        evidence: a line for each choice that was made, what it is and why.
     """
 
     problem: Problem
     settings: Settings
     request: TrainConfig
+    evidence: tuple[str, ...] = ()
 
 
 def prepare(
@@ -79,6 +84,9 @@ def prepare(
     *,
     psf: Real[Array | np.ndarray, "..."],
     config: TrainConfig,
+    targets: Bool[np.ndarray, "..."] | None = None,
+    exposure: Exposure | None = None,
+    clean: bool = False,
     masks: int = 1,
     devices: Sequence[jax.Device] | None = None,
 ) -> Plan:
@@ -86,32 +94,39 @@ def prepare(
 
     Args:
         key: random key.
-        stack: (N, H, W) or (H, W) array of any real dtype, in grey levels; for a network that sees
-            neighbouring frames N in a row, or (S, N, H, W) for several such sequences.
+        stack: (N, H, W) or (H, W) array of any real dtype, in grey levels, NaN where there is no
+            data; for a network that sees neighbouring frames N in a row, or (S, N, H, W) for
+            several such sequences.
         psf: (h, w) array with odd sides.
         config: the request.
+        targets: the pixels that may be targets, of the stack's shape; default: all. The network
+            sees the others too. Pixels that are NaN never are.
+        exposure: of the images; default: measured on the stack.
+        clean: whether hot pixels are replaced already.
         masks: number of disjoint masks of held-out pixels, see `patches.held_out_masks`. The first
             validates.
         devices: that will train; default: the default device.
 
     Raises:
-        ValueError: NaN, a constant stack, frames too small to train on, a PSF that is no PSF or
-            does not fit, no repeats where the request wants them.
+        ValueError: infinite pixels, a constant stack, frames too small to train on, a PSF that is
+            no PSF or does not fit, no repeats where the request wants them.
     """
-    with meshes.computing_on(devices):
-        return _prepared(key, stack, psf, config, masks, devices)
-
-
-def _prepared(key, stack, psf, config, masks, devices):
     sequence = row_length(stack)
-    stack = replaced(checked_stack(stack))
+    with meshes.computing_on(devices):
+        stack = checked_stack(stack) if clean else replaced(checked_stack(stack))
+        return _prepared(key, stack, sequence, psf, config, targets, exposure, masks, devices)
+
+
+def _prepared(key, stack, sequence, psf, config, targets, exposure, masks, devices):
+    stack, gaps = fill_stack(stack)
+    valid = None if gaps is None else ~gaps
+    targets = _both(valid, None if targets is None else targets.reshape(stack.shape))
     psf = square(normalized_psf(psf))
-    background = estimate_background(stack) if config.background == "auto" else config.background
-    frames = stack - np.float32(background)
-    scale = _scale(stack, frames, background)
+    exposure = measure_exposure(stack) if exposure is None else exposure
+    frames, scale = _above_background(stack, valid, exposure, config)
     network = strided(config.network, frames)
     patch_size = _patch_size(config.patch_size, network, stack.shape[1:], psf.shape)
-    training, validation = _split(jnp.asarray(frames), config)
+    training, validation = _split(jnp.asarray(frames), config, whole=targets is None)
     repeats, validation_repeats = _repeats(training, validation, config)
     blind = config.blind
     if blind == "auto":
@@ -133,6 +148,8 @@ def _prepared(key, stack, psf, config, masks, devices):
             f"{patch_size} pixels"
         )
     held_out = _hold_out(key, training, settings, masks) if validation is None else None
+    if held_out is not None and targets is not None:
+        held_out = jnp.where(jnp.asarray(targets), held_out, jnp.uint8(patches.NO_TARGET))
     reach = network.neighbours
     problem = Problem(
         frames=training,
@@ -147,18 +164,39 @@ def _prepared(key, stack, psf, config, masks, devices):
     return Plan(meshes.on_single(problem, devices), settings, config)
 
 
-def _scale(stack, frames, background):
-    mean, std = float(frames.mean(dtype=np.float64)), float(frames.std(dtype=np.float64))
+def _both(one, other):
+    """Pixels for which both hold; None stands for all."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
+
+
+def _above_background(stack, valid, exposure, config):
+    """The frames above the background, and their `Scale`, to which pixels without data add nothing.
+
+    Args:
+        stack: (N, H, W), filled.
+        valid: (N, H, W) bool, where there is data; None: everywhere.
+        exposure: of the images.
+        config: the request.
+    """
+    background = exposure.darkest if config.background == "auto" else config.background
+    frames = stack - np.float32(background)
+    values = frames if valid is None else frames[valid]
+    if values.size == 0:
+        raise ValueError("the images hold no data: every pixel is NaN")
+    mean, std = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
     if not std > 0:
         raise ValueError(
-            f"the images are constant (every pixel is {stack.flat[0]:g}): there is nothing to learn"
+            f"the images are constant (every pixel is {values.flat[0] + background:g}): there is "
+            "nothing to learn"
         )
     if std < 1 / LARGEST:
         raise ValueError(
             f"the pixels' standard deviation of {std:.3g} is too small for the squares of "
             "float32; multiply the images"
         )
-    return Scale(*(jnp.float32(value) for value in (background, mean, std)))
+    return frames, Scale(*map(jnp.float32, (background, mean, std, *exposure)))
 
 
 def strided(network: UNetConfig, frames: Float[np.ndarray, "N H W"]) -> NetworkShape:
@@ -203,35 +241,15 @@ def _correlated_reach(frames, scale, *, stride, patch_size, devices):
     return reach
 
 
-def estimate_background(stack: Real[np.ndarray, "N H W"]) -> float:
-    """Estimate the grey level without light: the lowest mean of a 5x5 window. NumPy, host side.
+def _split(frames, config, *, whole):
+    """Return the frames that train, and those that validate; None where pixels are held out.
 
-    It is never above the darkest signal.
-
-    Args:
-        stack: (N, H, W) in grey levels.
+    Frames validate only if they are ``whole``, that is, if each of their pixels may be a target.
     """
-    side_y, side_x = min(5, stack.shape[1]), min(5, stack.shape[2])
-    return min(_lowest_window(frame, side_y, side_x) for frame in stack)
-
-
-def _lowest_window(frame, side_y, side_x):
-    sums = np.pad(frame.cumsum(axis=0, dtype=np.float64).cumsum(axis=1), ((1, 0), (1, 0)))
-    totals = (
-        sums[side_y:, side_x:]
-        - sums[:-side_y, side_x:]
-        - sums[side_y:, :-side_x]
-        + sums[:-side_y, :-side_x]
-    )
-    return float(totals.min()) / (side_y * side_x)
-
-
-def _split(frames, config):
-    """Return the frames that train, and those that validate; None where pixels are held out."""
     count = len(frames)
     spare = count >= config.FRAMES_TO_SPARE and not config.network.neighbours
-    whole = config.validation == "frames" or (config.validation == "auto" and spare)
-    if count == 1 or not whole:
+    wanted = config.validation == "frames" or (config.validation == "auto" and spare)
+    if count == 1 or not (wanted and whole):
         return frames, None
     training = count - max(1, round(config.validation_fraction * count))
     return frames[:training], frames[training:]

@@ -106,7 +106,7 @@ def covering(key: PRNGKeyArray, problem: Problem, config: Settings) -> patches.C
     if problem.validation_repeats is not None:
         targets, same = first_targets(frames, problem.validation_repeats)
         if problem.held_out is not None:
-            same &= problem.held_out[problem.validation_repeats.frame[:, 0]] > 0
+            same &= patches.is_held_out(problem.held_out[problem.validation_repeats.frame[:, 0]])
         repeated = cut(targets, frames, jnp.zeros_like(frames), same)
         # Of many frames, it may be that none of those with a repeat is among the patches.
         if repeated.scored.any():
@@ -115,7 +115,11 @@ def covering(key: PRNGKeyArray, problem: Problem, config: Settings) -> patches.C
         spots, visible = _hidden_neighbours(key, frames, problem.held_out, config)
         return cut(frames, visible, jnp.zeros_like(frames), spots)
     noise = noise_std(frames, problem.frames) * jax.random.normal(key, frames.shape)
-    held_out = jnp.ones(frames.shape, bool) if problem.held_out is None else problem.held_out > 0
+    held_out = (
+        jnp.ones(frames.shape, bool)
+        if problem.held_out is None
+        else patches.is_held_out(problem.held_out)
+    )
     return cut(frames, frames, noise, held_out)
 
 

@@ -11,7 +11,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -158,14 +158,17 @@ def prepare_sweep(
     psfs: Psfs,
     config: TrainConfig = TrainConfig(),
     devices: Sequence[jax.Device] | None = None,
+    **options: Any,
 ) -> Plan:
     """Return the `problem.Plan` of a sweep: it holds out more pixels than that of one training.
 
-    Arguments and errors as of `sweep`.
+    Arguments and errors as of `sweep`; ``options`` are those of `problem.prepare`.
     """
     _check_counts(psfs, 1)
     largest = of_one_size(psfs)[0]
-    return prepare(key, stack, psf=largest, config=config, masks=scores.MASKS, devices=devices)
+    return prepare(
+        key, stack, psf=largest, config=config, masks=scores.MASKS, devices=devices, **options
+    )
 
 
 def train_and_choose(

@@ -1,46 +1,52 @@
 """Denoise files: from models and opened images to what is written. Host side."""
 
-import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float32
 
-from jaxdenoise.io import images, omezarr
-from jaxdenoise.io.frames import Frames
-from jaxdenoise.io.images import ImageFile
+from jaxdenoise.io import images
 from jaxdenoise.microscope.psf import trimmed
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.settings import shape_of
-from jaxdenoise.prediction import ensemble, tiling
-from jaxdenoise.prediction.tiles import Denoised
+from jaxdenoise.prediction import tiling
 from jaxdenoise.prediction.tiles import denoise as denoise_stack
-from jaxdenoise.runs.layout import locked, read_config
-from jaxdenoise.runs.models import Models, load_all, those_in
+from jaxdenoise.report.findings import FINE, STOP
+from jaxdenoise.report.guard import GuardVerdict
+from jaxdenoise.runs.layout import read_config
+from jaxdenoise.runs.models import those_in
 from jaxdenoise.system.crew import current_crew
-from jaxdenoise.system.errors import RequestError
+from jaxdenoise.system.errors import ImageError, RequestError
 from jaxdenoise.workflows import run as run_
 from jaxdenoise.workflows import training as training_
+from jaxdenoise.workflows.applying import Applied, Arrays, Targets, apply, job_of
+from jaxdenoise.workflows.making import Maker
+from jaxdenoise.workflows.partition import check_sizes, parts_alone, parts_by_model
+from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.psfs import psfs_for
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import DenoiseRequest
 from jaxdenoise.workflows.resuming import check_run_folder
-from jaxdenoise.workflows.stacks import check_sizes, files_by_model, stack_of
-from jaxdenoise.workflows.training import Trained, train_members
+from jaxdenoise.workflows.stacks import why_empty
+from jaxdenoise.workflows.training import Trained
 
-# Pixels of a file whose results are kept for the report; of a larger one the report denoises its
-# examples again.
-_KEPT = 2**23
-_APART = 0.5  # of the noise: results of other weights that differ by more deserve a warning
 
-Targets = Mapping[str, Path]
+class Judged(NamedTuple):
+    """The verdict on a channel of a file, or on a file without channels.
+
+    Attributes:
+        path: of the input.
+        channel: its number; None of a file without channels.
+        verdict: on what is in the file.
+    """
+
+    path: str
+    channel: int | None
+    verdict: GuardVerdict
 
 
 @dataclass(frozen=True)
@@ -50,13 +56,16 @@ class DenoiseResult:
     Attributes:
         outputs: "denoised", "deconvolved", and with several models "disagreement" and
             "random_start", to the files that were written, one an input.
-        models: the models that denoised, and the choice among PSFs.
+        models: the models that denoised, and the choice among PSFs; where each image has a scale of
+            its own, those of the first file.
         reports: the reports; None where there is none.
+        verdicts: one a file and channel, in order.
     """
 
     outputs: dict[str, list[Path]]
     models: dict[str, Trained]
     reports: dict[str, Path | None]
+    verdicts: list[Judged]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: the files by kind, and a list of one entry a model."""
@@ -67,8 +76,13 @@ class DenoiseResult:
                     "channel": name or None,
                     "report": None if self.reports[name] is None else str(self.reports[name]),
                     "choice": trained.choice,
+                    "evidence": list(trained.evidence),
                 }
                 for name, trained in self.models.items()
+            ],
+            "verdicts": [
+                {"file": one.path, "channel": one.channel} | one.verdict.to_dict()
+                for one in self.verdicts
             ],
         }
 
@@ -77,7 +91,7 @@ class _Plan(NamedTuple):
     """What is done, after all checks."""
 
     outputs: dict[str, list[Path]]
-    files: dict[str, list[ImageFile]]
+    parts: dict[str, list[Part]]
     reports: dict[str, Path | None]
 
 
@@ -94,27 +108,103 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
             said before anything is written.
     """
     plan = _checked(request)
+    if not any(part.ordinary for parts in plan.parts.values() for part in parts):
+        part = next(iter(plan.parts.values()))[0]
+        raise ImageError(f"{part.path}: {why_empty(part)}")
     current_crew().barrier()  # all have checked before the first writes
-    models = {name: _models(request, name, own, reporter) for name, own in plan.files.items()}
-    random = plan.outputs.get("random_start", [])
-    first = None
-    for number, parts in enumerate(zip(*plan.files.values(), strict=True)):
-        targets = {
-            name: paths[number] for name, paths in plan.outputs.items() if name != "random_start"
+    makers = {name: Maker(request, name, parts, reporter) for name, parts in plan.parts.items()}
+    if request.channels == "auto" and len(makers) > 1 and not (request.instant or request.model):
+        reporter.say(f"channels: {len(makers)}, a network of its own for each")
+    models: dict[str, Trained] = {}
+    verdicts: list[Judged] = []
+    shown: dict[str, tuple[Part, Arrays | None, GuardVerdict]] = {}
+    for number in range(len(request.inputs)):
+        own = {
+            name: part
+            for name, parts in plan.parts.items()
+            for part in parts
+            if part.number == number
         }
-        keep = bool(random) or (request.report and first is None)
-        members = [trained.models.members for trained in models.values()]
-        found = denoise_file(request, members, parts, targets, reporter, keep=keep)
-        first = first or found
-        if random:
-            beside, target = _random_starts(models), {"denoised": random[number]}
-            others = denoise_file(request, beside, parts, target, reporter, keep=True)
-            compare_with_random(parts, found, others, reporter)
-    for (name, files), results in zip(plan.files.items(), first or [], strict=True):
-        members, choice = models[name].models.members, models[name].choice
-        path = plan.reports[name]
-        write_report(request, path, files, members, reporter, results=results, sweep=choice)
-    return DenoiseResult(plan.outputs, models, plan.reports)
+        targets = {name: paths[number] for name, paths in plan.outputs.items()}
+        trained, applied = _denoise_file(
+            request, {name: makers[name] for name in own}, own, targets, reporter
+        )
+        for (name, part), results, verdict in zip(
+            own.items(), applied.results, applied.verdicts, strict=True
+        ):
+            models.setdefault(name, trained[name])
+            verdicts.append(Judged(str(part.path), part.channel, verdict))
+            if part.ordinary:
+                shown.setdefault(name, (part, results, verdict))
+    reports: dict[str, Path | None] = dict.fromkeys(plan.reports)
+    for name, (part, results, verdict) in shown.items():
+        own_ = models[name]
+        about: dict[str, Any] = {"results": results, "guard": verdict}
+        about |= {"sweep": own_.choice, "evidence": own_.evidence}
+        reports[name], members = plan.reports[name], own_.models.members
+        write_report(request, reports[name], part, members, reporter, **about)
+    _say_verdicts(verdicts, reports, reporter)
+    return DenoiseResult(plan.outputs, models, reports, verdicts)
+
+
+def _denoise_file(
+    request: DenoiseRequest,
+    makers: Mapping[str, Maker],
+    parts: Mapping[str, Part],
+    targets: Targets,
+    reporter: Reporter,
+) -> tuple[dict[str, Trained], Applied]:
+    """Denoise a file; if that fails and choices were automatic, denoise it again without them."""
+    for part in parts.values():
+        part.tell(reporter)
+    applied = _apply(request, makers, parts, targets, reporter, give_up=True)
+    if not applied.written:
+        failed = next(verdict for verdict in applied.verdicts if verdict.level == STOP)
+        reporter.say(
+            f"{failed.text}: again without automatic choices (stride 1, no hidden neighbours, "
+            "targets of the image's own)"
+        )
+        for maker in makers.values():
+            maker.take_harmless()
+        applied = _apply(request, makers, parts, targets, reporter, give_up=False)
+    return {name: makers[name].trained(part) for name, part in parts.items()}, applied
+
+
+def _apply(
+    request: DenoiseRequest,
+    makers: Mapping[str, Maker],
+    parts: Mapping[str, Part],
+    targets: Targets,
+    reporter: Reporter,
+    *,
+    give_up: bool,
+) -> Applied:
+    jobs = [makers[name].job(part) for name, part in parts.items()]
+    random = None
+    if "random_start" in targets:
+        starts = [makers[name].trained(part).models.random_start for name, part in parts.items()]
+        random = [
+            job_of(part, [start])
+            for part, start in zip(parts.values(), starts, strict=True)
+            if start is not None
+        ]
+    chosen = any(makers[name].has_chosen(part) for name, part in parts.items())
+    return apply(request, jobs, targets, reporter, random=random, give_up=give_up and chosen)
+
+
+def _say_verdicts(verdicts, reports, reporter):
+    """The last lines: what not to rely on, or that nothing was found."""
+    report = next((path for path in reports.values() if path is not None), None)
+    worst = max((one.verdict.level for one in verdicts), default=FINE)
+    if worst == FINE:
+        reporter.say("verdict: no problems found")
+        return
+    several = len({one.path for one in verdicts}) > 1
+    for one in verdicts:
+        if one.verdict.level > FINE:
+            name = f"{one.path}: " if several else ""
+            see = f"; see {report}" if report is not None else ""
+            reporter.say(f"verdict: {name}{one.verdict.text}{see}")
 
 
 def _checked(request):
@@ -137,9 +227,13 @@ def _checked(request):
         for file in files
     )
     images.check_space(request.output, len(outputs) * sum(stored))
-    separate = request.channels == "separate"
-    by_model = files_by_model(
-        request.inputs, files, separate=separate, reach=_reach(request), along=request.along
+    reach = _reach(request)
+    by_model = (
+        parts_alone(request.inputs, files)
+        if request.instant
+        else parts_by_model(
+            request.inputs, files, channels=_channels(request), reach=reach, along=request.along
+        )
     )
     stem = outputs["denoised"][0].name.rsplit("denoised", 1)[0]
     reports = {
@@ -156,6 +250,13 @@ def _checked(request):
     if not (request.model or request.instant) and request.tile_size is not None:
         _check_tiles(request, files)
     return _Plan(outputs, by_model, reports)
+
+
+def _channels(request):
+    """Of a model that is there, what it was trained for."""
+    if request.channels == "auto" and request.model:
+        return "separate" if (Path(request.model) / "channel-0").is_dir() else "together"
+    return request.channels
 
 
 def _names(request):
@@ -186,130 +287,10 @@ def _check_tiles(request, files):
     tiling.core_size(files[0].frames.shape[1:], request.tile_size, network, trimmed(widest))
 
 
-def _models(request, name, files, reporter):
-    """`Trained` for the files of a channel: loaded, or trained."""
-    training = request.training
-    if request.instant:
-        stack = stack_of(files, seed=training.seed, reach=0, reporter=reporter)
-        model = run_.instant_model(stack, noise=request.noise, config=training.config())
-        return Trained(Models((model,), None), None)
-    if request.model:
-        own = Path(request.model) / name
-        folder = own if own.is_dir() else request.model
-        return Trained(load_all(folder, weights=training.weights), None)
-    train = partial(
-        train_members, training, request.inputs, files, reporter, devices=request.devices
-    )
-    if not request.save_model:
-        return train()
-    run = Path(request.save_model) / name
-    with locked(run):
-        return train(run=run)
-
-
-def _random_starts(models):
-    return [[trained.models.random_start] for trained in models.values()]
-
-
-def denoise_file(
-    request: DenoiseRequest,
-    ensembles: Sequence[Sequence[Denoiser]],
-    parts: Sequence[ImageFile],
-    targets: Targets,
-    reporter: Reporter,
-    *,
-    keep: bool,
-) -> list[Denoised | None]:
-    """Denoise a file tile by tile into others, ``targets``, which appear when they are whole.
-
-    Args:
-        request: for dtype, size of the tiles, devices and overwriting.
-        ensembles: the models, one list a part.
-        parts: the frames of the file that each of them denoises.
-        targets: field of `ensemble.Combined` to the path of these images.
-        reporter: hears of the progress.
-        keep: whether the results are wanted.
-
-    Returns:
-        Results of the parts, or None where they are not wanted or too large to be kept, or where
-        each of several processes denoises its share of the file.
-    """
-    dtype = None if request.dtype in ("auto", "same") else request.dtype
-    crew = current_crew()
-    share = tiling.Share(crew.index, crew.count, square=omezarr.CHUNK) if crew.count > 1 else None
-    keep = keep and share is None  # of several processes none has all
-    kept = [
-        _empty(part.frames.shape) if keep and part.frames.size <= _KEPT else None for part in parts
-    ]
-    # How far models disagree is mostly less than a grey level.
-    dtypes = {name: "float32" if name == "disagreement" else dtype for name in targets}
-    create = partial(images.create, info=parts[0].info, overwrite=request.overwrite, crew=crew)
-    options = {
-        "tile_size": request.tile_size,
-        "share": share,
-        "on_tile": reporter.predicting(next(iter(targets.values())).name),
-        "devices": jax.local_devices()[: request.devices],
-    }
-    with ExitStack() as opened:
-        stores = {
-            name: opened.enter_context(create(path, dtype=dtypes[name]))
-            for name, path in targets.items()
-        }
-        for denoisers, part, own in zip(ensembles, parts, kept, strict=True):
-            frames = part.frames
-            options["sequence"] = frames.row
-            for (n, rows, columns), results in ensemble.ensemble_tiles(
-                denoisers, frames, **options
-            ):
-                for name, store in stores.items():
-                    store[frames.numbers[n], rows, columns] = getattr(results, name)
-                if own is not None:
-                    own.denoised[n, rows, columns] = results.denoised
-                    own.deconvolved[n, rows, columns] = results.deconvolved
-    for path in targets.values():
-        reporter.say(f"wrote {path}")
-    return kept
-
-
-def denoised(denoiser: Denoiser, frames: Frames) -> Float32[np.ndarray, "N H W"]:
-    """Return all frames of a file denoised, in the file's order."""
-    rows = np.asarray(frames).reshape(-1, frames.row, *frames.shape[1:])
-    result = np.asarray(denoise_stack(denoiser, rows).denoised)
+def denoised(denoiser: Denoiser, part: Part) -> Float32[np.ndarray, "N H W"]:
+    """Return all frames of a part denoised, in the file's order."""
+    frames = part.frames
+    stack = np.stack([frames.marked((n, slice(None), slice(None))) for n in range(len(frames))])
+    rows = stack.reshape(-1, frames.row, *frames.shape[1:])
+    result = np.asarray(denoise_stack(denoiser.for_exposure(part.exposure), rows).denoised)
     return result.reshape(frames.shape)[np.argsort(frames.numbers)]
-
-
-def compare_with_random(
-    parts: Sequence[ImageFile],
-    results: Sequence[Denoised | None],
-    others: Sequence[Denoised | None],
-    reporter: Reporter,
-) -> None:
-    """Say how far results from pretrained and from random weights differ, and warn if it is much.
-
-    Args:
-        parts: as in `denoise_file`.
-        results: what it returned with pretrained weights.
-        others: with random ones.
-        reporter: takes the message.
-    """
-    for part, result, other in zip(parts, results, others, strict=True):
-        if result is None or other is None:
-            continue
-        apart = ensemble.rms_difference_over_noise(
-            result.denoised, other.denoised, np.asarray(part.frames)
-        )
-        reporter.say(
-            f"from pretrained and from random weights: results differ by {apart:.0%} of the noise "
-            "(root mean squares)"
-        )
-        if apart > _APART:
-            warnings.warn(
-                f"results from pretrained and from random weights differ by {apart:.0%} of the "
-                "noise: compare denoised with random_start, and do not trust structure that only "
-                "one of them shows",
-                stacklevel=2,
-            )
-
-
-def _empty(shape):
-    return Denoised(np.empty(shape, np.float32), np.empty(shape, np.float32))

@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Real
 
-from jaxdenoise.io.images import ImageFile
-from jaxdenoise.network import stacks as stacks_
 from jaxdenoise.network.denoiser import Denoiser
-from jaxdenoise.prediction.ensemble import denoise_ensemble
-from jaxdenoise.prediction.tiles import Denoised
 from jaxdenoise.report.html import ReportContent, write_html
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import RequestError
+from jaxdenoise.workflows.applying import Arrays, denoise_shown
 from jaxdenoise.workflows.facts import versions
+from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.reporter import Reporter
 from jaxdenoise.workflows.requests import DenoiseRequest, SweepRequest, TrainRequest
 from jaxdenoise.workflows.settings import flat
@@ -46,69 +44,59 @@ def settings_of(request: Any) -> dict[str, Any]:
 def write_report(
     request: DenoiseRequest | TrainRequest | SweepRequest,
     path: Path | None,
-    files: Sequence[ImageFile],
-    members: Sequence[Denoiser],
+    part: Part,
+    denoisers: Sequence[Denoiser],
     reporter: Reporter,
     **options: Any,
 ) -> None:
-    """Write the report on the first file, unless its path is None; options as of `write_for`."""
+    """Write the report on a part of a file, unless its path is None; the rest as of `write_for`."""
     if path is None or not current_crew().is_primary:
         return
     about: dict[str, Any] = {"title": str(request.inputs[0]), "settings": settings_of(request)}
     commands = None if request.command is None else [request.command]
-    write_for(path, files[0], members, commands=commands, **about, **options)
+    write_for(path, part, denoisers, commands=commands, **about, **options)
     reporter.say(f"wrote {path}")
 
 
 def write_for(
     path: Path,
-    image: ImageFile,
-    members: Sequence[Denoiser],
+    part: Part,
+    denoisers: Sequence[Denoiser],
     *,
-    results: Denoised | None = None,
+    results: Arrays | None = None,
     truth: Real[np.ndarray, "_ H W"] | None = None,
     **options: Any,
 ) -> Path:
-    """Write the report on the frames of a file, or on some of them where they are large.
+    """Write the report on the frames of a part, or on some of them where they are large.
 
     Args:
         path: of the report.
-        image: the file.
-        members: the models, whose mean is shown; the training is that of the first.
-        results: of all frames; None: those that are shown are denoised here.
-        truth: one frame, or as many as the file has, the clean image in grey levels, if there is
+        part: of a file.
+        denoisers: the members of the ensemble that denoised it.
+        results: "denoised" and "deconvolved" of all frames; None: those that are shown are
+            denoised here.
+        truth: one frame, or as many as the part has, the clean image in grey levels, if there is
             one.
         **options: of `ReportContent`: title, settings, sweep, commands.
     """
-    shown = _shown(image.frames.shape)
-    numbers, rows, columns = shown
-    noisy = np.stack([image.frames[n, rows, columns] for n in numbers])
-    denoised, deconvolved = (
-        (np.asarray(result)[shown] for result in results)
-        if results
-        else _denoise_shown(members, image.frames, shown)
-    )
+    numbers = np.array(part.ordinary or range(len(part.frames)))
+    chosen, rows, columns = _shown((len(numbers), *part.frames.shape[1:]))
+    shown = numbers[chosen], rows, columns
+    noisy = np.stack([part.frames[n, rows, columns] for n in shown[0]])
+    if results is None:
+        found = denoise_shown(denoisers, part.frames, shown)
+        denoised, deconvolved = found.denoised, found.deconvolved
+    else:
+        denoised, deconvolved = (results[name][shown] for name in ("denoised", "deconvolved"))
     if truth is not None:
-        chosen = np.array(image.frames.numbers)[numbers] if len(truth) > 1 else slice(None)
-        truth = truth[chosen, rows, columns]
-    stacks = {"noisy": noisy, "denoised": denoised, "deconvolved": deconvolved, "truth": truth}
+        there = np.array(part.frames.numbers)[shown[0]] if len(truth) > 1 else slice(None)
+        truth = truth[there, rows, columns]
+    stacks: dict[str, Any] = {"noisy": noisy, "denoised": denoised, "deconvolved": deconvolved}
+    stacks["truth"] = truth
     content = ReportContent(
-        denoiser=members[0], pixel_size_um=image.info.pixel_size_um, **stacks, **options
+        denoiser=denoisers[0], pixel_size_um=part.file.info.pixel_size_um, **stacks, **options
     )
     return write_html(path, content)
-
-
-def _denoise_shown(members, frames, shown):
-    """Denoised and deconvolved frames that are shown; the network sees their neighbours too."""
-    numbers, rows, columns = shown
-    beside = stacks_.table(len(frames), frames.row, members[0].config.network.neighbours)
-    windows, places = stacks_.windows(beside, numbers)
-    stack = np.stack([[frames[n, rows, columns] for n in window] for window in windows])
-    results = denoise_ensemble(members, stack)
-    return [
-        result[np.arange(len(numbers)), places]
-        for result in (results.denoised, results.deconvolved)
-    ]
 
 
 def _shown(shape):

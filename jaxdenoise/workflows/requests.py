@@ -16,7 +16,7 @@ from jaxdenoise.workflows.settings import (
     file_names,
 )
 
-CHANNELS = ("together", "separate")
+CHANNELS = ("auto", "together", "separate")
 DTYPES = ("auto", "same", "float32")
 FORMATS = ("same", "tiff", "zarr")
 FILTERS = ("gaussian", "median", "box", "box3d", "wiener")
@@ -90,7 +90,8 @@ class DenoiseRequest(_OfTraining):
         instant: do not train: use the network that comes with the package as it is; of
             ``training`` only background, stride, precision and symmetries may be given.
         noise: standard deviation of the noise in grey levels, for ``instant``; None: estimated.
-        channels: "together", one model for all; "separate", one for each.
+        channels: "together", one model for all; "separate", one for each; "auto", one for each
+            where a file has several.
         dtype: of the files written: "same" as the input's; "float32"; or "auto", the input's unless
             whole grey levels cost more than a tenth of what was gained or move a mean by 0.5 %.
         format: of the files written: "same" as the input's, "tiff" or "zarr".
@@ -101,7 +102,7 @@ class DenoiseRequest(_OfTraining):
     save_model: str | Path | None = None
     instant: bool = False
     noise: Number | None = None
-    channels: str = "together"
+    channels: str = "auto"
     dtype: str = "auto"
     format: str = "same"
     tile_size: int | None = None
@@ -147,12 +148,13 @@ class TrainRequest(_OfTraining):
     """Train on images and keep the model in the run folder ``output``.
 
     Attributes:
-        channels: "together", one model for all; "separate", one for each.
+        channels: "together", one model for all; "separate", one for each; "auto", one for each
+            where a file has several.
         resume: go on with a training that was interrupted.
         save_every: seconds between two states to resume from.
     """
 
-    channels: str = "together"
+    channels: str = "auto"
     resume: bool = False
     save_every: Number = 10.0
 

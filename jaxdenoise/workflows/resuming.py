@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Real
 
 from jaxdenoise.io import images
 from jaxdenoise.network import convolution
@@ -18,7 +19,7 @@ from jaxdenoise.runs.states import load_candidates, load_snapshot
 from jaxdenoise.system import meshes
 from jaxdenoise.system.errors import CheckpointError, RequestError
 from jaxdenoise.training.sweep import SIGMAS
-from jaxdenoise.workflows.run import Stack, States
+from jaxdenoise.workflows.run import States
 from jaxdenoise.workflows.settings import Training
 
 _ROW = {  # of a table of candidates: the types of its values
@@ -32,7 +33,7 @@ _ROW = {  # of a table of candidates: the types of its values
 }
 
 
-def pixels_digest(stack: Stack) -> str:
+def pixels_digest(stack: Real[np.ndarray, "*frames H W"]) -> str:
     """Return the SHA-256 of the pixels, as hexadecimal digits; at most 134 MB, which take 0.1 s."""
     return hashlib.sha256(np.ascontiguousarray(stack).data.cast("B")).hexdigest()
 

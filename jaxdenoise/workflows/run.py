@@ -25,8 +25,8 @@ from jaxdenoise.training.problem import Plan, prepare
 from jaxdenoise.training.sweep import Model, Sweep, prepare_sweep, train_and_choose
 from jaxdenoise.workflows.reporter import Cancelled, Reporter
 from jaxdenoise.workflows.settings import Number, Training
+from jaxdenoise.workflows.stacks import TrainingStack
 
-Stack = Real[np.ndarray, "*frames H W"]
 Psfs = Mapping[str, Float[np.ndarray, "h w"]]
 
 
@@ -47,6 +47,20 @@ class States(NamedTuple):
     every: Number
     resumed: Any = None
     choice: dict[str, Any] | None = None
+
+
+class Outcome(NamedTuple):
+    """A trained model.
+
+    Attributes:
+        denoiser: the model.
+        choice: `choice_table` of a choice among PSFs; None if there was none.
+        evidence: as of `problem.Plan`.
+    """
+
+    denoiser: Denoiser
+    choice: dict[str, Any] | None
+    evidence: tuple[str, ...]
 
 
 def check_devices(count: int | None) -> None:
@@ -75,14 +89,17 @@ def training_devices(
     return list(meshes.sharing(here, batch_size))
 
 
-def instant_model(stack: Stack, *, noise: Number | None, config: TrainConfig) -> Denoiser:
-    """Return the network that comes with the package as a model for these images."""
-    return fit_.instant(stack, noise_std=noise, config=config)
+def instant_model(
+    stack: TrainingStack, *, noise: Number | None, config: TrainConfig
+) -> tuple[Denoiser, tuple[str, ...]]:
+    """Return the network that comes with the package as a model for these images, and evidence."""
+    plan = fit_.prepare_instant(stack.frames, config=config, exposure=stack.exposure, clean=True)
+    return fit_.instant_of(plan, noise_std=noise), plan.evidence
 
 
 def fit_model(
     key: PRNGKeyArray,
-    stack: Stack,
+    stack: Real[np.ndarray, "N H W"],
     *,
     psf: Real[Array | np.ndarray, "h w"],
     config: TrainConfig,
@@ -101,25 +118,24 @@ def fit_model(
 
 def train_model(
     training: Training,
-    stack: Stack,
+    stack: TrainingStack,
     psfs: Psfs,
     reporter: Reporter,
     *,
     devices: int | None = None,
     states: States | None = None,
-) -> tuple[Denoiser, dict[str, Any] | None]:
+    tell: bool = True,
+) -> Outcome:
     """Train a model; of several PSFs one is chosen on the way.
 
     Args:
         training: the settings.
-        stack: (N, H, W) in grey levels, or (S, N, H, W), rows of frames.
+        stack: what is trained on.
         psfs: name to PSF: one, or several to choose from.
         reporter: hears of the progress.
         devices: how many devices, see `training_devices`.
         states: where to keep the states to resume from; None to keep none.
-
-    Returns:
-        The model, and the `choice_table`, or None where there was no choice.
+        tell: say what was chosen for the images, and why.
 
     Raises:
         Cancelled: the reporter asked to stop; the last state was kept.
@@ -131,16 +147,24 @@ def train_model(
     key = jax.random.key(training.seed)
     # The checks that need no training come first, so that bad input neither leaves a folder behind
     # nor costs an earlier run.
+    options = _options(stack) | {"config": config, "devices": shared}
     if several:
-        plan = prepare_sweep(key, stack, psfs=arrays, config=config, devices=shared)
+        plan = prepare_sweep(key, stack.frames, psfs=arrays, **options)
     else:
         meshes.of_one_model(shared, batch_size=config.batch_size)
-        plan = prepare(key, stack, psf=arrays[0], config=config, devices=shared)
+        plan = prepare(key, stack.frames, psf=arrays[0], **options)
     if states is not None and states.resumed is None:
         clear(states.run)
         _write_config(states, plan, psfs)
+    for line in plan.evidence if tell else ():
+        reporter.say(line)
     job = _Job(training.seed, key, plan, psfs, shared, states, reporter)
-    return _choose(job) if several else (_train_one(job), None)
+    denoiser, choice = _choose(job) if several else (_train_one(job), None)
+    return Outcome(denoiser, choice, plan.evidence)
+
+
+def _options(stack: TrainingStack) -> dict[str, Any]:
+    return {"targets": stack.targets, "exposure": stack.exposure, "clean": True}
 
 
 class _Job(NamedTuple):
@@ -214,7 +238,7 @@ def _choose(job: _Job) -> tuple[Denoiser, dict[str, Any] | None]:
 
 def sweep_models(
     training: Training,
-    stack: Stack,
+    stack: TrainingStack,
     psfs: Psfs,
     reporter: Reporter,
     *,
@@ -250,7 +274,8 @@ def sweep_models(
 
         shared = training_devices(devices, batch_size=config.batch_size, several=True)
         key = jax.random.key(training.seed)
-        plan = prepare_sweep(key, stack, psfs=arrays, config=config, devices=shared)
+        options = _options(stack) | {"config": config, "devices": shared}
+        plan = prepare_sweep(key, stack.frames, psfs=arrays, **options)
         return train_and_choose(
             key,
             plan,

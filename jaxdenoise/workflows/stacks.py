@@ -2,167 +2,170 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
-from jaxdenoise.io.images import ImageFile
-from jaxdenoise.io.info import ImageInfo
+from jaxdenoise.io.frames import FramePlace
+from jaxdenoise.network.exposure import Exposure
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import ImageError, RequestError
+from jaxdenoise.targets.patches import spans
+from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.reporter import Reporter
 
-Inputs = Sequence[str | Path]
-Files = Sequence[ImageFile]
 
-_LEAST = 8  # pixels a side that a training takes, see `problem.prepare`
+class TrainingStack(NamedTuple):
+    """What is trained on, in grey levels of one exposure.
+
+    Attributes:
+        frames: (N, H, W), or (S, N, H, W), rows of frames; NaN where there is no data.
+        targets: of the same shape, the pixels that may be targets; None: all.
+        exposure: of the first part, in whose grey levels all frames are.
+    """
+
+    frames: Float32[np.ndarray, "*frames H W"]
+    targets: Bool[np.ndarray, "*frames H W"] | None
+    exposure: Exposure
 
 
-def files_by_model(
-    inputs: Inputs, files: Files, *, separate: bool, reach: int, along: str | None
-) -> dict[str, list[ImageFile]]:
-    """Return the files once for each model that is trained or used: dict of name to files.
+def stack_of(parts: Sequence[Part], *, seed: int, reach: int, reporter: Reporter) -> TrainingStack:
+    """Return what is trained on: all frames, or random squares of large files.
 
-    Args:
-        inputs: names of the files, for messages.
-        files: the opened files.
-        separate: whether each channel has a model of its own. Then the names are "channel-0" and so
-            on, each with the channel's own frames; else there is one, "".
-        reach: neighbours on each side that the network sees: then the frames stand in rows.
-        along: the axis of these rows; None: the only one.
+    Each part is brought to the exposure of the first. Frames that are odd train nothing.
 
     Raises:
-        RequestError: there are no channels, or the files differ in their number.
-        ImageError: as `sequence_axis`.
+        ImageError: no frame is left.
     """
-    if not separate:
-        return {"": rows(inputs, files, reach=reach, along=along)}
-    numbers = [
-        _numbers_by_channel(path, file.info) for path, file in zip(inputs, files, strict=True)
-    ]
-    if len({len(own) for own in numbers}) > 1:
-        raise RequestError(
-            'channels="separate": the files differ in their number of channels; run them one by one'
-        )
-    found = {}
-    for channel in range(len(numbers[0])):
-        own = [
-            file._replace(frames=file.frames.choose(those[channel]))
-            for file, those in zip(files, numbers, strict=True)
-        ]
-        found[f"channel-{channel}"] = rows(inputs, own, reach=reach, along=along)
-    return found
-
-
-def rows(inputs: Inputs, files: Files, *, reach: int, along: str | None) -> list[ImageFile]:
-    """Return the files, with their frames in rows if the network sees neighbours."""
-    if not reach:
-        return list(files)
-    axes = [sequence_axis(path, file.info, along) for path, file in zip(inputs, files, strict=True)]
-    return [in_rows(file, axis) for file, axis in zip(files, axes, strict=True)]
-
-
-def check_sizes(inputs: Inputs, files: Files) -> None:
-    """Raise an ImageError unless the images are large enough to train on.
-
-    Args:
-        inputs: names of the files, for messages.
-        files: the opened files.
-    """
-    for path, file in zip(inputs, files, strict=True):
-        height, width = file.frames.shape[1:]
-        if min(height, width) >= _LEAST:
-            continue
-        raise ImageError(
-            f"{path}: its images have {height} x {width} pixels, at least {_LEAST} x {_LEAST} are "
-            f"needed{_advice(file.info)}"
-        )
-
-
-def _advice(info):
-    """How a line scan, such as (T, 1, X), is read as one image of its lines."""
-    sizes = dict(zip(info.axes, info.shape, strict=True))
-    lines = [axis for axis in _AXES if sizes.get(axis, 1) >= _LEAST]
-    if sizes["Y"] > 1 or sizes["X"] < _LEAST or len(lines) != 1:
-        return ""
-    swapped = info.axes.translate(str.maketrans({"Y": lines[0], lines[0]: "Y"}))
-    return f'; axes="{swapped}" reads the lines as one image of {sizes[lines[0]]} x {sizes["X"]}'
-
-
-def _numbers_by_channel(path, info):
-    others = [
-        (axis, size) for axis, size in zip(info.axes, info.shape, strict=True) if axis not in "YX"
-    ]
-    names = "".join(axis for axis, _ in others)
-    if "C" not in names:
-        raise RequestError(
-            f'{path}: channels="separate" needs a C axis, the file\'s axes are {info.axes}; name '
-            "them with axes=..."
-        )
-    numbers = np.arange(math.prod(size for _, size in others)).reshape([size for _, size in others])
-    return [own.ravel().tolist() for own in np.moveaxis(numbers, names.index("C"), 0)]
-
-
-def stack_of(
-    files: Files, *, seed: int, reach: int, reporter: Reporter
-) -> Float32[np.ndarray, "*frames H W"]:
-    """Return what is trained on: all frames, or random squares of large files."""
-    sources = [file.frames for file in files]
-    stack = training_stack(sources, seed=seed, reach=reach, pixels=PIXELS)
+    usable = [part for part in parts if part.ordinary]
+    if not usable:
+        raise ImageError(f"{parts[0].path}: {why_empty(parts[0])}")
+    reference = usable[0].exposure
+    sources = [Source(part, reference, rows=reach > 0) for part in usable]
+    stack, targets = training_stack(sources, seed=seed, reach=reach, pixels=PIXELS)
     pixels, (height, width) = sum(source.size for source in sources), stack.shape[-2:]
-    if stack.size < pixels:
+    if stack.size < pixels and len({source.shape[1:] for source in sources}) == 1:
         reporter.say(
             f"learning from {len(stack)} random places of {height} x {width} pixels, "
             f"{stack.size / pixels:.1%} of all"
         )
-    return stack
+    return TrainingStack(stack, targets, reference)
+
+
+def why_empty(part: Part) -> str:
+    """Return why a part has no frame to learn from."""
+    kinds = set(part.survey.odd.values())
+    if len(part.file.frames) == 1:
+        return f"the image {kinds.pop()}: there is nothing to learn"
+    return f"each frame {' or '.join(sorted(kinds))}: there is nothing to learn"
+
+
+class Source:
+    """The frames of a part that train, as `frames.Frames`, but of a reference's exposure.
+
+    Attributes:
+        shape: (N, H, W).
+        size: how many pixels they have.
+        row: as of `frames.Frames`.
+    """
+
+    def __init__(self, part: Part, reference: Exposure, *, rows: bool) -> None:
+        """Take a part; where the frames stand in rows, odd ones stay, as NaN."""
+        self._frames = part.frames if rows else part.frames.choose(part.ordinary)
+        self._odd = set(part.survey.odd) if rows else set()
+        self.shape, self.size, self.row = self._frames.shape, self._frames.size, self._frames.row
+        own = part.exposure
+        factor = reference.noise / own.noise if own.noise > 0 and reference.noise > 0 else 1.0
+        self._map = None if own == reference else (own.darkest, factor, reference.darkest)
+
+    def __len__(self) -> int:
+        """Return how many frames there are."""
+        return self.shape[0]
+
+    def __getitem__(self, index: FramePlace) -> Float32[np.ndarray, "h w"]:
+        """Read a part of one frame, NaN where there is no data."""
+        frame = self._frames.marked(index)
+        if index[0].__index__() in self._odd:
+            return np.full_like(frame, np.nan)
+        if self._map is None:
+            return frame
+        darkest, factor, level = map(np.float32, self._map)
+        return (frame - darkest) * factor + level
 
 
 # Kept in memory, 134 MB in float32: more than the preset "fast" looks at in all its steps.
 PIXELS = 2**25
 _SIDE = 512  # of a random square
+_SMALLEST = 64  # pixels a side: smaller files would make the patches of all others as small
 
 
 def training_stack(
     sources: Sequence[Any], *, seed: int, reach: int = 0, pixels: int = PIXELS
-) -> Float32[np.ndarray, "*frames H W"]:
+) -> tuple[Float32[np.ndarray, "*frames H W"], Bool[np.ndarray, "*frames H W"] | None]:
     """Return all frames, or random squares of them where they are more than ``pixels``.
 
-    Of several processes each reads a share; the shares are all-gathered.
+    Frames of different sizes are cut into pieces of the smallest one, which overlap; a pixel is a
+    target in one of them. Files of less than 64 pixels a side train nothing where others are
+    larger. Of several processes each reads a share; the shares are all-gathered.
 
     Args:
-        sources: arrays (N, H, W), or `frames.Frames`, all of one H and W.
+        sources: arrays (N, H, W), or what is indexed alike.
         seed: of the places of the squares, which are uniform over all frames.
-        reach: how many neighbours on each side the network sees: then the frames of the sources,
-            `frames.Frames`, stay in rows.
+        reach: how many neighbours on each side the network sees: then the frames of the sources
+            stay in rows.
         pixels: how many are kept at the most.
 
     Returns:
         (N, H, W), or (M, S, S) with S at most 512 and M S^2 at most ``pixels``; with neighbours
-        (R, N, H, W) or (M, N, S, S), N frames in a row.
+        (R, N, H, W) or (M, N, S, S), N frames in a row. And the pixels that may be targets; None:
+        all.
 
     Raises:
         RequestError: the sources' rows differ in length.
     """
-    row, crew = _row(sources) if reach else 1, current_crew()
+    row = _row(sources) if reach else 1
+    sizes = {source.shape[1:] for source in sources}
+    if len(sizes) > 1:
+        large = [source for source in sources if min(source.shape[1:]) >= _SMALLEST]
+        sources = large or sources
+    height, width = (min(source.shape[axis] for source in sources) for axis in (1, 2))
+    if sum(source.shape[0] * source.shape[1] * source.shape[2] for source in sources) > pixels:
+        side = min(_SIDE, height), min(_SIDE, width)
+        return _squares(sources, side, row, seed=seed, reach=reach, pixels=pixels), None
+    pieces = [
+        (source, first, rows, columns)
+        for source in sources
+        for rows in spans(source.shape[1], height)
+        for columns in spans(source.shape[2], width)
+        for first in range(0, len(source), row)
+    ]
+
+    def read(index):
+        source, first, rows, columns = pieces[index]
+        place = slice(rows.start, rows.start + height), slice(columns.start, columns.start + width)
+        return np.stack([source[n, *place] for n in range(first, first + row)])
+
+    stack = current_crew().read((len(pieces), row, height, width), read)
+    targets = None
+    if len(sizes) > 1 and len({source.shape[1:] for source in sources}) > 1:
+        own = [np.outer(rows.owned, columns.owned) for _, _, rows, columns in pieces]
+        targets = np.broadcast_to(np.stack(own)[:, None], stack.shape)
+    if reach:
+        return stack, targets
+    return stack[:, 0], None if targets is None else targets[:, 0]
+
+
+def _squares(sources, side, row, *, seed, reach, pixels):
     owners = np.repeat(range(len(sources)), [len(source) for source in sources])
     numbers = np.concatenate([range(len(source)) for source in sources])
-    if sum(source.size for source in sources) <= pixels:
-        if crew.count == 1:
-            stacks = [np.asarray(source, np.float32) for source in sources]
-            stack = stacks[0] if len(stacks) == 1 else np.concatenate(stacks)
-        else:
-            shape = len(numbers), *sources[0].shape[1:]
-            stack = crew.read(shape, lambda i: sources[int(owners[i])][numbers[i], :, :])
-        return stack.reshape(-1, row, *stack.shape[1:]) if reach else stack
-    height, width = sources[0].shape[1:]
-    rng, side_y, side_x = np.random.default_rng(seed), min(_SIDE, height), min(_SIDE, width)
-    run = min(row, 4 * reach + 1)
-    count = max(1, pixels // (run * side_y * side_x))
-    rooms = len(owners), height - side_y + 1, width - side_x + 1
-    places = [[rng.integers(room) for room in rooms] for _ in range(count)]
+    rng, run = np.random.default_rng(seed), min(row, 4 * reach + 1)
+    count = max(1, pixels // (run * math.prod(side)))
+    places = []
+    for _ in range(count):
+        frame = int(rng.integers(len(owners)))
+        room = [n - s + 1 for n, s in zip(sources[owners[frame]].shape[1:], side, strict=True)]
+        places.append((frame, *(int(rng.integers(free)) for free in room)))
 
     def squares(index):
         frame, y, x = places[index]
@@ -170,10 +173,10 @@ def training_stack(
         place = numbers[frame] % row
         first = numbers[frame] - place + min(place, row - run)
         return [
-            source[number, y : y + side_y, x : x + side_x] for number in range(first, first + run)
+            source[number, y : y + side[0], x : x + side[1]] for number in range(first, first + run)
         ]
 
-    stack = crew.read((count, run, side_y, side_x), squares)
+    stack = current_crew().read((count, run, *side), squares)
     return stack if reach else stack[:, 0]
 
 
@@ -185,54 +188,3 @@ def _row(sources):
             "run them one by one"
         )
     return lengths.pop()
-
-
-_AXES = "TZS"  # along which frames may stand in a row
-
-
-def sequence_axis(path: str | Path, info: ImageInfo, along: str | None = None) -> str:
-    """Return the letter of the axis along which the frames of a file are neighbours.
-
-    Args:
-        path: of the file, for messages.
-        info: what the file says.
-        along: the letter that is wanted; None: the only one of T, Z and S that is longer than 1.
-
-    Raises:
-        ImageError: there is no such axis, or it must be told which.
-    """
-    found = [
-        axis for axis, size in zip(info.axes, info.shape, strict=True) if axis in _AXES and size > 1
-    ]
-    if along is not None and along not in found:
-        raise ImageError(
-            f"{path}: neighbours along {along} need more than one frame there, the axes "
-            f"{info.axes} have shape {info.shape}"
-        )
-    if along is None and len(found) != 1:
-        which = "say which with along=..." if found else "name one with axes=..."
-        raise ImageError(
-            f"{path}: neighbours need one axis of {', '.join(_AXES)}, the file's axes are "
-            f"{info.axes}; {which}"
-        )
-    return along or found[0]
-
-
-def in_rows(file: ImageFile, axis: str) -> ImageFile:
-    """Return a file whose frames stand in rows, in their order along an axis.
-
-    Args:
-        file: an opened file, with all its frames, or all of a channel.
-        axis: letter, from `sequence_axis`.
-    """
-    others = [
-        (letter, size)
-        for letter, size in zip(file.info.axes, file.info.shape, strict=True)
-        if letter not in "YX"
-    ]
-    if math.prod(size for _, size in others) > len(file.frames):
-        others = [(letter, size) for letter, size in others if letter != "C"]
-    letters, sizes = zip(*others, strict=True)
-    numbers = np.moveaxis(np.arange(len(file.frames)).reshape(sizes), letters.index(axis), -1)
-    frames = file.frames.choose(numbers.ravel().tolist(), row=numbers.shape[-1])
-    return file._replace(frames=frames)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Real
 
 from jaxdenoise.io import images
-from jaxdenoise.io.images import ImageFile
 from jaxdenoise.runs.layout import locked, write_text
 from jaxdenoise.runs.models import save
 from jaxdenoise.system.crew import current_crew
@@ -18,12 +18,14 @@ from jaxdenoise.training.sweep import Sweep
 from jaxdenoise.workflows import evaluation
 from jaxdenoise.workflows import run as run_
 from jaxdenoise.workflows.denoising import denoised
+from jaxdenoise.workflows.partition import check_sizes, parts_by_model
+from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.psfs import fitted, psfs_of
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import SweepRequest
 from jaxdenoise.workflows.resuming import notes_of, pixels_digest
-from jaxdenoise.workflows.stacks import check_sizes, rows, stack_of
+from jaxdenoise.workflows.stacks import stack_of
 
 
 @dataclass(frozen=True)
@@ -65,16 +67,21 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
     output = Path(request.output)
     report = _checked_paths(request, output)
     files = images.open_many(request.inputs, axes=request.axes)
+    check_sizes(request.inputs, files)
     psfs = psfs_of(*(request.psfs or ("auto",)), files=files, reporter=reporter)
     psfs = fitted(psfs, request.inputs, files, some=request.psfs is None)
     judge = _Judge(request)
     # Before the training, which a wrong reference should not cost.
     noisy_psnr = judge(np.asarray(file.frames) for file in files)
     reach = request.training.config().network.neighbours
-    files = rows(request.inputs, files, reach=reach, along=request.along)
+    parts = parts_by_model(
+        request.inputs, files, channels="together", reach=reach, along=request.along
+    )[""]
     current_crew().barrier()  # all have checked before the first writes
     with locked(output):
-        stack = stack_of(files, seed=request.training.seed, reach=reach, reporter=reporter)
+        for part in parts:
+            part.tell(reporter)
+        stack = stack_of(parts, seed=request.training.seed, reach=reach, reporter=reporter)
         found = run_.sweep_models(
             request.training,
             stack,
@@ -87,10 +94,10 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
         seed = request.training.seed
         table = run_.choice_table(found.models, list(psfs), found.chosen, seed=seed)
         table |= {"noisy_psnr": noisy_psnr}
-        _keep_models(request, psfs, found, table, stack, files, judge)
+        _keep_models(request, psfs, found, table, stack.frames, parts, judge)
         write_text(output / "sweep.json", json.dumps(table, indent=2) + "\n")
-        options = {"sweep": table, "truth": judge.truth}
-        write_report(request, report, files, [found.denoiser], reporter, **options)
+        shown = {"sweep": table, "truth": judge.truth}
+        write_report(request, report, parts[0], [found.denoiser], reporter, **shown)
     return SweepResult(table, found, output, report)
 
 
@@ -132,8 +139,8 @@ def _keep_models(
     psfs: Collection[str],
     found: Sweep,
     table: dict[str, Any],
-    stack: run_.Stack,
-    files: Sequence[ImageFile],
+    stack: Real[np.ndarray, "*frames H W"],
+    parts: Sequence[Part],
     judge: _Judge,
 ) -> None:
     """Save the models that were trained to the end, and add their folder and PSNR to the table."""
@@ -146,7 +153,7 @@ def _keep_models(
         own = {"psf": row["psf"], "seed": row["seed"]}
         save(run, model.denoiser, notes=notes | own, overwrite=True)
         row["run"] = str(run)
-        row["psnr"] = judge(denoised(model.denoiser, file.frames) for file in files)
+        row["psnr"] = judge(denoised(model.denoiser, part) for part in parts)
 
 
 def _labels(psfs: Iterable[str]) -> list[str]:

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdenoise.io import images
-from jaxdenoise.io.images import ImageFile
+from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.runs import models as models_
 from jaxdenoise.runs.layout import has_model, locked, read_config
 from jaxdenoise.runs.models import RANDOM_START, Models, grouped, remove_others, save
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.workflows import run as run_
+from jaxdenoise.workflows.partition import check_sizes, parts_by_model
+from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.psfs import psfs_for, psfs_of
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
@@ -28,9 +30,9 @@ from jaxdenoise.workflows.resuming import (
     pixels_digest,
     resumed,
 )
-from jaxdenoise.workflows.run import Psfs, Stack, States
+from jaxdenoise.workflows.run import Psfs, States
 from jaxdenoise.workflows.settings import Number, Training
-from jaxdenoise.workflows.stacks import check_sizes, files_by_model, stack_of
+from jaxdenoise.workflows.stacks import TrainingStack, stack_of
 
 
 class Trained(NamedTuple):
@@ -39,10 +41,13 @@ class Trained(NamedTuple):
     Attributes:
         models: members and, beside pretrained ones, the model from random weights.
         choice: `run.choice_table` of a choice among PSFs; None if there was none.
+        evidence: a line for each choice that was made for the images; none of models that were
+            loaded.
     """
 
     models: Models
     choice: dict[str, Any] | None
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class _Member(NamedTuple):
 
     training: Training
     inputs: Sequence[str | Path]
-    stack: Stack
+    stack: TrainingStack
     digest: str
     psfs: Psfs
     devices: int | None
@@ -124,14 +129,14 @@ def train(request: TrainRequest, reporter: Reporter = SILENT) -> TrainResult:
     check_run_folder(output, overwrite=replaces, resumable=True)
     opened = images.open_many(request.inputs, axes=request.axes)
     check_sizes(request.inputs, opened)
-    files = files_by_model(
+    parts = parts_by_model(
         request.inputs,
         opened,
-        separate=request.channels == "separate",
+        channels=request.channels,
         reach=training.config().network.neighbours,
         along=request.along,
     )
-    runs = {name: output / name for name in files}
+    runs = {name: output / name for name in parts}
     reports = {
         name: report_path(run / "report.html", wanted=request.report, overwrite=replaces)
         for name, run in runs.items()
@@ -140,25 +145,27 @@ def train(request: TrainRequest, reporter: Reporter = SILENT) -> TrainResult:
         check_run_folder(run, overwrite=replaces, resumable=True)
     current_crew().barrier()  # all have checked before the first writes
     trained = {
-        name: _train_into(request, run, files[name], reports[name], reporter)
+        name: _train_into(request, run, parts[name], reports[name], reporter)
         for name, run in runs.items()
     }
     written = {name: path if trained[name] else None for name, path in reports.items()}
     return TrainResult(runs, trained, written)
 
 
-def _train_into(request, run, files, report, reporter):
+def _train_into(request, run, parts, report, reporter):
     """Train or resume; `Trained`, or None if the training was complete."""
     with locked(run):
+        for part in parts:
+            part.tell(reporter)
         names = wanted(request.training)
         if request.resume and all(has_model(run / name) for name in names):
             return None
         keep = Keep(request.save_every, request.resume)
         options = {"devices": request.devices, "run": run, "keep": keep}
-        trained = train_members(request.training, request.inputs, files, reporter, **options)
+        trained = train_members(request.training, request.inputs, parts, reporter, **options)
         reporter.say(f"wrote {run}")
-        members = trained.models.members
-        write_report(request, report, files, members, reporter, sweep=trained.choice)
+        about = {"sweep": trained.choice, "evidence": trained.evidence}
+        write_report(request, report, parts[0], trained.models.members, reporter, **about)
     return trained
 
 
@@ -187,7 +194,7 @@ def outputs(names: Iterable[str]) -> tuple[str, ...]:
 def train_members(
     training: Training,
     inputs: Sequence[str | Path],
-    files: Sequence[ImageFile],
+    parts: Sequence[Part],
     reporter: Reporter,
     *,
     devices: int | None = None,
@@ -199,7 +206,7 @@ def train_members(
     Args:
         training: the settings of all of them.
         inputs: names of the files.
-        files: the images.
+        parts: what is trained on.
         reporter: hears of the progress.
         devices: how many devices, see `run.training_devices`.
         run: the run folder that keeps the models; None to keep none.
@@ -210,34 +217,40 @@ def train_members(
         ValueError: as `run.train_model`.
     """
     reach = training.config().network.neighbours
-    stack = stack_of(files, seed=training.seed, reach=reach, reporter=reporter)
-    digest = "" if run is None else pixels_digest(stack)  # which only run folders keep
-    psfs, choice, models = psfs_for(training, inputs, files, reporter=reporter), None, {}
+    stack = stack_of(parts, seed=training.seed, reach=reach, reporter=reporter)
+    digest = "" if run is None else pixels_digest(stack.frames)  # which only run folders keep
+    files = [part.file for part in parts]
+    psfs, choice = psfs_for(training, inputs, files, reporter=reporter), None
+    models: dict[str, Denoiser] = {}
+    evidence: tuple[str, ...] = ()
     for name, settings in wanted(training).items():
         own = replace(settings, members=1)
         if choice is not None:  # the PSF that was chosen is the others' too
             own = replace(own, psf=f"{choice['chosen']:g}")
             psfs = psfs_of(f"{choice['chosen']:g}")
         member = _Member(own, inputs, stack, digest, psfs, devices)
-        models[name], found = _train_member(member, run and run / name, reporter, keep)
-        choice = choice or found
+        tell = not models
+        outcome = _train_member(member, run and run / name, reporter, keep, tell=tell)
+        models[name] = outcome.denoiser
+        choice, evidence = choice or outcome.choice, evidence or outcome.evidence
     if run is not None:
         remove_others(run, models)
-    return Trained(grouped(models), choice)
+    return Trained(grouped(models), choice, evidence)
 
 
-def _train_member(member, run, reporter, keep):
-    """A model, trained, resumed or loaded, and the `choice_table` of a choice."""
+def _train_member(member, run, reporter, keep, *, tell):
+    """The `run.Outcome` of a model, trained, resumed or loaded."""
     training, inputs, stack, digest, psfs, devices = member
     if keep and keep.resume and has_model(run):
-        return models_.load(run), choice_in(run, read_config(run)[1]["notes"])
+        return run_.Outcome(models_.load(run), choice_in(run, read_config(run)[1]["notes"]), ())
     states = None
     if keep:
         states = States(run, notes_of(training, inputs, digest), keep.every)
         states = resumed(training, states) if keep.resume else states
-    denoiser, choice = run_.train_model(
-        training, stack, psfs, reporter, devices=devices, states=states
+    outcome = run_.train_model(
+        training, stack, psfs, reporter, devices=devices, states=states, tell=tell
     )
+    choice = outcome.choice
     if choice is not None:
         reporter.say(
             f"PSF: sigma {choice['chosen']:g} pixels, the widest whose error is within one "
@@ -245,5 +258,5 @@ def _train_member(member, run, reporter, keep):
         )
     if run is not None:
         notes = notes_of(training, inputs, digest, choice)
-        save(run, denoiser, notes=notes, overwrite=True)
-    return denoiser, choice
+        save(run, outcome.denoiser, notes=notes, overwrite=True)
+    return outcome

@@ -253,12 +253,12 @@ def test_each_process_reads_its_share_only(monkeypatch, scene):
             return frames[place]
 
     for pixels in (frames.size, frames.size // 2):
-        whole = training_stack([frames], seed=3, pixels=pixels)
+        whole, _ = training_stack([frames], seed=3, pixels=pixels)
         seen.clear()
         Crew.told.clear()
         for index in (0, 1):
             monkeypatch.setattr(crew, "ALONE", Crew(index, 2))
-            stack = training_stack([Counted(index)], seed=3, pixels=pixels)
+            stack, _ = training_stack([Counted(index)], seed=3, pixels=pixels)
         monkeypatch.undo()
         np.testing.assert_array_equal(stack, whole)
         assert sum(map(len, seen.values())) == len(whole)

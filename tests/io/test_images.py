@@ -786,12 +786,8 @@ def test_pixel_size_units():
 def test_open_many(tmp_path):
     for name, shape in (("a", (2, 9, 8)), ("b", (9, 8)), ("c", (8, 9))):
         tifffile.imwrite(tmp_path / f"{name}.tif", noise(shape), photometric="minisblack")
-    files = images.open_many([tmp_path / "a.tif", tmp_path / "b.tif"])
-    assert [file.frames.shape for file in files] == [(2, 9, 8), (1, 9, 8)]
-    message = fails(
-        "one by one", images.open_many, [tmp_path / "a.tif", tmp_path / "b.tif", tmp_path / "c.tif"]
-    )
-    assert all(word in message for word in ("a.tif", "c.tif", "9 x 8", "8 x 9"))
+    files = images.open_many([tmp_path / f"{name}.tif" for name in "abc"])
+    assert [file.frames.shape for file in files] == [(2, 9, 8), (1, 9, 8), (1, 8, 9)]
     fails("no input", images.open_many, [])
 
 

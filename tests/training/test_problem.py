@@ -10,8 +10,9 @@ import scipy.ndimage
 
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.microscope.psf import gaussian_psf
+from jaxdenoise.network.exposure import estimate_background
 from jaxdenoise.network.settings import settle
-from jaxdenoise.training.problem import estimate_background, prepare
+from jaxdenoise.training.problem import prepare
 from jaxdenoise.training.step import learning_rate
 
 KEY = jax.random.key(0)
@@ -145,7 +146,8 @@ NOISE = np.random.default_rng(0).normal(size=(3, 16, 60))
 @pytest.mark.parametrize(
     ("stack", "psf", "message"),
     [
-        (np.full((2, 32, 32), np.nan), PSF, "2048 pixels are NaN"),
+        (np.full((2, 32, 32), np.nan), PSF, "every pixel is NaN"),
+        (np.full((2, 32, 32), np.inf), PSF, "2048 pixels are infinite"),
         (np.full((2, 32, 32), 7), PSF, "constant"),
         (100 * np.arange(4.0**5).reshape(1, 32, 32) * 1e-25, PSF, "is too small for the squares"),
         (np.full((2, 32, 32), 1e19), PSF, "too large for the squares of float32"),

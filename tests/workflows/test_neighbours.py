@@ -18,8 +18,9 @@ from jaxdenoise.network.stacks import table
 from jaxdenoise.system.errors import ConfigError
 from jaxdenoise.targets import patches
 from jaxdenoise.training.problem import prepare
-from jaxdenoise.workflows import DenoiseRequest, SweepRequest, denoising
-from jaxdenoise.workflows.stacks import files_by_model, in_rows, sequence_axis, training_stack
+from jaxdenoise.workflows import DenoiseRequest, SweepRequest, applying
+from jaxdenoise.workflows.partition import in_rows, parts_by_model, sequence_axis
+from jaxdenoise.workflows.stacks import training_stack
 
 KEY = jax.random.key(0)
 
@@ -215,7 +216,7 @@ def test_rows_follow_the_axis(volume):
     path, data = volume
     file = images.open_image(path)
     for axis, numbers in (("Z", range(12)), ("T", [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11])):
-        ordered = in_rows(file, axis)
+        ordered = in_rows(path, file, axis)
         assert ordered.frames.row == data.shape["TZ".index(axis)]
         assert list(ordered.frames.numbers) == list(numbers)
     with pytest.raises(images.ImageError, match=r"say which with along=\.\.\."):
@@ -227,7 +228,7 @@ def test_rows_follow_the_axis(volume):
 def test_files_with_neighbours_give_what_python_gives(volume, training_of, tmp_path, monkeypatch):
     path, data = volume
     # Of large files the results are not kept: the report denoises what it shows again.
-    monkeypatch.setattr(denoising, "_KEPT", 0)
+    monkeypatch.setattr(applying, "KEPT", 0)
     options = {"inputs": [path], "along": "T", "dtype": "float32"}
     run = tmp_path / "model"
     request = DenoiseRequest(
@@ -277,12 +278,12 @@ def test_a_sweep_is_judged_in_the_order_of_the_file(volume, training_of, tmp_pat
 def test_channels_have_rows_of_their_own(volume):
     path, data = volume
     file = images.open_image(path, axes="CZYX")
-    options = {"separate": True, "reach": 1, "along": None}
-    found = files_by_model([path], [file], **options)
+    options = {"channels": "separate", "reach": 1, "along": None}
+    found = parts_by_model([path], [file], **options)
     assert list(found) == [f"channel-{channel}" for channel in range(4)]
-    for (own,), pixels in zip(found.values(), data, strict=True):
-        assert own.frames.row == 3
-        np.testing.assert_array_equal(np.asarray(own.frames), pixels)
+    for (part,), pixels in zip(found.values(), data, strict=True):
+        assert part.frames.row == 3
+        np.testing.assert_array_equal(np.asarray(part.file.frames), pixels)
 
 
 @pytest.mark.slow
@@ -306,13 +307,13 @@ def test_random_places_of_large_files_are_rows(seed):
         row = 7
 
     source = np.arange(14 * 30 * 20, dtype=np.float32).reshape(14, 30, 20).view(Rows)
-    stack = training_stack([source], seed=seed, reach=1, pixels=11 * 30 * 20)
+    stack, _ = training_stack([source], seed=seed, reach=1, pixels=11 * 30 * 20)
     assert stack.shape == (2, 5, 30, 20)
     for squares in stack:
         first = int(squares[0, 0, 0]) // 600
         assert first // 7 == (first + 4) // 7
         np.testing.assert_array_equal(squares, source[first : first + 5])
-    assert training_stack([source], seed=seed, reach=1).shape == (2, 7, 30, 20)
+    assert training_stack([source], seed=seed, reach=1)[0].shape == (2, 7, 30, 20)
     other = source[:6].view(Rows)
     other.row = 6
     with pytest.raises(ValueError, match="6, 7 neighbouring frames in a row"):

@@ -47,7 +47,7 @@ def test_the_run_keeps_what_it_was_given(shared, tiny):
     assert header["notes"]["inputs"] == [str(shared.noisy)]
     assert jd.load(shared.run).request() == tiny
     assert shared.result.runs == {"": shared.run}
-    models, choice = shared.result.trained[""]
+    models, choice, _ = shared.result.trained[""]
     assert choice is None
     assert models.random_start is None
     np.testing.assert_array_equal(models.members[0].psf, jd.load(shared.run).psf)

@@ -1,0 +1,332 @@
+"""Apply models to one file, judge the result, and write it. Host side.
+
+What is written is judged tile by tile. A result that fails can be given up before the file appears.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float32
+
+from jaxdenoise.imaging.rounding import Kept, Rounding, stored
+from jaxdenoise.io import images, omezarr
+from jaxdenoise.network import stacks
+from jaxdenoise.network.denoiser import Denoiser
+from jaxdenoise.prediction import ensemble, tiling
+from jaxdenoise.prediction.ensemble import Combined, rms_difference_over_noise
+from jaxdenoise.report.findings import STOP
+from jaxdenoise.report.guard import Guard, GuardVerdict
+from jaxdenoise.system.crew import current_crew
+from jaxdenoise.workflows.parts import CleanFrames, Part
+from jaxdenoise.workflows.reporter import Reporter
+from jaxdenoise.workflows.requests import DenoiseRequest
+
+# Pixels of a file whose results are kept in memory: the dtype is chosen when all of them are there.
+# Of a larger file, squares in the middle of some frames are denoised first for that.
+KEPT = 2**23
+_LOOK, _LOOKS = 512, 4
+
+Targets = Mapping[str, Path]
+Arrays = dict[str, Float32[np.ndarray, "N H W"]]
+
+
+class Group(NamedTuple):
+    """Frames of a part, by their numbers, and the models that denoise them."""
+
+    denoisers: Sequence[Denoiser]
+    numbers: Sequence[int]
+
+
+class Job(NamedTuple):
+    """A part and the groups of its frames; frames in no group are written as they are."""
+
+    part: Part
+    groups: Sequence[Group]
+
+
+class Applied(NamedTuple):
+    """What came of a file.
+
+    Attributes:
+        results: a dict of a field of `ensemble.Combined` to (N, H, W) for each part; None where the
+            file is too large to be kept, or where each of several processes has a share of it.
+        verdicts: one a part, of what is in the file. Of several processes each judges its share.
+        written: whether the file was written; if not, the result was given up.
+    """
+
+    results: list[Arrays | None]
+    verdicts: list[GuardVerdict]
+    written: bool
+
+
+def job_of(part: Part, denoisers: Sequence[Denoiser]) -> Job:
+    """Return the job of a part whose frames the same models denoise, in its own exposure."""
+    if not part.ordinary:
+        return Job(part, [])
+    rescaled = [denoiser.for_exposure(part.exposure) for denoiser in denoisers]
+    # Neighbours of a frame may be frames with which something is wrong.
+    in_rows = denoisers[0].config.network.neighbours
+    numbers = range(len(part.frames)) if in_rows else part.ordinary
+    return Job(part, [Group(rescaled, numbers)])
+
+
+def apply(
+    request: DenoiseRequest,
+    jobs: Sequence[Job],
+    targets: Targets,
+    reporter: Reporter,
+    *,
+    random: Sequence[Job] | None = None,
+    give_up: bool = False,
+) -> Applied:
+    """Denoise a file tile by tile into others, ``targets``, which appear when they are whole.
+
+    Args:
+        request: for dtype, size of the tiles, devices and overwriting.
+        jobs: one a part of the file.
+        targets: field of `ensemble.Combined` to the path of these images; and "random_start".
+        reporter: hears of the progress.
+        random: the same parts with the models from random weights, to compare with.
+        give_up: write nothing if a verdict says that the result is not to be relied on.
+    """
+    crew = current_crew()
+    share = tiling.Share(crew.index, crew.count, square=omezarr.CHUNK) if crew.count > 1 else None
+    options = {
+        "tile_size": request.tile_size,
+        "share": share,
+        "on_tile": reporter.predicting(next(iter(targets.values())).name),
+        "devices": jax.local_devices()[: request.devices],
+    }
+    if share is None and sum(job.part.frames.size for job in jobs) <= KEPT:
+        applied = _in_memory(request, jobs, targets, reporter, options, random, give_up)
+    else:
+        applied = _in_pieces(request, jobs, targets, reporter, options, random, give_up)
+    if applied.written:
+        for path in targets.values():
+            reporter.say(f"wrote {path}")
+    return applied
+
+
+_RANDOM = "random_start"
+
+
+def _in_memory(request, jobs, targets, reporter, options, random, give_up):
+    """Denoise all parts, then judge them, then write."""
+    results = [_whole(job, targets.keys() - {_RANDOM}, options) for job in jobs]
+    for arrays, job in zip(results, random or [], strict=False):
+        arrays[_RANDOM] = _whole(job, ["denoised"], options)["denoised"]
+    kept = _kept(request, jobs, [arrays["denoised"] for arrays in results])
+    guards = [_guard(job) for job in jobs]
+    for job, arrays, guard in zip(jobs, results, guards, strict=True):
+        for n, frame in enumerate(arrays["denoised"]):
+            if n in job.part.survey.odd:
+                continue
+            _judge(guard, job.part, (n, *_everything(frame.shape)), frame, kept.dtype)
+            if _RANDOM in arrays:
+                guard.compare(n, _apart(frame, arrays[_RANDOM][n], job.part.frames, n))
+    verdicts = [guard.verdict() for guard in guards]
+    if give_up and any(verdict.level == STOP for verdict in verdicts):
+        return Applied(results, verdicts, False)
+    _say_dtype(reporter, kept, targets)
+    with _opened(request, jobs, targets, kept.dtype) as stores:
+        for job, arrays in zip(jobs, results, strict=True):
+            for name, store in stores.items():
+                for n, frame in enumerate(arrays[name]):
+                    _store(store, job.part, (n, *_everything(frame.shape)), frame)
+    return Applied(results, verdicts, True)
+
+
+class _GivenUp(Exception):
+    """Leaves the block in which files are written, so that none appears."""
+
+
+def _in_pieces(request, jobs, targets, reporter, options, random, give_up):
+    """Denoise, judge and write tile by tile."""
+    looks = [_first_look(job) for job in jobs]
+    kept = _kept_of_looks(request, jobs, looks)
+    guards = [_guard(job) for job in jobs]
+    verdicts: list[GuardVerdict] = []
+    try:
+        with _opened(request, jobs, targets, kept.dtype) as stores:
+            for job, guard in zip(jobs, guards, strict=True):
+                for index, tile in _pieces(job, options):
+                    for name in stores.keys() - {_RANDOM}:
+                        _store(stores[name], job.part, index, getattr(tile, name))
+                    if index[0] not in job.part.survey.odd:
+                        _judge(guard, job.part, index, tile.denoised, kept.dtype)
+            verdicts = [guard.verdict() for guard in guards]
+            if give_up and any(verdict.level == STOP for verdict in verdicts):
+                raise _GivenUp
+            for job in random or []:
+                for index, tile in _pieces(job, options):
+                    _store(stores[_RANDOM], job.part, index, tile.denoised)
+    except _GivenUp:
+        return Applied([None] * len(jobs), verdicts, False)
+    _say_dtype(reporter, kept, targets)
+    return Applied([None] * len(jobs), verdicts, True)
+
+
+def _whole(job, names, options):
+    """The results of a part in memory: dict of name to (N, H, W)."""
+    arrays = {name: np.empty(job.part.frames.shape, np.float32) for name in names}
+    for (n, rows, columns), tile in _pieces(job, options):
+        for name, array in arrays.items():
+            array[n, rows, columns] = getattr(tile, name)
+    return arrays
+
+
+def _pieces(job: Job, options: Any) -> Iterator[tuple[Any, Combined]]:
+    """Yield the place (n, rows, columns) of each tile of a part and its results.
+
+    Frames with which something is wrong come as they are, from the first process.
+    """
+    part = job.part
+    for denoisers, numbers in job.groups:
+        frames = part.frames if len(numbers) == len(part.frames) else part.frames.choose(numbers)
+        own = options | {"sequence": part.frames.row if frames is part.frames else None}
+        for (n, rows, columns), tile in ensemble.ensemble_tiles(denoisers, frames, **own):
+            if numbers[n] not in part.survey.odd:
+                yield (numbers[n], rows, columns), tile
+    if current_crew().is_primary:
+        for n in part.survey.odd:
+            rows, columns = _everything(part.frames.shape[1:])
+            frame = part.frames[n, rows, columns]
+            yield (n, rows, columns), Combined(frame, frame, np.zeros_like(frame))
+
+
+def _everything(shape):
+    return tuple(slice(0, length) for length in shape[-2:])
+
+
+def _opened(request, jobs, targets, dtype):
+    """A context manager of the stores, by name, that write the targets."""
+    stack, crew = ExitStack(), current_crew()
+    create = partial(
+        images.create, info=jobs[0].part.file.info, overwrite=request.overwrite, crew=crew
+    )
+
+    class Opened:
+        def __enter__(self):
+            stack.__enter__()
+            # How far models disagree is mostly less than a grey level.
+            return {
+                name: stack.enter_context(
+                    create(path, dtype="float32" if name == "disagreement" else dtype)
+                )
+                for name, path in targets.items()
+            }
+
+        def __exit__(self, *error):
+            return stack.__exit__(*error)
+
+    return Opened()
+
+
+def _store(store, part, index, values):
+    """Store a tile; pixels without data come out as they went in."""
+    n, rows, columns = index
+    frames, gaps = part.frames, None
+    if part.survey.gaps[n]:
+        gaps = np.isnan(frames.marked(index))
+        values = np.where(gaps, frames.original(index), values)
+    store.store((frames.numbers[n], rows, columns), values, gaps=gaps)
+
+
+def _guard(job):
+    part, (denoiser, *_) = job.part, job.groups[0].denoisers if job.groups else (None,)
+    reach = (0, 0)
+    if denoiser is not None:
+        stride, blind = denoiser.config.network.stride, denoiser.config.blind
+        reach = tuple(max(stride - 1, hidden) for hidden in blind)
+    return Guard(part.frames.shape, reach=reach, name=part.name_of)
+
+
+def _judge(guard, part, index, denoised, dtype):
+    """Judge a tile as it is in the file."""
+    guard.add(*index, part.frames.marked(index), stored(denoised, dtype).astype(np.float32))
+
+
+def _apart(denoised, other, frames, n):
+    noisy = frames[n, slice(None), slice(None)]
+    return rms_difference_over_noise(denoised[None], other[None], noisy[None])
+
+
+def _kept(request, jobs, results):
+    """The dtype of a file, given all results."""
+
+    def add(rounding, job, denoised):
+        for n in job.part.ordinary:
+            index = n, *_everything(denoised.shape)
+            rounding.add(n, job.part.frames.marked(index), denoised[n])
+
+    return _decided(request, jobs, results, add)
+
+
+def _kept_of_looks(request, jobs, looks):
+    """The dtype of a file, given a look at some of its frames."""
+
+    def add(rounding, job, look):
+        for n, noisy, denoised in look:
+            rounding.add(n, noisy, denoised)
+
+    return _decided(request, jobs, looks, add)
+
+
+def _decided(request: DenoiseRequest, jobs: Sequence[Job], seen: Any, add: Callable) -> Kept:
+    own = jobs[0].part.file.info.dtype
+    if request.dtype != "auto":
+        return Kept(np.dtype(own if request.dtype == "same" else request.dtype), None)
+    for job, one in zip(jobs, seen, strict=True):
+        rounding = Rounding(own, len(job.part.frames))
+        add(rounding, job, one)
+        kept = rounding.decision()
+        if kept.text is not None:
+            return kept
+    return Kept(np.dtype(own), None)
+
+
+def _first_look(job: Job) -> list[tuple[int, Any, Any]]:
+    """Denoise the middle of some frames: (number, noisy, denoised) of each."""
+    found = []
+    rows, columns = (
+        slice((n - min(n, _LOOK)) // 2, (n - min(n, _LOOK)) // 2 + min(n, _LOOK))
+        for n in job.part.frames.shape[1:]
+    )
+    for denoisers, numbers in job.groups:
+        some = np.linspace(0, len(numbers) - 1, min(_LOOKS, len(numbers))).round().astype(int)
+        shown = np.unique(np.asarray(numbers)[some]), rows, columns
+        denoised = denoise_shown(denoisers, job.part.frames, shown).denoised
+        found += [
+            (int(n), job.part.frames.marked((n, rows, columns)), own)
+            for n, own in zip(shown[0], denoised, strict=True)
+        ]
+    return found
+
+
+def denoise_shown(denoisers: Sequence[Denoiser], frames: CleanFrames, shown: Any) -> Combined:
+    """Denoise a part of some frames; the network sees their neighbours too.
+
+    Args:
+        denoisers: the models of an ensemble.
+        frames: (N, H, W).
+        shown: numbers of frames (M,), and two slices.
+
+    Returns:
+        `ensemble.Combined` of arrays (M, h, w).
+    """
+    numbers, rows, columns = shown
+    beside = stacks.table(len(frames), frames.row, denoisers[0].config.network.neighbours)
+    windows, places = stacks.windows(beside, numbers)
+    stack = np.stack([[frames[n, rows, columns] for n in window] for window in windows])
+    results = ensemble.denoise_ensemble(denoisers, stack)
+    return Combined(*(result[np.arange(len(numbers)), places] for result in results))
+
+
+def _say_dtype(reporter, kept, targets):
+    if kept.text is not None:
+        reporter.say(f"{targets['denoised'].name}: {kept.text}")

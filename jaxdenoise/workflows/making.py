@@ -1,0 +1,117 @@
+"""Make the models that denoise the parts of files. Host side."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jaxdenoise.config import TrainConfig
+from jaxdenoise.network.settings import Settings
+from jaxdenoise.runs.layout import locked
+from jaxdenoise.runs.models import Models, load_all
+from jaxdenoise.workflows import run as run_
+from jaxdenoise.workflows.applying import Group, Job, job_of
+from jaxdenoise.workflows.parts import Part
+from jaxdenoise.workflows.reporter import Reporter
+from jaxdenoise.workflows.requests import DenoiseRequest
+from jaxdenoise.workflows.settings import Training
+from jaxdenoise.workflows.stacks import stack_of
+from jaxdenoise.workflows.training import Trained, train_members
+
+
+class Maker:
+    """Makes the models of one name: loaded, trained, or the shipped network for each part."""
+
+    def __init__(
+        self, request: DenoiseRequest, name: str, parts: Sequence[Part], reporter: Reporter
+    ) -> None:
+        self._request, self._name, self._parts, self._reporter = request, name, parts, reporter
+        self._training = request.training
+        self._trained: Trained | None = None
+        self._instant: dict[int, tuple[Trained, Job]] = {}
+
+    def trained(self, part: Part) -> Trained:
+        """Return the models for a part, made when they are first wanted."""
+        if self._request.instant:
+            return self._of_instant(part)[0]
+        if self._trained is None:
+            self._trained = self._load() if self._request.model else self._train()
+        return self._trained
+
+    def job(self, part: Part) -> Job:
+        """Return which models denoise which frames of a part."""
+        if self._request.instant:
+            return self._of_instant(part)[1]
+        return job_of(part, self.trained(part).models.members)
+
+    def has_chosen(self, part: Part) -> bool:
+        """Return whether a choice that was left to the images is not the harmless one."""
+        if self._request.model or (self._training.stride == 1 and self._request.instant):
+            return False
+        asked = self._training.config()
+        settings = [model.config for group in self.job(part).groups for model in group.denoisers]
+        return any(_has_chosen(asked, one) for one in settings)
+
+    def take_harmless(self) -> None:
+        """Make the models anew, with the harmless value for each choice."""
+        self._trained, self._instant = None, {}
+        asked, changes = self._training.config(), dict[str, Any]()
+        if asked.network.stride == "auto":
+            changes["stride"] = 1
+        if not self._request.instant:
+            changes |= {"blind": (0, 0)} if asked.blind == "auto" else {}
+            changes |= {"targets": "own"} if asked.targets == "auto" else {}
+        self._training = replace(self._training, **changes)
+
+    def _of_instant(self, part: Part) -> tuple[Trained, Job]:
+        if part.number not in self._instant:
+            self._instant[part.number] = _instant(
+                self._request, self._training, part, self._reporter
+            )
+        return self._instant[part.number]
+
+    def _load(self) -> Trained:
+        run = Path(self._request.model or "")
+        folder = run / self._name if (run / self._name).is_dir() else run
+        return Trained(load_all(folder, weights=self._training.weights), None)
+
+    def _train(self) -> Trained:
+        train = partial(
+            train_members,
+            self._training,
+            self._request.inputs,
+            self._parts,
+            self._reporter,
+            devices=self._request.devices,
+        )
+        if not self._request.save_model:
+            return train()
+        run = Path(self._request.save_model) / self._name
+        with locked(run):
+            return train(run=run)
+
+
+def _has_chosen(asked: TrainConfig, settings: Settings) -> bool:
+    return (
+        (asked.network.stride == "auto" and settings.network.stride > 1)
+        or (asked.blind == "auto" and any(settings.blind))
+        or (asked.targets == "auto" and settings.targets == "repeats")
+    )
+
+
+def _instant(
+    request: DenoiseRequest, training: Training, part: Part, reporter: Reporter
+) -> tuple[Trained, Job]:
+    """The shipped network, fitted to each group of a part's frames as if it were alone."""
+    groups, evidence = [], []
+    for numbers in part.groups():
+        some = part.of_frames(numbers)
+        stack = stack_of([some], seed=training.seed, reach=0, reporter=reporter)
+        model, lines = run_.instant_model(stack, noise=request.noise, config=training.config())
+        groups.append(Group([model], numbers))
+        evidence += [line for line in lines if line not in evidence]
+    for line in evidence:
+        reporter.say(f"{part.path}: {line}" if len(request.inputs) > 1 else line)
+    members = tuple(model for group in groups[:1] for model in group.denoisers)
+    return Trained(Models(members, None), None, tuple(evidence)), Job(part, groups)

@@ -1,0 +1,313 @@
+"""The parts of image files that are denoised each by itself: the frames of one channel. Host side.
+
+What a frame looks like after a denoising must not depend on other files, channels or frames. So
+each part has an exposure of its own, and frames that would spoil it are found and set apart.
+"""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxdenoise.imaging.gaps import fill, mark_gaps
+from jaxdenoise.imaging.hotpixels import HotPixels, describe, find_hot_pixels
+from jaxdenoise.io.frames import FramePlace, Frames
+from jaxdenoise.io.images import ImageFile
+from jaxdenoise.network.exposure import Exposure, measure_exposure, noise_std
+from jaxdenoise.workflows.reporter import Reporter
+
+# Pixels of a frame that is looked at as a whole. Of larger ones only a square in the middle is, and
+# each tile is searched for gaps by itself.
+_WHOLE = 2**26
+_SIDE = 2048  # pixels of the square in which a frame's noise is measured
+_SAMPLE = 2**22  # pixels from which an exposure is measured
+_LIKE = 1.3  # factor between the noise of frames that are denoised as one group
+_SATURATED = 0.5  # share of the pixels at the detector's last grey level
+_FULL = [2**bits - 1 for bits in (8, 10, 11, 12, 13, 14, 15, 16)]  # last levels of detectors
+# A flash, or a frame without light: its mean is this many robust standard deviations, and this
+# share of the usual mean above the darkest pixels, off the median of the frames around it in time.
+_OFF, _OFF_SHARE, _DARK = 10.0, 0.5, 0.01
+_AROUND = 5  # frames
+_MOST_ODD = 0.1  # of the frames: more are no accident
+
+
+class Survey(NamedTuple):
+    """What was seen of each frame of a part.
+
+    Attributes:
+        noise: (N,) standard deviation of its noise in grey levels.
+        gaps: (N,) whether it has pixels without data.
+        odd: dict of the frame's number to what is wrong with it: it holds a single grey level, is
+            over-exposed, or is a flash.
+    """
+
+    noise: Float[np.ndarray, " N"]
+    gaps: Bool[np.ndarray, " N"]
+    odd: dict[int, str]
+
+
+class CleanFrames:
+    """Frames of a file without gaps and hot pixels; otherwise as `frames.Frames`."""
+
+    ndim, dtype = 3, np.dtype(np.float32)
+
+    def __init__(
+        self, frames: Frames, gaps: Bool[np.ndarray, " N"], hot: HotPixels | None = None
+    ) -> None:
+        """Take frames, whether each has pixels without data, and their hot pixels."""
+        self._frames, self._gaps, self._hot = frames.with_gaps(), gaps, hot
+        self.shape: tuple[int, ...] = frames.shape
+        self.numbers, self.size, self.row = frames.numbers, frames.size, frames.row
+        self._large = self.shape[1] * self.shape[2] > _WHOLE
+        self._marked_frame = lru_cache(maxsize=2 + 2 * min(frames.row, 4))(self._mark)
+
+    def __len__(self) -> int:
+        """Return how many frames there are."""
+        return self.shape[0]
+
+    def __getitem__(self, index: FramePlace) -> Float[np.ndarray, "h w"]:
+        """Read a part of one frame, filled."""
+        number, rows, columns = index
+        if not self._gaps[number]:
+            return self._replaced(self._frames[index], index)
+        if self._large:
+            part = mark_gaps(self._frames[index])
+            return fill(part, np.isnan(part))
+        return self._marked_frame(number.__index__())[1][rows, columns]
+
+    def marked(self, index: FramePlace) -> Float[np.ndarray, "h w"]:
+        """Read a part of one frame, NaN where there is no data."""
+        number, rows, columns = index
+        if not self._gaps[number]:
+            return self._replaced(self._frames[index], index)
+        if self._large:
+            return mark_gaps(self._frames[index])
+        return self._marked_frame(number.__index__())[0][rows, columns]
+
+    def original(self, index: FramePlace) -> Float[np.ndarray, "h w"]:
+        """Read a part of one frame as the file has it."""
+        return self._frames[index]
+
+    def choose(self, numbers: Iterable[int]) -> "CleanFrames":
+        """Return some of the frames, by their numbers."""
+        numbers = list(numbers)
+        hot = None if self._hot is None else hot_pixels_of(self._hot, numbers)
+        return CleanFrames(self._frames.choose(numbers), self._gaps[numbers], hot)
+
+    def _replaced(self, part, index):
+        if self._hot is None:
+            return part
+        number, rows, columns = index
+        return self._hot.replaced_in(part, number.__index__(), rows, columns)
+
+    def _mark(self, number):
+        everything = number, slice(None), slice(None)
+        marked = mark_gaps(self._frames[everything])
+        gaps = np.isnan(marked)
+        marked = self._replaced(marked, everything)
+        return marked, fill(marked, gaps) if gaps.any() else marked
+
+
+class _Marked:
+    """Frames with NaN in gaps, as `hotpixels.find_hot_pixels` reads them."""
+
+    def __init__(self, frames: CleanFrames) -> None:
+        self.shape, self._frames = frames.shape, frames
+
+    def __getitem__(self, index: FramePlace) -> Float[np.ndarray, "h w"]:
+        return self._frames.marked(index)
+
+
+def hot_pixels_of(hot: HotPixels, numbers: Sequence[int]) -> HotPixels:
+    """Return the hot pixels of some of the frames, in the order of their numbers."""
+    places = [np.flatnonzero(hot.frames == n) for n in numbers]
+    chosen = np.concatenate([np.empty(0, int), *places])
+    frames = np.repeat(np.arange(len(numbers)), [len(own) for own in places]).astype(np.int32)
+    own = hot.rows[chosen], hot.columns[chosen], hot.values[chosen]
+    return HotPixels(frames, *own, (len(numbers), *hot.shape[1:]), hot.stuck)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The frames of one channel of a file, or of a file without channels.
+
+    Attributes:
+        path: of the file.
+        number: of the file among the inputs.
+        file: the open file, with the frames of this channel.
+        channel: its number; None of a file without channels.
+    """
+
+    path: str | Path
+    number: int
+    file: ImageFile
+    channel: int | None = None
+
+    @cached_property
+    def survey(self) -> Survey:
+        """All frames are read for it, one after the other."""
+        return survey(self.file)
+
+    @cached_property
+    def hot(self) -> HotPixels | None:
+        """The hot pixels; None of frames that are too large to be looked at as a whole."""
+        frames = CleanFrames(self.file.frames, self.survey.gaps)
+        if frames.shape[1] * frames.shape[2] > _WHOLE:
+            return None
+        return find_hot_pixels(_Marked(frames))
+
+    @cached_property
+    def frames(self) -> CleanFrames:
+        """The frames with gaps filled and hot pixels replaced."""
+        return CleanFrames(self.file.frames, self.survey.gaps, self.hot)
+
+    @cached_property
+    def ordinary(self) -> list[int]:
+        """The numbers of the frames with which nothing is wrong."""
+        return [n for n in range(len(self.file.frames)) if n not in self.survey.odd]
+
+    @cached_property
+    def exposure(self) -> Exposure:
+        """Of the ordinary frames; an even sample of them counts."""
+        return measure_exposure(sample(self.frames, self.ordinary or range(len(self.frames))))
+
+    def groups(self) -> list[list[int]]:
+        """Return the numbers of the ordinary frames in groups of like noise."""
+        order = sorted(self.ordinary, key=lambda n: self.survey.noise[n])
+        groups: list[list[int]] = []
+        for n in order:
+            if groups and self.survey.noise[n] <= _LIKE * self.survey.noise[groups[-1][0]]:
+                groups[-1].append(n)
+            else:
+                groups.append([n])
+        return [sorted(group) for group in groups]
+
+    def of_frames(self, numbers: list[int]) -> "Part":
+        """Return a part of some of the frames, by their numbers."""
+        frames = self.file.frames.choose(numbers)
+        part = Part(self.path, self.number, self.file._replace(frames=frames), self.channel)
+        seen = Survey(self.survey.noise[numbers], self.survey.gaps[numbers], {})
+        # What `cached_property` would find out again.
+        hot = None if self.hot is None else hot_pixels_of(self.hot, numbers)
+        part.__dict__.update(survey=seen, hot=hot)
+        return part
+
+    def name_of(self, number: int) -> str:
+        """Return the words for a frame, such as "frame 3, channel 1"."""
+        frame = f"frame {number + 1}"
+        return frame if self.channel is None else f"{frame}, channel {self.channel}"
+
+    def tell(self, reporter: Reporter) -> None:
+        """Say how many hot pixels are replaced, and warn of odd frames."""
+        said = None if self.hot is None else describe(self.hot)
+        if said is not None:
+            channel = "" if self.channel is None else f", channel {self.channel}"
+            reporter.say(f"{self.path}{channel}: {said}")
+        for line in self._warnings():
+            warnings.warn(line, stacklevel=3)
+
+    def _warnings(self) -> list[str]:
+        """A line for each way in which frames are odd."""
+        kinds: dict[str, list[int]] = {}
+        for number, what in self.survey.odd.items():
+            kinds.setdefault(what, []).append(number + 1)
+        return [
+            f"{self.path}: {_listed(numbers)} {what}; it trains nothing and is written as it is"
+            if len(numbers) == 1
+            else f"{self.path}: {_listed(numbers)} {what}; they train nothing and are written as "
+            "they are"
+            for what, numbers in kinds.items()
+        ]
+
+
+def survey(file: ImageFile) -> Survey:
+    """Look at each frame of a file."""
+    frames = file.frames.with_gaps()
+    count, height, width = frames.shape
+    noise, gaps = np.zeros(count), np.zeros(count, bool)
+    means, dark, odd, full = np.zeros(count), np.zeros(count), {}, {}
+    large = height * width > _WHOLE
+    rows, columns = (
+        slice((n - _SIDE) // 2, (n + _SIDE) // 2) if n > _SIDE else slice(None)
+        for n in (height, width)
+    )
+    for n in range(count):
+        frame = frames[n, rows, columns] if large else frames[n, :, :]
+        marked = mark_gaps(frame)
+        invalid = np.isnan(marked)
+        gaps[n] = large or invalid.any()
+        data = marked[~invalid] if invalid.any() else marked
+        if data.size == 0 or data.min() == data.max():
+            odd[n] = "holds no data" if data.size == 0 else "holds a single grey level"
+            continue
+        means[n], dark[n] = data.mean(dtype=np.float64), np.quantile(data, _DARK)
+        full[n] = float(np.mean(data == data.max())), float(data.max())
+        whole = fill(marked, invalid) if invalid.any() else marked
+        noise[n] = noise_std((whole if large else whole[rows, columns])[None])
+    if file.info.dtype.kind in "iu":
+        odd |= {
+            n: "is over-exposed" for n, (share, level) in full.items() if _is_full(share, level)
+        }
+    good = np.array([n for n in range(count) if n not in odd], int)
+    odd |= {int(n): "flashes or is dark" for n in _flashes(file, means, dark, good)}
+    return Survey(noise, gaps, dict(sorted(odd.items())))
+
+
+def sample(frames: CleanFrames, numbers: Sequence[int]) -> Float[np.ndarray, "M h w"]:
+    """Return evenly spread frames of some numbers, NaN in gaps; of large frames their middle."""
+    height, width = frames.shape[1:]
+    side_y, side_x = min(height, _SIDE), min(width, _SIDE)
+    rows, columns = (
+        slice((n - side) // 2, (n - side) // 2 + side)
+        for n, side in ((height, side_y), (width, side_x))
+    )
+    count = max(1, min(len(numbers), _SAMPLE // (side_y * side_x)))
+    chosen = np.unique(np.linspace(0, len(numbers) - 1, count).round().astype(int))
+    return np.stack([frames.marked((numbers[i], rows, columns)) for i in chosen])
+
+
+def _is_full(share, level):
+    return share > _SATURATED and level in _FULL
+
+
+def _flashes(file: ImageFile, means: Any, dark: Any, good: Any) -> list[int]:
+    """The frames of a series in time whose mean is far off that of the frames around them."""
+    others = [
+        (letter, size)
+        for letter, size in zip(file.info.axes, file.info.shape, strict=True)
+        if letter not in "YX"
+    ]
+    letters = "".join(letter for letter, _ in others)
+    if "T" not in letters or len(good) < _AROUND:
+        return []
+    places = np.stack(
+        np.unravel_index(np.array(file.frames.numbers)[good], [size for _, size in others]), axis=1
+    )
+    beside = np.delete(places, letters.index("T"), axis=1)
+    found: list[int] = []
+    for one in np.unique(beside, axis=0):
+        series = good[(beside == one).all(axis=1)]
+        if len(series) >= _AROUND:
+            signal = float(np.median(means[series]) - np.median(dark[series]))
+            found += series[_off(means[series], signal)].tolist()
+    return found if len(found) <= _MOST_ODD * len(good) else []
+
+
+def _off(means, signal):
+    """Whether each mean of a series is off: (N,) bool."""
+    half = _AROUND // 2
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(means, half, "reflect"), _AROUND)
+    middle = np.median(windows, axis=1)
+    off = np.abs(means - middle)
+    usual = 1.4826 * np.median(off)
+    return off > max(_OFF * usual, _OFF_SHARE * signal)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    few = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
+    return f"frame {few}" if len(numbers) == 1 else f"{len(numbers)} frames ({few})"
