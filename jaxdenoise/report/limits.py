@@ -3,9 +3,10 @@
 LIMITS = (
     (
         "Noise that neighbouring pixels share",
-        "A blind spot hides one pixel. Noise that spreads over several pixels (after resampling, "
-        "JPEG compression or smoothing in the camera) can be predicted from the neighbours, so it "
-        "stays in the result. A wide Gaussian filter is safer for such images.",
+        "A network tells noise from signal because neighbouring pixels do not share their noise. "
+        "Noise that spreads over several pixels (after resampling, JPEG compression or smoothing "
+        "in the camera) can be predicted from the neighbours, so it stays in the result. A wide "
+        "Gaussian filter is safer for such images.",
     ),
     (
         "A wrong PSF",
