@@ -15,7 +15,7 @@ from jaxdenoise.microscope.spots import fit_gaussian
 # brightest pixels are most of it.
 SHOWS_RIM = 7
 _OFF_CENTRE = 0.1  # pixels; what a fit to a measured PSF leaves open, and a training does not feel
-_OFF_CENTRE_SMALL = 0.5  # of a PSF that is too small for a fit
+_OFF_CENTRE_SMALL = 0.4  # of a PSF that is too small for a fit
 _PEDESTAL = 0.01  # of the peak
 _PEDESTAL_SHARE = 0.1  # of the sum, which a low pedestal has in a large frame
 _ERRORS = 3.0  # a pedestal is real if it is this many of its standard errors
