@@ -31,6 +31,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "wiener": filters.wiener_filter,
 }
 SIZES = (1, 3, 5, 7, 9, 11)  # candidates, in pixels
+_MEAN = 0.01  # of a frame's mean: what moves it by more is said
 _SAMPLE = 2**20  # pixels that a parameter is found on
 
 Width = Number | tuple[Number, ...] | str | None
@@ -79,7 +80,8 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
 
     Args:
         request: what is asked for.
-        reporter: hears which files were written.
+        reporter: hears which files were written, and of each why it is float32 where that was
+            chosen, and whether a mean has moved by more than 1 %.
 
     Raises:
         ImageError: a file cannot be read or written; all outputs are checked before the first
@@ -111,9 +113,21 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
         width = ", ".join(f"{name} {value}" for name, value in filtered.parameter.items())
         found = ", found from the image" if filtered.calibration else ""
         reporter.say(f"wrote {target} ({width}{found})")
-        if filtered.dtype.text:
-            reporter.say(f"{target.name}: {filtered.dtype.text}")
+        for text in (filtered.dtype.text, _moved(image.frames, filtered.frames)):
+            if text:
+                reporter.say(f"{target.name}: {text}")
     return FilterResult(rows)
+
+
+def _moved(noisy, frames):
+    """One line on the frame whose mean has moved most, if by more than 1 %; else None."""
+    light = np.mean(np.abs(noisy), axis=(1, 2), dtype=np.float64)
+    shift = [np.mean(each, axis=(1, 2), dtype=np.float64) for each in (frames, noisy)]
+    moved = np.abs(shift[0] - shift[1]) / np.where(light > 0, light, np.inf)
+    if moved.max() <= _MEAN:
+        return None
+    frame = f" (frame {np.argmax(moved) + 1})" if len(moved) > 1 else ""
+    return f"the filter moved the mean by {100 * moved.max():.3g} %{frame}"
 
 
 def _noise(found):

@@ -150,6 +150,13 @@ def test_what_cannot_be_mended(psf, message):
         clean_psf(psf)
 
 
+def test_a_small_box_of_even_sides_stays_symmetric():
+    psf, (note,) = clean_psf(np.ones((4, 4)))
+    assert note == "centred: moved down by 0.50 and right by 0.50 pixels"
+    assert psf.shape == (5, 5)
+    np.testing.assert_allclose(psf, psf[::-1, ::-1], atol=1e-6)
+
+
 def test_light_is_kept_by_other_pixels():
     psf = RNG.gamma(1, 1, (9, 12))
     for centre, step in (((4.0, 5.5), (1.0, 1.0)), ((2.3, 7.1), (2.5, 0.4))):

@@ -98,7 +98,6 @@ def _make_images_for_other_purposes():
     write("small.tif", NOISE * 1e-42)
     write("two.tif", NOISY[:2])
     write("saturated.tif", np.full((64, 64), 65535, np.uint16))
-    write("even_psf.tif", np.ones((4, 4), np.float32))
     write("large_psf.tif", np.ones((101, 101), np.float32))
     write(
         "checks.tif", (50 * ((X + Y) % 2)).astype(np.uint8)

@@ -24,7 +24,6 @@ TRAINERS = {
     "sweep": "sweep noisy.tif -o out --{}",
 }
 PSFS = {
-    "even": "psf=even_psf.tif",
     "larger than the image": "psf=large_psf.tif",
     "of three frames": "psf=stack_psf.tif",
     "of zeros": "psf=zero_psf.tif",

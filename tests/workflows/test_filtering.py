@@ -150,7 +150,8 @@ def test_single_photons_stay_in_the_file(tmp_path):
             np.testing.assert_allclose(
                 stored.mean(axis=(1, 2)), photons.mean(axis=(1, 2)), rtol=0.01
             )
-    (line,) = (line for line in lines if "wrote" not in line)
+    line, moved = (line for line in lines if "wrote" not in line)
+    assert moved.startswith("photons_gaussian.tif: the filter moved the mean by 100 % (frame ")
     assert line.startswith("photons_gaussian.tif: float32: whole grey levels would cost")
     assert "of what was gained (frame " in line
     assert "and move the mean by 100 % (frame " in line
