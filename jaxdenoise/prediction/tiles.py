@@ -136,9 +136,10 @@ def _check_size(psf_shape, image_shape):
     if psf_shape[0] > image_shape[0] or psf_shape[1] > image_shape[1]:
         (rows, columns), (height, width) = psf_shape, image_shape
         raise ValueError(
-            f"the model's PSF of {rows} x {columns} pixels is larger than the image of {height} x "
-            f"{width}; this model needs images of at least {rows} x {columns}"
+            f"the model's PSF of {rows}x{columns} pixels is larger than the image of "
+            f"{height}x{width}; this model needs images of at least {rows}x{columns}"
         )
+    check_psf_fits(psf_shape, image_shape)
 
 
 def _on_devices(denoiser, devices):

@@ -3,7 +3,7 @@
 What is written is judged tile by tile. A result that fails can be given up before the file appears.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 
-from jaxdenoise.imaging.rounding import Kept, Rounding, stored
+from jaxdenoise.imaging.rounding import Rounding, stored
 from jaxdenoise.io import images, omezarr
 from jaxdenoise.network import stacks
 from jaxdenoise.network.denoiser import Denoiser
@@ -30,6 +30,7 @@ from jaxdenoise.workflows.requests import DenoiseRequest
 # Of a larger file, squares in the middle of some frames are denoised first for that.
 KEPT = 2**23
 _LOOK, _LOOKS = 512, 4
+_RANDOM = "random_start"  # the target of the results from random weights
 
 Targets = Mapping[str, Path]
 Arrays = dict[str, Float32[np.ndarray, "N H W"]]
@@ -112,28 +113,24 @@ def apply(
     return applied
 
 
-_RANDOM = "random_start"
-
-
 def _in_memory(request, jobs, targets, reporter, options, random, give_up):
     """Denoise all parts, then judge them, then write."""
     results = [_whole(job, targets.keys() - {_RANDOM}, options) for job in jobs]
     for arrays, job in zip(results, random or [], strict=False):
         arrays[_RANDOM] = _whole(job, ["denoised"], options)["denoised"]
-    kept = _kept(request, jobs, [arrays["denoised"] for arrays in results])
+    dtypes = _dtypes(request, jobs, results, targets, reporter)
     guards = [_guard(job) for job in jobs]
     for job, arrays, guard in zip(jobs, results, guards, strict=True):
         for n, frame in enumerate(arrays["denoised"]):
             if n in job.part.survey.odd:
                 continue
-            _judge(guard, job.part, (n, *_everything(frame.shape)), frame, kept.dtype)
+            _judge(guard, job.part, (n, *_everything(frame.shape)), frame, dtypes["denoised"])
             if _RANDOM in arrays:
                 guard.compare(n, _apart(frame, arrays[_RANDOM][n], job.part.frames, n))
     verdicts = [guard.verdict() for guard in guards]
     if give_up and any(verdict.level == STOP for verdict in verdicts):
         return Applied(results, verdicts, False)
-    _say_dtype(reporter, kept, targets)
-    with _opened(request, jobs, targets, kept.dtype) as stores:
+    with _opened(request, jobs, targets, dtypes) as stores:
         for job, arrays in zip(jobs, results, strict=True):
             for name, store in stores.items():
                 for n, frame in enumerate(arrays[name]):
@@ -147,18 +144,18 @@ class _GivenUp(Exception):
 
 def _in_pieces(request, jobs, targets, reporter, options, random, give_up):
     """Denoise, judge and write tile by tile."""
-    looks = [_first_look(job) for job in jobs]
-    kept = _kept_of_looks(request, jobs, looks)
+    looks = [_first_look(job) for job in jobs] if request.dtype == "auto" else []
+    dtypes = _dtypes(request, jobs, looks, targets, reporter)
     guards = [_guard(job) for job in jobs]
     verdicts: list[GuardVerdict] = []
     try:
-        with _opened(request, jobs, targets, kept.dtype) as stores:
+        with _opened(request, jobs, targets, dtypes) as stores:
             for job, guard in zip(jobs, guards, strict=True):
                 for index, tile in _pieces(job, options):
                     for name in stores.keys() - {_RANDOM}:
                         _store(stores[name], job.part, index, getattr(tile, name))
                     if index[0] not in job.part.survey.odd:
-                        _judge(guard, job.part, index, tile.denoised, kept.dtype)
+                        _judge(guard, job.part, index, tile.denoised, dtypes["denoised"])
             verdicts = [guard.verdict() for guard in guards]
             if give_up and any(verdict.level == STOP for verdict in verdicts):
                 raise _GivenUp
@@ -167,7 +164,6 @@ def _in_pieces(request, jobs, targets, reporter, options, random, give_up):
                     _store(stores[_RANDOM], job.part, index, tile.denoised)
     except _GivenUp:
         return Applied([None] * len(jobs), verdicts, False)
-    _say_dtype(reporter, kept, targets)
     return Applied([None] * len(jobs), verdicts, True)
 
 
@@ -203,7 +199,7 @@ def _everything(shape):
     return tuple(slice(0, length) for length in shape[-2:])
 
 
-def _opened(request, jobs, targets, dtype):
+def _opened(request, jobs, targets, dtypes):
     """A context manager of the stores, by name, that write the targets."""
     stack, crew = ExitStack(), current_crew()
     create = partial(
@@ -213,11 +209,8 @@ def _opened(request, jobs, targets, dtype):
     class Opened:
         def __enter__(self):
             stack.__enter__()
-            # How far models disagree is mostly less than a grey level.
             return {
-                name: stack.enter_context(
-                    create(path, dtype="float32" if name == "disagreement" else dtype)
-                )
+                name: stack.enter_context(create(path, dtype=dtypes[name]))
                 for name, path in targets.items()
             }
 
@@ -256,55 +249,63 @@ def _apart(denoised, other, frames, n):
     return rms_difference_over_noise(denoised[None], other[None], noisy[None])
 
 
-def _kept(request, jobs, results):
-    """The dtype of a file, given all results."""
+class _Look(NamedTuple):
+    """A part of some frames, to choose the dtype by."""
 
-    def add(rounding, job, denoised):
-        for n in job.part.ordinary:
-            index = n, *_everything(denoised.shape)
-            rounding.add(n, job.part.frames.marked(index), denoised[n])
-
-    return _decided(request, jobs, results, add)
+    numbers: Sequence[int]
+    place: tuple[slice, slice]
+    results: Combined
 
 
-def _kept_of_looks(request, jobs, looks):
-    """The dtype of a file, given a look at some of its frames."""
-
-    def add(rounding, job, look):
-        for n, noisy, denoised in look:
-            rounding.add(n, noisy, denoised)
-
-    return _decided(request, jobs, looks, add)
-
-
-def _decided(request: DenoiseRequest, jobs: Sequence[Job], seen: Any, add: Callable) -> Kept:
+def _dtypes(
+    request: DenoiseRequest,
+    jobs: Sequence[Job],
+    seen: Sequence[Arrays | list[_Look]],
+    targets: Targets,
+    reporter: Reporter,
+) -> dict[str, np.dtype]:
+    """The dtype of each file, given all results of the parts, or a look at some of them."""
     own = jobs[0].part.file.info.dtype
+    asked = np.dtype(own if request.dtype in ("auto", "same") else request.dtype)
+    # How far models disagree is mostly less than a grey level.
+    dtypes = dict.fromkeys(targets, asked) | {"disagreement": np.dtype(np.float32)}
     if request.dtype != "auto":
-        return Kept(np.dtype(own if request.dtype == "same" else request.dtype), None)
-    for job, one in zip(jobs, seen, strict=True):
-        rounding = Rounding(own, len(job.part.frames))
-        add(rounding, job, one)
-        kept = rounding.decision()
-        if kept.text is not None:
-            return kept
-    return Kept(np.dtype(own), None)
+        return dtypes
+    for name in ("denoised", "deconvolved"):
+        for job, one in zip(jobs, seen, strict=True):
+            rounding = Rounding(own, len(job.part.frames))
+            for index, noisy, result in _results(job, one, name):
+                rounding.add(index, noisy, result)
+            kept = rounding.decision()
+            if kept.text is not None:
+                reporter.say(f"{targets[name].name}: {kept.text}")
+                dtypes[name] = kept.dtype
+                break
+    return dtypes | {_RANDOM: dtypes["denoised"]}
 
 
-def _first_look(job: Job) -> list[tuple[int, Any, Any]]:
-    """Denoise the middle of some frames: (number, noisy, denoised) of each."""
+def _results(job, seen, name):
+    """Yield the number of a frame, and a part of it before and after."""
+    if isinstance(seen, dict):
+        place = _everything(job.part.frames.shape)
+        for n in job.part.ordinary:
+            yield n, job.part.frames.marked((n, *place)), seen[name][n]
+        return
+    for numbers, place, results in seen:
+        for n, result in zip(numbers, getattr(results, name), strict=True):
+            yield n, job.part.frames.marked((n, *place)), result
+
+
+def _first_look(job: Job) -> list[_Look]:
+    """Denoise the middle of some frames of each group."""
     found = []
-    rows, columns = (
-        slice((n - min(n, _LOOK)) // 2, (n - min(n, _LOOK)) // 2 + min(n, _LOOK))
-        for n in job.part.frames.shape[1:]
-    )
+    sides = [(length, min(length, _LOOK)) for length in job.part.frames.shape[1:]]
+    rows, columns = (slice((n - side) // 2, (n - side) // 2 + side) for n, side in sides)
     for denoisers, numbers in job.groups:
         some = np.linspace(0, len(numbers) - 1, min(_LOOKS, len(numbers))).round().astype(int)
         shown = np.unique(np.asarray(numbers)[some]), rows, columns
-        denoised = denoise_shown(denoisers, job.part.frames, shown).denoised
-        found += [
-            (int(n), job.part.frames.marked((n, rows, columns)), own)
-            for n, own in zip(shown[0], denoised, strict=True)
-        ]
+        results = denoise_shown(denoisers, job.part.frames, shown)
+        found.append(_Look(shown[0].tolist(), (rows, columns), results))
     return found
 
 
@@ -325,8 +326,3 @@ def denoise_shown(denoisers: Sequence[Denoiser], frames: CleanFrames, shown: Any
     stack = np.stack([[frames[n, rows, columns] for n in window] for window in windows])
     results = ensemble.denoise_ensemble(denoisers, stack)
     return Combined(*(result[np.arange(len(numbers)), places] for result in results))
-
-
-def _say_dtype(reporter, kept, targets):
-    if kept.text is not None:
-        reporter.say(f"{targets['denoised'].name}: {kept.text}")

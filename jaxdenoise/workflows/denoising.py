@@ -222,11 +222,13 @@ def _checked(request):
         raise RequestError(
             'several processes write one image together as OME-Zarr only: say format="zarr"'
         )
-    stored = (
-        file.frames.size * (4 if request.dtype == "float32" else file.info.dtype.itemsize)
-        for file in files
+    # With "auto", any file may become float32.
+    least = {"float32": 4, "auto": 4}.get(request.dtype, 0)
+    sizes = [0 if request.dtype == "float32" else file.info.dtype.itemsize for file in files]
+    stored = sum(
+        file.frames.size * max(least, size) for file, size in zip(files, sizes, strict=True)
     )
-    images.check_space(request.output, len(outputs) * sum(stored))
+    images.check_space(request.output, len(outputs) * stored)
     reach = _reach(request)
     by_model = (
         parts_alone(request.inputs, files)
