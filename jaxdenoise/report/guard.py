@@ -276,15 +276,18 @@ class _Frame:
 
     def measures(self, reach, background):
         peaks = Peaks(*(pairs[np.isfinite(keys)] for keys, pairs in self.brightest))
+        count = max(self.valid, 1)
         return measure(
             Frame(
-                self.cells,
-                peaks,
-                None if background is None else background - (self.level or 0.0),
-                self.step,
-                self.valid,
-                *(total / max(self.valid, 1) for total in (self.noisy, self.residual, self.power)),
-                self.darkest,
+                cells=self.cells,
+                peaks=peaks,
+                background=None if background is None else background - (self.level or 0.0),
+                step=self.step,
+                pixels=self.valid,
+                noisy=self.noisy / count,
+                removed=self.residual / count,
+                power=self.power / count,
+                darkest=self.darkest,
                 correlated=any(reach),
             )
         )
