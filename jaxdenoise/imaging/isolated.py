@@ -53,8 +53,10 @@ class Defects(NamedTuple):
     Attributes:
         rows, columns: of the K pixels.
         known: whether the image's own shot noise says so; the others are defects if they are rare.
-        between: how many pixels stand out as far and have neighbours that a defect does not explain
-            and neither does a PSF. Where they are many, the image is sampled too coarsely to tell.
+        between: how many pixels make that doubtful. They stand out as far and have neighbours that
+            a defect does not explain and neither does a PSF: the image is sampled too coarsely to
+            tell. Half of those count that are alone and stand out half as far to as far: the
+            defects continue the distribution of the others.
     """
 
     rows: Int[np.ndarray, " K"]
@@ -75,7 +77,6 @@ class _Group(NamedTuple):
 class _Blocks(NamedTuple):
     """What blocks of the image say: the darkest, and groups of all, the brighter, the brightest."""
 
-    dark_level: float
     dark_variance: float
     groups: list[_Group]
     flat: tuple[float, float, float] | None
@@ -135,8 +136,11 @@ def find_defects(
     known &= unsupported
     defect = known | (unsupported & blocks.contrast) | extreme
     share = four / excess
-    between = stands_out & (share > _BETWEEN[0]) & (share < _BETWEEN[1])
-    return Defects(rows[defect], columns[defect], known[defect], int(between.sum()))
+    between = int((stands_out & (share > _BETWEEN[0]) & (share < _BETWEEN[1])).sum())
+    if defect.any():
+        least = excess[defect].min()
+        between += int((alone & ~defect & (excess > least / 2) & (excess < least)).sum()) // 2
+    return Defects(rows[defect], columns[defect], known[defect], between)
 
 
 def _far_above(excess, noise):
@@ -252,6 +256,7 @@ def _blocks(image, valid):
         return None
     near = (halves(0, 1) + halves(1, 0)) / 2, halves(1, 1), (halves(0, 2) + halves(2, 0)) / 2
     levels, *lags = (values[tuple(whole.T)] for values in (means(image), *near))
+    levels -= _slope(whole, levels)
     order = np.argsort(levels)
     count = max(1, round(_SHARE * len(order)))
     dark = order[:count]
@@ -271,7 +276,17 @@ def _blocks(image, valid):
     contrast = max(light / np.sqrt(max(variance, 1e-30)) for light, variance in parts)
     shot = any(group.variance - group.error > _SHOT * dark_variance for group in groups)
     shot |= contrast > _CLEAR
-    return _Blocks(dark_level, dark_variance, groups, flat, side, contrast > _CONTRAST, shot)
+    return _Blocks(dark_variance, groups, flat, side, contrast > _CONTRAST, shot)
+
+
+def _slope(places, levels):
+    """A surface of second order: the camera's offset or uneven light, and no structure."""
+    y, x = (2.0 * (places / np.maximum(places.max(0), 1)) - 1).T
+    terms = np.stack([y, x, y * y, x * x, x * y, np.ones_like(x)], axis=1)
+    if len(levels) < 4 * terms.shape[1]:
+        return np.zeros(len(levels))
+    fitted = terms @ np.linalg.lstsq(terms, levels, rcond=None)[0]
+    return fitted - fitted.mean()
 
 
 def _flat(lights, variances, pixels):
