@@ -285,7 +285,7 @@ def _slope(places, levels):
     terms = np.stack([y, x, y * y, x * x, x * y, np.ones_like(x)], axis=1)
     if len(levels) < 4 * terms.shape[1]:
         return np.zeros(len(levels))
-    fitted = terms @ np.linalg.lstsq(terms, levels, rcond=None)[0]
+    fitted = terms @ np.linalg.solve(terms.T @ terms, terms.T @ levels)
     return fitted - fitted.mean()
 
 
