@@ -23,7 +23,8 @@ _MOST_STUCK = 5e-3  # of those that are hot in most of the frames
 # The same where the image does not show its shot noise, so that they may be photons.
 _MOST_UNKNOWN, _AT_LEAST = 2e-4, 2
 _BETWEEN = 0.5  # pixels that are neither alone nor a PSF wide, for each hot one
-_MOST_FRAMES = 0.6  # share of the frames in which a stuck pixel is the highest, or lowest, of 3x3
+# Share of the frames in which a stuck pixel stands out by at least that share of its mean.
+_MOST_FRAMES, _EACH = 0.6, 0.3
 _TELLING = 8  # frames, at least, that tell photons from a constant by its variance
 _ROUNDS = 2  # a hot pixel beside another stands alone when that one is gone
 
@@ -289,15 +290,17 @@ def _stuck(mean, frames, valid):
     none = np.zeros(0, int), np.zeros(0, int)
     if mean.count == 1:
         return none
-    defects = _defects(mean.mean(), mean.variance_at_most())
+    whole = mean.mean()
+    defects = _defects(whole, mean.variance_at_most())
     if len(defects.rows) == 0:
         return none
-    often = np.zeros((2, len(defects.rows)), int)
+    places = defects.rows, defects.columns
+    least = _EACH * (whole[places] - _medians(whole, *places))
+    often = np.zeros(len(least), int)
     for n in range(mean.count):
-        around = patches(_frame(frames, valid, n), defects.rows, defects.columns, 1).reshape(-1, 9)
-        beside = np.delete(around, 4, axis=1)
-        often += around[:, 4] > beside.max(1), around[:, 4] < beside.min(1)
-    chosen = often.max(0) >= max(2, _MOST_FRAMES * mean.count)
+        frame = _frame(frames, valid, n)
+        often += (frame[places] - _medians(frame, *places)) / least > 1
+    chosen = often >= max(2, _MOST_FRAMES * mean.count)
     if chosen.sum() > max(_MOST_STUCK * mean.base.size, _AT_LEAST):
         return none
     return defects.rows[chosen], defects.columns[chosen]

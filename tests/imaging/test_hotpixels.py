@@ -98,6 +98,27 @@ def test_the_same_photon_in_two_frames_is_no_constant():
     assert replaced(stack) is stack
 
 
+@pytest.mark.parametrize("frames", [1, 4])
+@pytest.mark.parametrize("photons", [1e-4, 2e-3, 2e-2])
+def test_a_slope_of_the_offset_is_no_light(photons, frames):
+    """It would say that a photon is small: much light with little noise."""
+    light = np.full((256, 256), photons)
+    rng = np.random.default_rng(0)
+    count = rng.poisson(light, (frames, 256, 256))
+    stack = rng.gamma(np.maximum(count, 1e-9), 300) * (count > 0) + rng.normal(100, 4, count.shape)
+    stack = np.rint(stack + np.linspace(0, 20, 256)).astype(np.float32)
+    assert replaced(stack) is stack
+
+
+def test_a_tail_that_goes_on_is_kept():
+    """As in deconvolved images: the spikes of the noise have all heights."""
+    rng = np.random.default_rng(0)
+    stack = camera(rng, np.full((128, 128), 20.0) + 200 * (np.mgrid[:128, :128][0] > 90))
+    spikes = rng.random(stack.shape) < 2e-2
+    stack = stack + np.rint(rng.exponential(70, stack.shape)).astype(np.float32) * spikes
+    assert replaced(stack) is stack
+
+
 @pytest.mark.parametrize("photons", [300, 10_000])
 @pytest.mark.parametrize("sigma", [0.5, 0.65, 1.0])
 def test_point_sources_are_kept(sigma, photons):
