@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jaxdenoise.imaging.filters import gaussian_filter
 from jaxdenoise.imaging.windows import correlate
-from jaxdenoise.targets.stillness import BLUR, Stillness, measure_stillness, residual
+from jaxdenoise.targets.stillness import BLUR, Stillness, measure_stillness, residual, tile_means
 
 # The most frames, the nearest in the stack, that each one is compared with.
 MOST = 4
@@ -39,9 +39,11 @@ _MOST_APART, _APART = 0.25, 0.3
 # A pixel differs if the square of the blurred difference exceeds this many times the variance of
 # its noise: four standard deviations; a single pixel, six of them.
 _DIFFERS, _SINGLE_DIFFERS = 16.0, 36.0
-# The finest detail of the frames, not blurred, correlates by at most this much. In the images of
-# FMD it does by up to 0.06.
-_MOST_FIXED = 0.1
+# The finest detail of the frames correlates by at most this much in half of the tiles of this many
+# pixels a side: a fixed pattern is everywhere, hot pixels and sharp structure are not.
+_MOST_FIXED, _TILE = 0.1, 16
+# Fourth differences: of what optics transmit, they leave much less than of single pixels.
+_FINEST = (1, -4, 6, -4, 1)
 # Frames whose blurred difference is less than this part of them are copies.
 _COPY = 1e-8
 
@@ -276,12 +278,10 @@ def _with_copies(members, copies):
 
 @jax.jit
 def _features(frame, fit, reference, variance):
-    """What is left of a frame, pixel by pixel and blurred, and its finest detail, of spread 1."""
+    """What is left of a frame, pixel by pixel and blurred, and its finest detail."""
     left = residual(frame, fit, reference, variance)
-    finest = correlate(correlate(frame / jnp.sqrt(variance), (1, -2, 1), 0), (1, -2, 1), 1)
-    finest *= reference.weight[1:-1, 1:-1]
-    blurred = gaussian_filter(left, (BLUR, BLUR))
-    return left, blurred, finest / jnp.maximum(jnp.sqrt(jnp.mean(finest**2)), 1e-30)
+    finest = correlate(correlate(frame * reference.weight, _FINEST, 0), _FINEST, 1)
+    return left, gaussian_filter(left, (BLUR, BLUR)), finest
 
 
 @jax.jit
@@ -290,7 +290,10 @@ def _compare(one, other):
     single, blurred = (((a - b) ** 2) for a, b in zip(one[:2], other[:2], strict=True))
     # The median measures the noise, be it shared by neighbours or not.
     single, blurred = (x / jnp.maximum(jnp.median(x) / 0.455, 1e-30) for x in (single, blurred))
-    return (blurred > _DIFFERS) | (single > _SINGLE_DIFFERS), jnp.mean(one[2] * other[2])
+    a, b = one[2], other[2]
+    products, *squares = (tile_means(x, _TILE) for x in (a * b, a * a, b * b))
+    fixed = jnp.median(products / jnp.maximum(jnp.sqrt(squares[0] * squares[1]), 1e-30))
+    return (blurred > _DIFFERS) | (single > _SINGLE_DIFFERS), fixed
 
 
 def _measured(evidence: Stillness) -> str:

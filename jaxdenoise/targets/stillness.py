@@ -18,8 +18,8 @@ from jaxdenoise.imaging.windows import correlate
 
 # Sigma in pixels of the Gaussian filter that removes most of the noise.
 BLUR = 2.0
-# Sigmas in pixels at which changes are looked for: points, and cells.
-_SCALES = (1.2, 3.0)
+# Sigmas in pixels at which changes are looked for: points, cells, and what is out of focus.
+_SCALES = (1.2, 3.0, 6.0)
 _TILE = 16  # pixels a side of the parts of the image that standard errors are taken from
 _BLOCK = 8  # pixels a side of the parts in which changes are looked for
 _BINS = 16  # levels of brightness at which the noise is measured
@@ -30,12 +30,12 @@ _CLIP = 5.0  # standard deviations beyond which a single pixel counts no more: h
 # Noise is shared up to the lag at which its autocorrelation has fallen below this; what is shared
 # further is change. At most this many pixels (wide-field captures of FMD: 7).
 _SHARED, _FURTHEST, _LAGS = 0.05, 8, 4
-# The correlation without noise is lower than 1 by at most this and three standard errors, and its
-# standard error is at most this.
-_LACKING, _ERROR = 0.02, 0.05
+# The correlation without noise is lower than 1 by at most the first and two standard errors; and,
+# lest weak signals tell nothing, by at most the second less a standard error.
+_LACKING, _DOUBT = 0.02, 0.1
 # The share of what is left that lasts to the next frame, at each scale, is at most the larger of
 # this and four standard errors. Movies of calcium have 0.03 to 0.1 and 0.1 to 0.3.
-_LASTING = (0.015, 0.03)
+_LASTING = (0.015, 0.03, 0.05)
 # Frames are shifted by at most this many pixels.
 _MOST_SHIFT = 0.3
 # A pixel of a frame has changed if its blurred difference exceeds this many standard deviations in
@@ -43,10 +43,10 @@ _MOST_SHIFT = 0.3
 _CHANGED, _CHANGED_PER_DECADE = 5.5, 0.8
 # At most this share of the image has changed in any frame.
 _MOST_CHANGED = 0.006
-# A block has changed if its variance over time is this many standard deviations above the usual.
-_BLOCK_CHANGED, _MOST_BLOCKS = 4.0, 0.006
-# The same for smaller excesses, of which noise alone has some.
-_BLOCK_RAISED, _MOST_RAISED = 2.5, 0.05
+# Blocks whose variance over time is more than so many standard deviations above the usual: the
+# share that noise may raise so far, as it has long tails, and the share that is too many, beyond
+# three standard errors of the former.
+_RAISED = ((2.5, 0.02, 0.02), (4.0, 0.001, 0.004))
 
 
 class Reference(NamedTuple):
@@ -200,14 +200,15 @@ def _lagged(image, weight):
     found = []
     for lag in range(_FURTHEST + _LAGS):
         height, width = image.shape
-        found.append(_tiles(image[lag:] * image[: height - lag], _TILE))
-        found.append(_tiles(image[:, lag:] * image[:, : width - lag], _TILE))
+        found.append(tile_means(image[lag:] * image[: height - lag], _TILE))
+        found.append(tile_means(image[:, lag:] * image[:, : width - lag], _TILE))
     least = min(x.size for x in found)
     # The last tile of an axis loses pixels to the lag, and with it the whole tile.
     return jnp.stack([x.ravel()[:least] for x in found]).reshape(-1, 2, least)
 
 
-def _tiles(image, side):
+def tile_means(image, side):
+    """The means of square tiles of an image, (H // side, W // side). On the device."""
     height, width = (size // side for size in image.shape)
     image = image[: height * side, : width * side]
     return image.reshape(height, side, width, side).mean(axis=(1, 3))
@@ -244,18 +245,23 @@ def _correlation(lags, reference):
     if not within.size:
         return 0.0, 1.0, "what differs is wider than noise"
     first = 1 + int(within[0])
+    lags = lags + _taken(lags, reference)[None, :, None]
     changes = lags[first : first + _LAGS].mean(axis=(0, 1))
     signal = shared[first : first + _LAGS].mean()
     changing, spread = changes.mean(), changes.std() / np.sqrt(changes.size)
     total = signal + max(changing, 0)
-    if not signal > 5 * spread:
-        return 0.0, 1.0, "there is too little signal to tell"
-    correlation, error = 1 - changing / total, spread / total
-    if error > _ERROR:
-        return correlation, error, "there is too little signal to tell"
-    if 1 - correlation > _LACKING + 3 * error:
+    correlation, error = 1 - changing / max(total, 1e-30), spread / max(total, 1e-30)
+    if changing > 0 and 1 - correlation > _LACKING + 2 * error:
         return correlation, error, "the scenes differ"
+    if not signal > 5 * spread or 1 - correlation + error > _DOUBT:
+        return correlation, min(error, 1.0), "there is too little signal to tell"
     return correlation, error, ""
+
+
+def _taken(lags, reference):
+    """What `_without_lines` takes from the products along each axis: those of a line's mean."""
+    means = lags.mean(axis=2)
+    return (means[0] + 2 * means[1:5].clip(0).sum(axis=0)) / np.array(reference.mean.shape)
 
 
 @jax.jit
@@ -304,33 +310,55 @@ def _changed(frames, members, fits, levels, variance, reference):
     changed = float(np.asarray(outliers)[weight > 0].mean())
     if changed > _MOST_CHANGED:
         return f"{100 * changed:.1f} % of the image changes"
-    whole = np.asarray(_tiles(jnp.asarray(weight), _BLOCK)).ravel() > 0.99
+    whole = np.asarray(tile_means(jnp.asarray(weight), _BLOCK)).ravel() > 0.99
     for square, last, usual in zip(squares, lasting, _LASTING, strict=True):
         if count > 2:
             share, error = _share(
-                np.asarray(_tiles(last, _TILE)), np.asarray(_tiles(square, _TILE))
+                np.asarray(tile_means(last, _TILE)), np.asarray(tile_means(square, _TILE))
             )
             share += 1 / count
             if share > max(usual, 4 * error):
                 return f"{100 * share:.0f} % of what differs lasts from frame to frame"
-        blocks = np.asarray(_tiles(jnp.where(outliers, jnp.nan, square), _BLOCK)).ravel()
+        if usual == _LASTING[-1]:
+            break  # blocks of this scale are not independent
+        blocks = np.asarray(tile_means(jnp.where(outliers, jnp.nan, square), _BLOCK)).ravel()
         blocks = blocks[whole & np.isfinite(blocks)]
-        raised, high = _raised(blocks)
-        if high > _MOST_BLOCKS or raised > _MOST_RAISED:
-            return f"{100 * max(high, raised):.1f} % of the image changes"
+        raised = _raised(blocks)
+        if raised:
+            return f"{100 * raised:.1f} % of the image changes"
     return ""
 
 
 @jax.jit
 def _blurred(frame, fit, reference, variance, most):
-    left = jnp.clip(residual(frame, fit, reference, variance), -_CLIP, _CLIP)
-    left = _without_lines(left)
+    left = residual(frame, fit, reference, variance)
+    usual = jnp.mean(left**2)
+    for _ in range(3):  # without hot pixels
+        usual = jnp.mean(jnp.minimum(left**2, _CLIP**2 * usual))
+    left = _without_lines(jnp.clip(left / jnp.sqrt(usual + 1e-30), -_CLIP, _CLIP))
     blurred = jnp.stack([gaussian_filter(left, (sigma, sigma)) for sigma in _SCALES])
+    blurred /= jnp.sqrt(_gains(frame.shape))
     # The median of a squared normal variable is 0.455.
     usual = jnp.median(blurred[:, ::4, ::4] ** 2, axis=(1, 2), keepdims=True) / 0.455
-    points, cells = blurred**2 > most**2 * usual
+    points, cells, _ = blurred**2 > most**2 * usual
     beside = gaussian_filter(points.astype(jnp.float32), (3.0, 3.0)) > 1e-3
-    return blurred, points | (cells & ~beside)
+    # Of a cell only the middle stands out.
+    cells = gaussian_filter((cells & ~beside).astype(jnp.float32), (_SCALES[1],) * 2)
+    return blurred, points | (cells > 0.01)
+
+
+def _gains(shape):
+    """What the filters leave of the variance of white noise: more at the border, (scales, H, W)."""
+    return jnp.stack(
+        [
+            jnp.outer(*(jnp.sum(_along(length, sigma) ** 2, axis=0) for length in shape))
+            for sigma in _SCALES
+        ]
+    )
+
+
+def _along(length, sigma):
+    return gaussian_filter(jnp.eye(length), (sigma, 0.0))
 
 
 @jax.jit
@@ -346,7 +374,7 @@ def _share(parts, wholes):
 
 
 def _raised(blocks):
-    """The shares of blocks whose variance is a little and much above the usual one.
+    """The share of blocks whose variance is above the usual one, 0 if noise explains it.
 
     The cube root of a mean of squares is nearly normal; those below the median measure how it
     spreads, since change only adds.
@@ -354,9 +382,12 @@ def _raised(blocks):
     Source: Wilson and Hilferty, "The distribution of chi-square", PNAS 17 (1931).
     """
     if blocks.size < 16:
-        return 0.0, 0.0
+        return 0.0
     roots = np.cbrt(blocks)
     usual = np.median(roots)
     spread = max(usual - np.quantile(roots, 0.16), 1e-30)
-    above = (roots - usual) / spread
-    return float(np.mean(above > _BLOCK_RAISED)), float(np.mean(above > _BLOCK_CHANGED))
+    for deviations, by_noise, most in _RAISED:
+        share = float(np.mean(roots > usual + deviations * spread))
+        if share > max(most, by_noise + 3 * np.sqrt(by_noise / blocks.size)):
+            return share
+    return 0.0
