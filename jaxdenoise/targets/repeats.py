@@ -33,7 +33,7 @@ _SMALLEST = 32
 _STEP, _SHARING = 4, 50
 # Frames resemble each other if, noise allowed for, they correlate by at least this much and beyond
 # this many standard errors, and neither is more than this many times as bright.
-_LEAST_CORRELATION, _LEAST_SIGNAL, _MOST_GAIN = 0.5, 4.0, 2.0
+_LEAST_CORRELATION, _LEAST_SIGNAL, _MOST_GAIN = 0.5, 2.5, 2.0
 # At most this share of a group may lie apart, by more than this many pixels, and is left out.
 _MOST_APART, _APART = 0.25, 0.3
 # A pixel differs if the square of the blurred difference exceeds this many times the variance of

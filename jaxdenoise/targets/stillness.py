@@ -21,7 +21,11 @@ BLUR = 2.0
 # Sigmas in pixels at which changes are looked for: points, cells, and what is out of focus.
 _SCALES = (1.2, 3.0, 6.0)
 _TILE = 16  # pixels a side of the parts of the image that standard errors are taken from
-_BLOCK = 8  # pixels a side of the parts in which changes are looked for
+# Pixels a side of the blocks in which changes are looked for at each scale but the last, whose
+# blocks would be too few.
+_BLOCKS = (8, 16)
+_FEWEST_BLOCKS = 64
+_MEMORY = 0.8  # of a running mean over time, which shows what lasts for some frames
 _BINS = 16  # levels of brightness at which the noise is measured
 # The variance of a pixel's noise is at least this fraction of the mean variance.
 _LEAST_VARIANCE = 0.01
@@ -41,6 +45,8 @@ _MOST_SHIFT = 0.3
 # A pixel of a frame has changed if its blurred difference exceeds this many standard deviations in
 # four frames, and more in long stacks, in which rare counts have more chances.
 _CHANGED, _CHANGED_PER_DECADE = 5.5, 0.8
+# From this many times that on, change shows in full; of what is less, only the middle stands out.
+_IN_FULL = 2.0
 # At most this share of the image has changed in any frame.
 _MOST_CHANGED = 0.006
 # Blocks whose variance over time is more than so many standard deviations above the usual: the
@@ -298,39 +304,41 @@ def _changed(frames, members, fits, levels, variance, reference):
     """Whether anything in the scene changes, in words."""
     count = len(members)
     most = _CHANGED + _CHANGED_PER_DECADE * np.log10(max(count, 4) / 4)
-    sums = previous = None
+    shape = (len(_SCALES), *reference.mean.shape)
+    state = _Changes(*(jnp.zeros(shape) for _ in range(4)), jnp.zeros(shape[1:], bool))
     for n, fit, level in zip(members, fits, levels, strict=True):
-        blurred, outliers = _blurred(frames[n], fit, reference, level * variance, most)
-        lasting = jnp.zeros_like(blurred) if previous is None else blurred * previous
-        new = (blurred**2, lasting, outliers)
-        sums = new if sums is None else _add(sums, new)
-        previous = blurred
-    squares, lasting, outliers = sums
+        state = _add(state, frames[n], fit, level * variance, reference, most)
     weight = np.asarray(reference.weight)
-    changed = float(np.asarray(outliers)[weight > 0].mean())
+    changed = float(np.asarray(state.changed)[weight > 0].mean())
     if changed > _MOST_CHANGED:
         return f"{100 * changed:.1f} % of the image changes"
-    whole = np.asarray(tile_means(jnp.asarray(weight), _BLOCK)).ravel() > 0.99
-    for square, last, usual in zip(squares, lasting, _LASTING, strict=True):
+    for scale, usual in enumerate(_LASTING):
         if count > 2:
             share, error = _share(
-                np.asarray(tile_means(last, _TILE)), np.asarray(tile_means(square, _TILE))
+                *(np.asarray(tile_means(x[scale], _TILE)) for x in (state.lasting, state.squares))
             )
             share += 1 / count
             if share > max(usual, 4 * error):
                 return f"{100 * share:.0f} % of what differs lasts from frame to frame"
-        if usual == _LASTING[-1]:
-            break  # blocks of this scale are not independent
-        blocks = np.asarray(tile_means(jnp.where(outliers, jnp.nan, square), _BLOCK)).ravel()
-        blocks = blocks[whole & np.isfinite(blocks)]
-        raised = _raised(blocks)
-        if raised:
-            return f"{100 * raised:.1f} % of the image changes"
+        if scale < len(_BLOCKS):
+            raised = _raised(state, scale, count, weight)
+            if raised:
+                return f"{100 * raised:.1f} % of the image varies more than its noise"
     return ""
 
 
+class _Changes(NamedTuple):
+    """Sums over the frames so far, at each scale."""
+
+    previous: jax.Array  # the last frame's residual, blurred
+    running: jax.Array  # the running mean of the blurred residuals
+    squares: jax.Array  # the sum of their squares
+    lasting: jax.Array  # the sum of the products of each one and the one before
+    changed: jax.Array  # (H, W) bool
+
+
 @jax.jit
-def _blurred(frame, fit, reference, variance, most):
+def _add(state, frame, fit, variance, reference, most):
     left = residual(frame, fit, reference, variance)
     usual = jnp.mean(left**2)
     for _ in range(3):  # without hot pixels
@@ -338,13 +346,27 @@ def _blurred(frame, fit, reference, variance, most):
     left = _without_lines(jnp.clip(left / jnp.sqrt(usual + 1e-30), -_CLIP, _CLIP))
     blurred = jnp.stack([gaussian_filter(left, (sigma, sigma)) for sigma in _SCALES])
     blurred /= jnp.sqrt(_gains(frame.shape))
-    # The median of a squared normal variable is 0.455.
-    usual = jnp.median(blurred[:, ::4, ::4] ** 2, axis=(1, 2), keepdims=True) / 0.455
-    points, cells, _ = blurred**2 > most**2 * usual
-    beside = gaussian_filter(points.astype(jnp.float32), (3.0, 3.0)) > 1e-3
-    # Of a cell only the middle stands out.
-    cells = gaussian_filter((cells & ~beside).astype(jnp.float32), (_SCALES[1],) * 2)
-    return blurred, points | (cells > 0.01)
+    running = _MEMORY * state.running + (1 - _MEMORY) * blurred
+    scores = jnp.maximum(_scores(blurred[:-1]), _scores(running[:-1])).max(axis=0)
+    strong = _near(scores > _IN_FULL * most, 1e-3)
+    weak = _near((scores > most) & ~strong, 1e-2)
+    return _Changes(
+        blurred,
+        running,
+        state.squares + blurred**2,
+        state.lasting + blurred * state.previous,
+        state.changed | weak | ((scores > most) & strong),
+    )
+
+
+def _scores(images):
+    """Pixels over their usual standard deviation; the median of a squared normal one is 0.455."""
+    usual = jnp.median(images[:, ::2, ::2] ** 2, axis=(1, 2), keepdims=True) / 0.455
+    return jnp.abs(images) / jnp.sqrt(usual + 1e-30)
+
+
+def _near(chosen, least):
+    return gaussian_filter(chosen.astype(jnp.float32), (3.0, 3.0)) > least
 
 
 def _gains(shape):
@@ -361,11 +383,6 @@ def _along(length, sigma):
     return gaussian_filter(jnp.eye(length), (sigma, 0.0))
 
 
-@jax.jit
-def _add(sums, new):
-    return sums[0] + new[0], sums[1] + new[1], sums[2] | new[2]
-
-
 def _share(parts, wholes):
     """A ratio of sums over tiles, and its standard error."""
     whole = max(wholes.mean(), 1e-30)
@@ -373,19 +390,23 @@ def _share(parts, wholes):
     return share, (parts - share * wholes).std() / np.sqrt(parts.size) / whole
 
 
-def _raised(blocks):
+def _raised(state, scale, count, weight):
     """The share of blocks whose variance is above the usual one, 0 if noise explains it.
 
     The cube root of a mean of squares is nearly normal; those below the median measure how it
-    spreads, since change only adds.
+    spreads, since change only adds. It is at least what white noise has.
 
     Source: Wilson and Hilferty, "The distribution of chi-square", PNAS 17 (1931).
     """
-    if blocks.size < 16:
+    side = _BLOCKS[scale]
+    blocks = np.asarray(tile_means(jnp.where(state.changed, jnp.nan, state.squares[scale]), side))
+    blocks = blocks[(np.asarray(tile_means(jnp.asarray(weight), side)) > 0.99) & ~np.isnan(blocks)]
+    if blocks.size < _FEWEST_BLOCKS:
         return 0.0
     roots = np.cbrt(blocks)
     usual = np.median(roots)
-    spread = max(usual - np.quantile(roots, 0.16), 1e-30)
+    freedom = (count - 1) * side**2 / (2 * np.pi * _SCALES[scale] ** 2)
+    spread = max(usual - np.quantile(roots, 0.16), usual * np.sqrt(2 / 9 / freedom))
     for deviations, by_noise, most in _RAISED:
         share = float(np.mean(roots > usual + deviations * spread))
         if share > max(most, by_noise + 3 * np.sqrt(by_noise / blocks.size)):
