@@ -22,7 +22,8 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jaxdenoise.imaging.filters import gaussian_filter
 from jaxdenoise.imaging.windows import correlate
-from jaxdenoise.targets.stillness import BLUR, Stillness, measure_stillness, residual, tile_means
+from jaxdenoise.targets.changes import TILE, tile_means
+from jaxdenoise.targets.stillness import BLUR, Stillness, measure_stillness, residual
 
 # The most frames, the nearest in the stack, that each one is compared with.
 MOST = 4
@@ -39,9 +40,9 @@ _MOST_APART, _APART = 0.25, 0.3
 # A pixel differs if the square of the blurred difference exceeds this many times the variance of
 # its noise: four standard deviations; a single pixel, six of them.
 _DIFFERS, _SINGLE_DIFFERS = 16.0, 36.0
-# The finest detail of the frames correlates by at most this much in half of the tiles of this many
-# pixels a side: a fixed pattern is everywhere, hot pixels and sharp structure are not.
-_MOST_FIXED, _TILE = 0.1, 16
+# The finest detail of the frames correlates by at most this much in half of the tiles: a fixed
+# pattern is everywhere, hot pixels and sharp structure are not.
+_MOST_FIXED = 0.1
 # Fourth differences: of what optics transmit, they leave much less than of single pixels.
 _FINEST = (1, -4, 6, -4, 1)
 # Frames whose blurred difference is less than this part of them are copies.
@@ -113,7 +114,8 @@ def search_repeats(
         return Found(None, "frames: too small, or too dark, to tell whether they show one scene")
     groups, copies, best = _groups(frames, valid)
     found: list[list[_Repeat]] = [[] for _ in range(count)]
-    texts, still = [], 0
+    texts: list[str] = []
+    still = 0
     for group in groups:
         members, evidence = _still_part(frames, group, valid)
         if evidence.still and _pair(frames, members, evidence, copies, valid, found):
@@ -174,7 +176,8 @@ def _groups(frames, valid):
         original; and in words how much the others resemble each other.
     """
     count = len(frames)
-    group, copies, best = list(range(count)), {}, 0.0
+    group, best = list(range(count)), 0.0
+    copies: dict[int, int] = {}
     recent: deque[_Level] = deque(maxlen=MOST)
     for number in range(count):
         level = _level(frames, valid, number)
@@ -291,13 +294,14 @@ def _compare(one, other):
     # The median measures the noise, be it shared by neighbours or not.
     single, blurred = (x / jnp.maximum(jnp.median(x) / 0.455, 1e-30) for x in (single, blurred))
     a, b = one[2], other[2]
-    products, *squares = (tile_means(x, _TILE) for x in (a * b, a * a, b * b))
+    products, *squares = (tile_means(x, TILE) for x in (a * b, a * a, b * b))
     fixed = jnp.median(products / jnp.maximum(jnp.sqrt(squares[0] * squares[1]), 1e-30))
     return (blurred > _DIFFERS) | (single > _SINGLE_DIFFERS), fixed
 
 
 def _measured(evidence: Stillness) -> str:
-    return f"correlation without noise {evidence.correlation:.3f} +- {evidence.error:.3f}"
+    correlation = min(evidence.correlation, 1.0)  # noise may raise the estimate above 1
+    return f"correlation without noise {correlation:.3f} +- {evidence.error:.3f}"
 
 
 def _table(found, size, valid):
