@@ -28,9 +28,12 @@ _CLIP = 5.0  # standard deviations beyond which a single pixel counts no more: h
 # The share of what is left that lasts to the next frame, at each scale, is at most the larger of
 # this and four standard errors. Movies of calcium have 0.03 to 0.1 and 0.1 to 0.3.
 _LASTING = (0.015, 0.03, 0.05)
+# At most this many of the slowest components of the discrete cosine transform over time are
+# compared with the rest.
+_SLOWEST = 3
 # A pixel of a frame has changed if its blurred difference exceeds this many standard deviations in
-# four frames, and more in long stacks, in which rare counts have more chances.
-_CHANGED, _CHANGED_PER_DECADE = 5.5, 0.8
+# four frames, and more in long stacks, in which noise has more chances.
+_CHANGED, _CHANGED_PER_DECADE = 5.2, 0.2
 # From this many times that on, change shows in full; of what is less, only the middle stands out.
 _IN_FULL = 2.0
 # At most this share of the image has changed in any frame.
@@ -53,22 +56,18 @@ def what_changes(
     """
     most = _CHANGED + _CHANGED_PER_DECADE * np.log10(max(count, 4) / 4)
     zeros = jnp.zeros((len(_SCALES), *weight.shape))
-    state = _Changes(zeros, zeros, zeros, zeros, jnp.zeros(weight.shape, bool))
-    for left in residuals:
-        state = _add(state, left, most)
+    waves, slow = _slow_waves(count), jnp.zeros((_SLOWEST, *zeros.shape))
+    state = _Changes(zeros, zeros, zeros, zeros, slow, jnp.zeros(weight.shape, bool))
+    for left, wave in zip(residuals, waves, strict=True):
+        state = _add(state, left, wave, most)
+    state = _add_slow(state, most)
     changed = float(np.asarray(state.changed)[weight > 0].mean())
     if changed > _MOST_CHANGED:
         return f"{100 * changed:.1f} % of the image changes"
     for scale, usual in enumerate(_LASTING):
-        if count > 2:
-            share, error = _share(
-                *(np.asarray(tile_means(x[scale], TILE)) for x in (state.lasting, state.squares))
-            )
-            share += 1 / count
-            # Of white noise; few tiles tell its error badly.
-            least = _sharing(scale) / weight.sum() / (count - 1)
-            if share > max(usual, 4 * error, 4 * np.sqrt(least)):
-                return f"{100 * share:.0f} % of what differs lasts from frame to frame"
+        share = max(0.0, *_lasting(state, scale, usual, count, weight))
+        if share:
+            return f"{100 * share:.0f} % of what differs lasts for some frames"
         if scale < len(_BLOCKS):
             raised = _raised(state, scale, count, weight)
             if raised:
@@ -83,11 +82,12 @@ class _Changes(NamedTuple):
     running: jax.Array  # the running mean of the blurred residuals
     squares: jax.Array  # the sum of their squares
     lasting: jax.Array  # the sum of the products of each one and the one before
+    slow: jax.Array  # (K, scales, H, W), the slowest components over time
     changed: jax.Array  # (H, W) bool
 
 
 @jax.jit
-def _add(state, left, most):
+def _add(state, left, wave, most):
     usual = jnp.mean(left**2)
     for _ in range(3):  # without hot pixels
         usual = jnp.mean(jnp.minimum(left**2, _CLIP**2 * usual))
@@ -101,15 +101,59 @@ def _add(state, left, most):
     running = _MEMORY * state.running + (1 - _MEMORY) * blurred
     scores = jnp.concatenate([_scores(blurred[:-1]), _scores(running[:-1])])
     scores = jnp.max(scores / _allowed(most, skewness), axis=0)
-    strong = _near(scores > _IN_FULL, 1e-3)
-    weak = _near((scores > 1) & ~strong, 1e-2)
     return _Changes(
         blurred,
         running,
         state.squares + blurred**2,
         state.lasting + blurred * state.previous,
-        state.changed | weak | ((scores > 1) & strong),
+        state.slow + wave[:, None, None, None] * blurred,
+        state.changed | _stands_out(scores),
     )
+
+
+@jax.jit
+def _add_slow(state, most):
+    scores = jax.vmap(_scores)(state.slow[:, :-1]).max(axis=(0, 1)) / most
+    return state._replace(changed=state.changed | _stands_out(scores))
+
+
+def _stands_out(scores):
+    """Where change is, from scores over what noise may reach."""
+    strong = _near(scores > _IN_FULL, 1e-3)
+    return _near((scores > 1) & ~strong, 1e-2) | ((scores > 1) & strong)
+
+
+def _slow_waves(count):
+    """The slowest waves over the frames, of squares of sum 1, (N, K); 0 where frames are few."""
+    places = np.pi * (np.arange(count)[:, None] + 0.5) / count
+    waves = np.sqrt(2 / count) * np.cos(places * np.arange(1, _SLOWEST + 1))
+    return np.float32(waves * (np.arange(_SLOWEST) < _slow_count(count)))
+
+
+def _slow_count(count):
+    return min(_SLOWEST, (count - 1) // 3)
+
+
+def _lasting(state, scale, usual, count, weight):
+    """The shares of what differs that last to the next frame and that vary slowly; 0 by noise."""
+    if count < 3:
+        return 0.0, 0.0
+    squares = np.asarray(tile_means(state.squares[scale], TILE)) / (count - 1)
+    # Of white noise: few tiles tell its error badly.
+    least = _sharing(scale) / weight.sum()
+    found = [(np.asarray(tile_means(state.lasting[scale], TILE)) / (count - 1), 1 / count, 1.0)]
+    slow, shares = state.slow[: _slow_count(count), scale], []
+    if len(slow):
+        power = np.asarray(tile_means(jnp.mean(slow**2, axis=0), TILE))
+        found.append((power, -1.0, len(slow) / (count - 1)))
+    for (parts, expected, factor), by_noise in zip(
+        found, (least / (count - 1), 2 * least / max(len(slow), 1)), strict=False
+    ):
+        share, error = _share(parts, squares)
+        share += expected
+        enough = share * factor > usual and share > 4 * max(error, np.sqrt(by_noise))
+        shares.append(share * factor if enough else 0.0)
+    return shares[0], shares[-1]
 
 
 def _scores(images):

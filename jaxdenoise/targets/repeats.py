@@ -238,7 +238,7 @@ def _resemblance(one, other):
 def _still_part(frames, group, valid):
     """The frames of a group without a few that are shifted, and their `Stillness`."""
     evidence = measure_stillness(frames, group, valid)
-    if evidence.still:
+    if evidence.still or not evidence.moved:
         return group, evidence
     shifts = evidence.fits[:, 2:] - np.median(evidence.fits[:, 2:], axis=0)
     near = np.linalg.norm(shifts, axis=1) <= _APART

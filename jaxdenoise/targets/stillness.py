@@ -55,6 +55,7 @@ class Stillness(NamedTuple):
 
     Attributes:
         still: they do.
+        moved: some are shifted.
         correlation: of two frames after allowing for noise.
         error: its standard error.
         why: what speaks against it, in words; "" if nothing does.
@@ -66,6 +67,7 @@ class Stillness(NamedTuple):
     """
 
     still: bool
+    moved: bool
     correlation: float
     error: float
     why: str
@@ -102,13 +104,13 @@ def measure_stillness(
     levels /= max(levels.mean(), 1e-30)
     variance = _noise_variance(fine / (count - 1), reference)
     correlation, error, why = _correlation(lags / (count - 1), reference)
-    if not why:
-        why = _moved(fits, lags / (count - 1), reference)
+    moved, unsteady = _moved(fits, lags / (count - 1), reference)
+    why = why or unsteady
     if not why:
         each = zip(members, fits, levels, strict=True)
         left = (_residual(frames[n], fit, reference, level * variance) for n, fit, level in each)
         why = what_changes(left, count, np.asarray(reference.weight))
-    return Stillness(not why, correlation, error, why, fits, reference, variance, levels)
+    return Stillness(not why, moved, correlation, error, why, fits, reference, variance, levels)
 
 
 def residual(frame, fit, reference, variance):
@@ -248,7 +250,7 @@ def _lagged_mean(reference):
 
 
 def _moved(fits, lags, reference):
-    """Whether the frames are shifted, in words."""
+    """Whether the frames are shifted, and in words what speaks against one scene."""
     shifts = fits[:, 2:] / np.maximum(fits[:, :1], 1e-3)
     slopes = np.stack(np.gradient(np.asarray(reference.level)))
     weight = np.asarray(reference.weight)
@@ -260,16 +262,16 @@ def _moved(fits, lags, reference):
     # The slopes of noise of this density, blurred, have a variance of 1 / (8 pi sigma^4) of it.
     by_noise = weight.sum() * density / (8 * np.pi * BLUR**4) / len(shifts)
     if np.linalg.eigvalsh(products)[0] < 1.5 * by_noise:
-        return "there is too little signal to tell"
+        return False, "there is too little signal to tell"
     error = np.sqrt(density * np.linalg.inv(products - by_noise * np.eye(2)).trace() / 2)
     parts = np.array([x.mean(axis=0) for x in np.array_split(shifts, min(len(shifts), 4))])
     apart = np.linalg.norm(np.ptp(parts, axis=0))
     part_error = error / np.sqrt(len(shifts) / len(parts))
     if part_error > 2 * _MOST_SHIFT:
-        return "there is too little signal to tell"
+        return False, "there is too little signal to tell"
     if apart > _MOST_SHIFT + 3 * part_error:
-        return f"the scene moves by {apart:.1f} pixels"
+        return True, f"the scene moves by {apart:.1f} pixels"
     jitter = np.sqrt(max(shifts.var(axis=0).max() - error**2, 0))
     if jitter > _MOST_SHIFT / 2 and jitter > 2 * error:
-        return f"the scene moves by {jitter:.1f} pixels"
-    return ""
+        return True, f"the scene moves by {jitter:.1f} pixels"
+    return False, ""
