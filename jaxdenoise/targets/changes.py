@@ -59,8 +59,8 @@ def what_changes(
     waves, slow = _slow_waves(count), jnp.zeros((_SLOWEST, *zeros.shape))
     state = _Changes(zeros, zeros, zeros, zeros, slow, jnp.zeros(weight.shape, bool))
     for left, wave in zip(residuals, waves, strict=True):
-        state = _add(state, left, wave, most)
-    state = _add_slow(state, most)
+        state = _add(state, left, wave, weight, most)
+    state = _add_slow(state, weight, most)
     changed = float(np.asarray(state.changed)[weight > 0].mean())
     if changed > _MOST_CHANGED:
         return f"{100 * changed:.1f} % of the image changes"
@@ -87,19 +87,20 @@ class _Changes(NamedTuple):
 
 
 @jax.jit
-def _add(state, left, wave, most):
-    usual = jnp.mean(left**2)
+def _add(state, left, wave, weight, most):
+    looked_at = weight > 0
+    usual = jnp.mean(left**2, where=looked_at)
     for _ in range(3):  # without hot pixels
-        usual = jnp.mean(jnp.minimum(left**2, _CLIP**2 * usual))
+        usual = jnp.mean(jnp.minimum(left**2, _CLIP**2 * usual), where=looked_at)
     left /= jnp.sqrt(usual + 1e-30)
     # Few photons are skewed: where a limit cut off many, their mean would no longer be 0.
-    skewness = jnp.maximum(jnp.mean(jnp.clip(left, -_CLIP, _CLIP) ** 3), 0)
+    skewness = jnp.maximum(jnp.mean(jnp.clip(left, -_CLIP, _CLIP) ** 3, where=looked_at), 0)
     limit = _CLIP * (1 + skewness)
     left = without_lines(jnp.clip(left, -limit, limit))
     blurred = jnp.stack([gaussian_filter(left, (sigma, sigma)) for sigma in _SCALES])
     blurred /= jnp.sqrt(_gains(left.shape))
     running = _MEMORY * state.running + (1 - _MEMORY) * blurred
-    scores = jnp.concatenate([_scores(blurred[:-1]), _scores(running[:-1])])
+    scores = jnp.concatenate([_scores(x[:-1], weight) for x in (blurred, running)])
     scores = jnp.max(scores / _allowed(most, skewness), axis=0)
     return _Changes(
         blurred,
@@ -112,8 +113,8 @@ def _add(state, left, wave, most):
 
 
 @jax.jit
-def _add_slow(state, most):
-    scores = jax.vmap(_scores)(state.slow[:, :-1]).max(axis=(0, 1)) / most
+def _add_slow(state, weight, most):
+    scores = jnp.stack([_scores(x[:-1], weight) for x in state.slow]).max(axis=(0, 1)) / most
     return state._replace(changed=state.changed | _stands_out(scores))
 
 
@@ -156,10 +157,11 @@ def _lasting(state, scale, usual, count, weight):
     return shares[0], shares[-1]
 
 
-def _scores(images):
+def _scores(images, weight):
     """Pixels over their usual standard deviation; the median of a squared normal one is 0.455."""
-    usual = jnp.median(images[:, ::2, ::2] ** 2, axis=(1, 2), keepdims=True) / 0.455
-    return jnp.abs(images) / jnp.sqrt(usual + 1e-30)
+    squares = jnp.where(weight > 0, images**2, jnp.nan)[:, ::2, ::2]
+    usual = jnp.nanmedian(squares, axis=(1, 2), keepdims=True) / 0.455
+    return weight * jnp.abs(images) / jnp.sqrt(usual + 1e-30)
 
 
 def _allowed(most, skewness):
@@ -189,13 +191,13 @@ def _along(length, sigma):
     return jnp.sum(gaussian_filter(jnp.eye(length), (sigma, 0.0)) ** 2, axis=1)
 
 
-def without_lines(image):
+def without_lines(image: Float[Array, "H W"]) -> Float[Array, "H W"]:
     """Take the means from rows and columns, whose offsets may be noise. On the device."""
     image = image - image.mean(axis=1, keepdims=True)
     return image - image.mean(axis=0, keepdims=True)
 
 
-def tile_means(image, side):
+def tile_means(image: Float[Array, "H W"], side: int) -> Float[Array, "rows columns"]:
     """The means of square tiles of an image, (H // side, W // side). On the device."""
     height, width = (size // side for size in image.shape)
     image = image[: height * side, : width * side]

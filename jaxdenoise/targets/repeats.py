@@ -284,7 +284,9 @@ def _features(frame, fit, reference, variance):
     """What is left of a frame, pixel by pixel and blurred, and its finest detail."""
     left = residual(frame, fit, reference, variance)
     finest = correlate(correlate(frame * reference.weight, _FINEST, 0), _FINEST, 1)
-    return left, gaussian_filter(left, (BLUR, BLUR)), finest
+    blurred = gaussian_filter(left, (BLUR, BLUR))
+    left, blurred = (jnp.where(reference.inside, x, jnp.nan) for x in (left, blurred))
+    return left, blurred, finest
 
 
 @jax.jit
@@ -292,7 +294,7 @@ def _compare(one, other):
     """Where two frames differ by more than noise, and how much their finest detail correlates."""
     single, blurred = (((a - b) ** 2) for a, b in zip(one[:2], other[:2], strict=True))
     # The median measures the noise, be it shared by neighbours or not.
-    single, blurred = (x / jnp.maximum(jnp.median(x) / 0.455, 1e-30) for x in (single, blurred))
+    single, blurred = (x / jnp.maximum(jnp.nanmedian(x) / 0.455, 1e-30) for x in (single, blurred))
     a, b = one[2], other[2]
     products, *squares = (tile_means(x, TILE) for x in (a * b, a * a, b * b))
     fixed = jnp.median(products / jnp.maximum(jnp.sqrt(squares[0] * squares[1]), 1e-30))

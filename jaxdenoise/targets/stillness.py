@@ -113,7 +113,12 @@ def measure_stillness(
     return Stillness(not why, moved, correlation, error, why, fits, reference, variance, levels)
 
 
-def residual(frame, fit, reference, variance):
+def residual(
+    frame: Float[Array, "H W"],
+    fit: Float[Array, " 4"] | Float[np.ndarray, " 4"],
+    reference: Reference,
+    variance: Float[Array, "H W"],
+) -> Float[Array, "H W"]:
     """The frame less the reference in standard deviations of the pixels' noise, (H, W). On device.
 
     Args:
