@@ -28,6 +28,9 @@ _SHARED, _FURTHEST, _LAGS = 0.05, 8, 4
 # The correlation without noise is lower than 1 by at most the first and two standard errors; and,
 # lest weak signals tell nothing, by at most the second less a standard error.
 _LACKING, _DOUBT = 0.02, 0.1
+# Where noise is shared, the scene must reach further: what is left of its correlation there, over
+# that to the next pixel. Else noise cannot be told from change of fine structure.
+_LEAST_REACH = 0.15
 # Frames are shifted by at most this many pixels.
 _MOST_SHIFT = 0.3
 
@@ -103,7 +106,7 @@ def measure_stillness(
     levels = np.array(jax.device_get(roughness), np.float32) ** 2
     levels /= max(levels.mean(), 1e-30)
     variance = _noise_variance(fine / (count - 1), reference)
-    correlation, error, why = _correlation(lags / (count - 1), reference)
+    correlation, error, why = _correlation(lags / (count - 1), count, reference)
     moved, unsteady = _moved(fits, lags / (count - 1), reference)
     why = why or unsteady
     if not why:
@@ -215,7 +218,7 @@ def _noise_variance(fine, reference):
     )
 
 
-def _correlation(lags, reference):
+def _correlation(lags, count, reference):
     """The correlation without noise, its standard error, and what speaks against one scene."""
     lags = np.asarray(lags, np.float64)  # (lag, axis, tile)
     shared = np.asarray(_lagged_mean(reference), np.float64)
@@ -230,6 +233,9 @@ def _correlation(lags, reference):
     lags = lags + _taken(lags, reference)[None, :, None]
     changes = lags[first : first + _LAGS].mean(axis=(0, 1))
     signal = shared[first : first + _LAGS].mean()
+    near = shared[1].mean() - lags[1].mean() / count
+    if first > 1 and signal < _LEAST_REACH * near:
+        return 0.0, 1.0, "the scene is as fine as the noise"
     changing, spread = changes.mean(), changes.std() / np.sqrt(changes.size)
     total = signal + max(changing, 0)
     if not total > spread:
