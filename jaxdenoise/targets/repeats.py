@@ -4,9 +4,10 @@ A network that must predict another frame of the same scene need not be blind to
 noise of the other frame is independent. So all pixels are targets instead of a few blind spots, and
 noise that neighbouring pixels share is no obstacle.
 
-Whether two frames show one scene is measured. Their difference, blurred, must be noise; pixels
-where it is more are left out. Detail that is finer than optics can transmit must not repeat, as it
-does in copies and in the fixed pattern of a camera.
+Frames that resemble each other form a group. A group shows one scene only if `stillness` finds
+nothing in any of its frames that changes, so two frames of a movie that happen to look alike are no
+repeats. Detail that is finer than optics can transmit must not repeat, as it does in copies and in
+the fixed pattern of a camera.
 
 Source: Lehtinen et al., "Noise2Noise: learning image restoration without clean data", ICML 2018.
 """
@@ -21,35 +22,31 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jaxdenoise.imaging.filters import gaussian_filter
 from jaxdenoise.imaging.windows import correlate
-from jaxdenoise.microscope.noise_estimation import estimate_noise
+from jaxdenoise.targets.changes import TILE, tile_means
+from jaxdenoise.targets.stillness import BLUR, Stillness, measure_stillness, residual
 
 # The most frames, the nearest in the stack, that each one is compared with.
 MOST = 4
 # Pixels a side: smaller frames have too few pixels to compare.
 _SMALLEST = 32
-# Sigma in pixels of the Gaussian filter that removes most of the noise before frames are compared.
-_BLUR = 2.0
-# The variance of a pixel's noise is at least this fraction of the mean variance.
-_LEAST_VARIANCE = 0.01
+# Pixels between the samples of the blurred frames that tell which frames resemble each other; a
+# blurred pixel shares its noise with about 50 pixels.
+_STEP, _SHARING = 4, 50
+# Frames resemble each other if, noise allowed for, they correlate by at least this much and beyond
+# this many standard errors, and neither is more than this many times as bright.
+_LEAST_CORRELATION, _LEAST_SIGNAL, _MOST_GAIN = 0.5, 2.5, 2.0
+# At most this share of a group may lie apart, by more than this many pixels, and is left out.
+_MOST_APART, _APART = 0.25, 0.3
 # A pixel differs if the square of the blurred difference exceeds this many times the variance of
-# its noise: four standard deviations.
-_DIFFERS = 16.0
-
-# Two frames show one scene if all of these hold.
-# The blurred frames correlate by at least this much.
-_LEAST_CORRELATION = 0.9
-# Neither is more than this many times as bright as the other.
-_MOST_GAIN = 2.0
-# They are shifted by at most this many pixels.
-_MOST_SHIFT = 0.3
-# At most this fraction of the pixels differs.
-_MOST_DIFFERING = 0.01
-# The mean square of the difference over what its median predicts for noise lies in this range. It
-# is 1 for noise, and more where something moved.
-_SPREAD = (0.8, 1.2)
-# The finest detail of the frames, not blurred, correlates by at most this much. In the images of
-# FMD it does by up to 0.06.
+# its noise: four standard deviations; a single pixel, six of them.
+_DIFFERS, _SINGLE_DIFFERS = 16.0, 36.0
+# The finest detail of the frames correlates by at most this much in half of the tiles: a fixed
+# pattern is everywhere, hot pixels and sharp structure are not.
 _MOST_FIXED = 0.1
+# Fourth differences: of what optics transmit, they leave much less than of single pixels.
+_FINEST = (1, -4, 6, -4, 1)
+# Frames whose blurred difference is less than this part of them are copies.
+_COPY = 1e-8
 
 
 class Repeats(NamedTuple):
@@ -72,33 +69,66 @@ class Repeats(NamedTuple):
     differs: UInt8[Array, "N H W"]
 
 
-def find_repeats(frames: Float[Array, "N H W"]) -> Repeats | None:
+class Found(NamedTuple):
+    """What a search for repeats found.
+
+    Attributes:
+        repeats: `Repeats`, or None.
+        text: one line that says so, with the evidence.
+    """
+
+    repeats: Repeats | None
+    text: str
+
+
+def find_repeats(
+    frames: Float[Array, "N H W"], *, valid: Bool[Array, "N H W"] | None = None
+) -> Repeats | None:
     """Find the frames of a stack that show the same scene. Host side.
 
     Args:
         frames: (N, H, W) float32 above the background, in grey levels.
+        valid: True for the pixels that hold data; the others count nowhere and differ from all.
+            Default: all.
 
     Returns:
         `Repeats` of JAX arrays; None if no two frames show one scene, or if they have fewer than 32
         pixels a side.
     """
+    return search_repeats(frames, valid=valid).repeats
+
+
+def search_repeats(
+    frames: Float[Array, "N H W"], *, valid: Bool[Array, "N H W"] | None = None
+) -> Found:
+    """Find repeats as `find_repeats` does, and say on what evidence. Host side.
+
+    Args:
+        frames: (N, H, W) float32 above the background, in grey levels.
+        valid: True for the pixels that hold data; default: all.
+    """
     count, *size = frames.shape
-    if count < 2 or min(size) < _SMALLEST or not jnp.any(frames != frames[0, 0, 0]):
-        return None
+    if count < 2:
+        return Found(None, "frames: one")
+    if min(size) < _SMALLEST or not jnp.any(frames != frames[0, 0, 0]):
+        return Found(None, "frames: too small, or too dark, to tell whether they show one scene")
+    groups, copies, best = _groups(frames, valid)
     found: list[list[_Repeat]] = [[] for _ in range(count)]
-    recent: deque = deque(maxlen=MOST // 2 if count > MOST else MOST)
-    noise = estimate_noise(frames)
-    for number in range(count):
-        features = _features(frames[number], noise)
-        for other, other_features in recent:
-            comparison = _compare(features, other_features)
-            if _is_repeat(comparison):
-                gain, offset, differs = comparison.gain, comparison.offset, comparison.differs
-                found[number].append(_Repeat(other, gain, offset, differs))
-                # The same the other way round: a = g b + o is b = a / g - o / g.
-                found[other].append(_Repeat(number, 1 / gain, -offset / gain, differs))
-        recent.append((number, features))
-    return _table(found, size) if any(found) else None
+    texts: list[str] = []
+    still = 0
+    for group in groups:
+        members, evidence = _still_part(frames, group, valid)
+        if evidence.still and _pair(frames, members, evidence, copies, valid, found):
+            still += sum(bool(found[n]) for n in _with_copies(members, copies))
+            texts.insert(0, _measured(evidence))
+        elif evidence.still:
+            texts.append("copies, or a pattern that the camera repeats")
+        else:
+            texts.append(f"{evidence.why} ({_measured(evidence)})")
+    if still:
+        text = f"frames: {still} of {count} show one scene again ({texts[0]}): they are targets"
+        return Found(_table(found, size, valid), text)
+    return Found(None, f"frames: no repeats: {texts[0] if texts else best}")
 
 
 def first_targets(
@@ -121,90 +151,162 @@ def first_targets(
     return gain[:, None, None] * frames[other] + offset[:, None, None], same
 
 
-class _Features(NamedTuple):
-    """What is compared of a frame."""
+class _Level(NamedTuple):
+    """Samples of a blurred frame, on the host, and which of them hold data."""
 
-    level: jax.Array  # the blurred frame
-    variance: jax.Array  # of the noise, up to a factor
-    finest: jax.Array  # the finest detail, of standard deviation 1
-
-
-class _Comparison(NamedTuple):
-    gain: jax.Array
-    offset: jax.Array
-    correlation: jax.Array
-    shift: jax.Array
-    spread: jax.Array
-    fixed: jax.Array
-    differs: jax.Array
+    number: int
+    values: np.ndarray
+    usable: np.ndarray
 
 
 class _Repeat(NamedTuple):
     """One other frame that shows a frame's scene; the fields are those of `Repeats`."""
 
     frame: int
-    gain: jax.Array
-    offset: jax.Array
+    gain: float
+    offset: float
     differs: jax.Array
 
 
+def _groups(frames, valid):
+    """Frames that resemble each other.
+
+    Returns:
+        Lists of the numbers of at least two frames, without copies; a dict from each copy to its
+        original; and in words how much the others resemble each other.
+    """
+    count = len(frames)
+    group, best = list(range(count)), 0.0
+    copies: dict[int, int] = {}
+    recent: deque[_Level] = deque(maxlen=MOST)
+    for number in range(count):
+        level = _level(frames, valid, number)
+        for other in recent:
+            correlation, linked, copy = _resemblance(level, other)
+            best = max(best, correlation)
+            if copy and number not in copies:
+                copies[number] = copies.get(other.number, other.number)
+            if linked:
+                old, new = group[number], group[other.number]
+                group = [new if x == old else x for x in group]
+        recent.append(level)
+    numbers = [n for n in range(count) if n not in copies]
+    groups = [[n for n in numbers if group[n] == which] for which in dict.fromkeys(group)]
+    words = f"different scenes (correlation without noise {best:.2f})"
+    return [g for g in groups if len(g) > 1], copies, "copies" if copies else words
+
+
+def _level(frames, valid, number):
+    inside = jnp.ones(frames.shape[1:], bool) if valid is None else valid[number]
+    values, usable = jax.device_get(_sampled(frames[number], inside))
+    return _Level(number, np.asarray(values, np.float64), usable)
+
+
 @jax.jit
-def _features(frame, noise):
-    level = gaussian_filter(frame, (_BLUR, _BLUR))
-    variance = noise.gain * jnp.maximum(level, 0) + noise.read_std**2
-    variance = jnp.maximum(variance, _LEAST_VARIANCE * variance.mean())
-    finest = correlate(correlate(frame, (1, -2, 1), 0), (1, -2, 1), 1)
-    return _Features(level, variance, finest / jnp.maximum(finest.std(), 1e-30))
+def _sampled(frame, inside):
+    frame = jnp.where(inside, frame, jnp.mean(frame, where=inside))
+    values = gaussian_filter(frame, (BLUR, BLUR))[::_STEP, ::_STEP]
+    usable = gaussian_filter(inside.astype(jnp.float32), (BLUR, BLUR))[::_STEP, ::_STEP] > 0.99
+    return values, usable
+
+
+def _resemblance(one, other):
+    """Correlation of two blurred frames without noise, whether it links them, whether one copies.
+
+    The noise is measured by the median of their squared difference, which what moves here and there
+    does not change.
+    """
+    usable = one.usable & other.usable
+    if usable.sum() < 32:
+        return 0.0, False, False
+    a, b = (x.values[usable] - x.values[usable].mean() for x in (one, other))
+    variances = a.var(), b.var()
+    if min(variances) <= 0:
+        return 0.0, False, False
+    gain = np.sqrt(variances[0] / variances[1])
+    difference = (a - gain * b) ** 2
+    # The median of a squared normal variable is 0.455.
+    noise = min(np.median(difference) / 0.455 / 2, 0.95 * variances[0])
+    raw = np.mean(a * b) / np.sqrt(variances[0] * variances[1])
+    correlation = min(raw * variances[0] / (variances[0] - noise), 1.0)
+    signal = raw * np.sqrt(usable.sum() * _STEP**2 / _SHARING)
+    close = 1 / _MOST_GAIN <= gain <= _MOST_GAIN
+    linked = correlation >= _LEAST_CORRELATION and signal > _LEAST_SIGNAL and close
+    return correlation, bool(linked), bool(difference.mean() < _COPY * variances[0])
+
+
+def _still_part(frames, group, valid):
+    """The frames of a group without a few that are shifted, and their `Stillness`."""
+    evidence = measure_stillness(frames, group, valid)
+    if evidence.still or not evidence.moved:
+        return group, evidence
+    shifts = evidence.fits[:, 2:] - np.median(evidence.fits[:, 2:], axis=0)
+    near = np.linalg.norm(shifts, axis=1) <= _APART
+    apart = len(group) - near.sum()
+    if near.sum() < 2 or not 0 < apart <= _MOST_APART * len(group):
+        return group, evidence
+    rest = [n for n, keep in zip(group, near, strict=True) if keep]
+    return rest, measure_stillness(frames, rest, valid)
+
+
+def _pair(frames, members, evidence, copies, valid, found):
+    """Add to `found` the pairs of near members that share nothing but the scene; tell if any do."""
+    members, rows = _with_copies(members, copies), {n: k for k, n in enumerate(members)}
+    recent: deque = deque(maxlen=MOST if len(members) <= MOST + 1 else MOST // 2)
+    paired = False
+    for number in members:
+        row = rows[copies.get(number, number)]
+        fit = evidence.fits[row]
+        variance = evidence.levels[row] * evidence.variance
+        features = _features(frames[number], fit, evidence.reference, variance)
+        for other, other_fit, other_features in recent:
+            differs, fixed = _compare(features, other_features)
+            if fixed > _MOST_FIXED:
+                continue
+            if valid is not None:
+                differs |= ~(valid[number] & valid[other])
+            gain = float(fit[0] / other_fit[0])
+            offset = float(fit[1] - gain * other_fit[1])
+            found[number].append(_Repeat(other, gain, offset, differs))
+            # The same the other way round: a = g b + o is b = a / g - o / g.
+            found[other].append(_Repeat(number, 1 / gain, -offset / gain, differs))
+            paired = True
+        recent.append((number, fit, features))
+    return paired
+
+
+def _with_copies(members, copies):
+    return sorted([*members, *(n for n, original in copies.items() if original in members)])
+
+
+@jax.jit
+def _features(frame, fit, reference, variance):
+    """What is left of a frame, pixel by pixel and blurred, and its finest detail."""
+    left = residual(frame, fit, reference, variance)
+    finest = correlate(correlate(frame * reference.weight, _FINEST, 0), _FINEST, 1)
+    blurred = gaussian_filter(left, (BLUR, BLUR))
+    left, blurred = (jnp.where(reference.inside, x, jnp.nan) for x in (left, blurred))
+    return left, blurred, finest
 
 
 @jax.jit
 def _compare(one, other):
-    differs = jnp.zeros(one.level.shape, bool)
-    for _ in range(2):  # the second time without the pixels that differ
-        mean, std, other_mean, other_std = (
-            f(x.level, where=~differs) for x in (one, other) for f in (jnp.mean, jnp.std)
-        )
-        # Both frames have noise: this line treats them alike.
-        gain = std / jnp.maximum(other_std, 1e-30)
-        offset = mean - gain * other_mean
-        matched = gain * other.level + offset
-        difference = (one.level - matched) ** 2 / jnp.maximum(
-            one.variance + gain**2 * other.variance, 1e-30
-        )
-        # The median measures the noise that is left after blurring, be it shared by neighbours or
-        # not. The median of a squared normal variable is 0.455.
-        difference /= jnp.maximum(jnp.median(difference) / 0.455, 1e-30)
-        differs = difference > _DIFFERS
-    shift = _shift(one.level, matched)
-    correlation = jnp.corrcoef(one.level.ravel(), other.level.ravel())[0, 1]
-    spread = jnp.minimum(difference, _DIFFERS).mean()
-    fixed = jnp.mean(one.finest * other.finest)
-    return _Comparison(gain, offset, correlation, shift, spread, fixed, differs)
+    """Where two frames differ by more than noise, and how much their finest detail correlates."""
+    single, blurred = (((a - b) ** 2) for a, b in zip(one[:2], other[:2], strict=True))
+    # The median measures the noise, be it shared by neighbours or not.
+    single, blurred = (x / jnp.maximum(jnp.nanmedian(x) / 0.455, 1e-30) for x in (single, blurred))
+    a, b = one[2], other[2]
+    products, *squares = (tile_means(x, TILE) for x in (a * b, a * a, b * b))
+    fixed = jnp.median(products / jnp.maximum(jnp.sqrt(squares[0] * squares[1]), 1e-30))
+    return (blurred > _DIFFERS) | (single > _SINGLE_DIFFERS), fixed
 
 
-def _is_repeat(comparison):
-    return bool(
-        comparison.correlation >= _LEAST_CORRELATION
-        and 1 / _MOST_GAIN <= comparison.gain <= _MOST_GAIN
-        and comparison.shift <= _MOST_SHIFT
-        and comparison.differs.mean() <= _MOST_DIFFERING
-        and _SPREAD[0] <= comparison.spread <= _SPREAD[1]
-        and comparison.fixed <= _MOST_FIXED
-    )
+def _measured(evidence: Stillness) -> str:
+    correlation = min(evidence.correlation, 1.0)  # noise may raise the estimate above 1
+    return f"correlation without noise {correlation:.3f} +- {evidence.error:.3f}"
 
 
-def _shift(one, other):
-    """How many pixels apart two images of one scene are, to first order."""
-    slopes = jnp.stack(jnp.gradient((one + other) / 2)).reshape(2, -1)
-    products = slopes @ slopes.T
-    return jnp.linalg.norm(
-        jnp.linalg.solve(
-            products + 1e-6 * jnp.trace(products) * jnp.eye(2), slopes @ (one - other).ravel()
-        )
-    )
-
-
-def _table(found, size):
+def _table(found, size, valid):
     """`Repeats` of lists of `_Repeat`s, one list a frame."""
     counts = np.array([min(len(others), MOST) for others in found], np.int32)
     frame, gain, offset = (
@@ -219,4 +321,6 @@ def _table(found, size):
             frame[number, place] = other.frame
             gain[number, place], offset[number, place] = other.gain, other.offset
             differs[number] |= np.asarray(other.differs).astype(np.uint8) << place
+    if valid is not None:
+        differs[~np.asarray(valid)] = 2**MOST - 1
     return Repeats(*(jnp.asarray(values) for values in (counts, frame, gain, offset, differs)))

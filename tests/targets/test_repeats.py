@@ -14,7 +14,7 @@ from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.microscope import synthetic
 from jaxdenoise.system.errors import ConfigError
 from jaxdenoise.targets import patches
-from jaxdenoise.targets.repeats import MOST, find_repeats, first_targets
+from jaxdenoise.targets.repeats import MOST, find_repeats, first_targets, search_repeats
 from jaxdenoise.training import scores
 from jaxdenoise.training.problem import prepare
 
@@ -90,6 +90,70 @@ def test_bleaching_and_background_are_allowed_for():
     assert same.mean() > 0.99
     bright = np.quantile(CLEAN, 0.95) < CLEAN
     assert targets[0][bright].mean() == pytest.approx(CLEAN[bright].mean(), rel=0.03)
+
+
+def weak_captures(contrast, count=3):
+    """A scene of weak contrast under noise that neighbours share (0.6 to the next pixel)."""
+    rng, scene = np.random.default_rng(3), contrast * CLEAN / CLEAN.std()
+    noise = [ndimage.gaussian_filter(rng.normal(size=CLEAN.shape), 0.72) for _ in range(count)]
+    return np.float32([scene + error / error.std() for error in noise])
+
+
+def test_contrast_does_not_matter():
+    for contrast in (4.0, 0.7):
+        assert pairs(weak_captures(contrast)) == {(0, 1), (0, 2), (1, 2)}
+    first, second = (ndimage.gaussian_filter(x, 2) for x in weak_captures(0.7, 2))
+    assert np.corrcoef(first.ravel(), second.ravel())[0, 1] < 0.9  # of what the noise leaves
+
+
+def test_the_evidence_is_said():
+    found = search_repeats(jnp.asarray(photons(0, CLEAN, CLEAN)))
+    assert found.text.startswith("frames: 2 of 2 show one scene again (correlation without noise ")
+    moved = ndimage.shift(CLEAN, (1, 0), order=3, mode="nearest")
+    none = search_repeats(jnp.asarray(photons(0, CLEAN, moved)))
+    assert none.repeats is None
+    assert "the scene moves by 1.0 pixels" in none.text
+
+
+def test_two_like_frames_of_a_movie_are_no_repeats():
+    """Cells flash by less than a pixel's noise, hardly two of 40 frames differ."""
+    rng, y, x = np.random.default_rng(4), *np.mgrid[:128, :128]
+    signals = np.repeat(CLEAN[None], 40, axis=0)
+    for _ in range(8):
+        cell = np.hypot(*(a - rng.uniform(10, 118) for a in (y, x))) < 5
+        time = np.arange(40) - rng.integers(2, 30)
+        signals += 20 * cell * np.where(time >= 0, np.exp(-time / 8), 0)[:, None, None]
+    frames = photons(1, *signals)
+    assert np.sqrt(GAIN * CLEAN.mean()) > 10
+    assert pairs(frames) == set()
+
+
+def test_slow_drift_adds_up():
+    shifts = 0.1 * np.arange(8)
+    moved = [ndimage.shift(CLEAN, (s, 0), order=3, mode="nearest") for s in shifts]
+    assert pairs(photons(0, *moved)) == set()
+
+
+def test_hot_pixels_differ_and_do_no_more():
+    frames = photons(0, CLEAN, CLEAN)
+    frames[0, 40, 50] += 1000 * GAIN
+    found = find_repeats(jnp.asarray(frames))
+    assert found.differs[0, 40, 50] & 1
+    assert np.mean(found.differs[0] > 0) < 0.02
+
+
+def test_invalid_pixels_count_nowhere():
+    frames, valid = photons(0, CLEAN, CLEAN), np.ones((2, 128, 128), bool)
+    valid[0, :40], valid[1, :, 100:] = False, False
+    frames[~valid] = 1e4
+    assert pairs(frames) == set()
+    found = find_repeats(jnp.asarray(frames), valid=jnp.asarray(valid))
+    differs = np.asarray(found.differs)
+    assert found.counts.tolist() == [1, 1]
+    assert (differs[~valid] == 2**MOST - 1).all()
+    assert (differs[:, :40] & 1).all()
+    assert (differs[:, :, 100:] & 1).all()
+    assert (differs[:, 40:, :100] & 1).mean() < 0.02
 
 
 def test_another_scene_is_another_scene():
