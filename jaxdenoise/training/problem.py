@@ -25,7 +25,7 @@ from jaxdenoise.network.settings import NetworkShape, Settings, settle, shape_of
 from jaxdenoise.network.stacks import LARGEST, checked_stack, row_length, table
 from jaxdenoise.system import meshes
 from jaxdenoise.targets import blindspot, patches
-from jaxdenoise.targets.repeats import Repeats, find_repeats
+from jaxdenoise.targets.repeats import Found, Repeats, find_repeats, search_repeats
 from jaxdenoise.training import streams
 
 _FRAMES, _SIDE = 4, 512  # of the images, at most, measure how far neighbours share their noise
@@ -127,7 +127,8 @@ def _prepared(key, stack, sequence, psf, config, targets, exposure, masks, devic
     network = strided(config.network, frames)
     patch_size = _patch_size(config.patch_size, network, stack.shape[1:], psf.shape)
     training, validation = _split(jnp.asarray(frames), config, whole=targets is None)
-    repeats, validation_repeats = _repeats(training, validation, config)
+    known = None if valid is None else jnp.asarray(valid)
+    repeats, validation_repeats, evidence = _repeats(training, validation, known, config)
     blind = config.blind
     if blind == "auto":
         everywhere = repeats is not None and bool(jnp.all(repeats.counts > 0))
@@ -161,7 +162,7 @@ def _prepared(key, stack, sequence, psf, config, targets, exposure, masks, devic
         repeats=repeats,
         validation_repeats=validation_repeats,
     )
-    return Plan(meshes.on_single(problem, devices), settings, config)
+    return Plan(meshes.on_single(problem, devices), settings, config, evidence)
 
 
 def _both(one, other):
@@ -255,8 +256,8 @@ def _split(frames, config, *, whole):
     return frames[:training], frames[training:]
 
 
-def _repeats(frames, validation, config):
-    """Return the `Repeats` of the frames that train and of those that validate.
+def _repeats(frames, validation, valid, config):
+    """Return the `Repeats` of the frames that train and of those that validate, and lines on them.
 
     Both are None unless both are found: else the validation would judge blind spots that no
     training has seen.
@@ -266,18 +267,22 @@ def _repeats(frames, validation, config):
     wanted = required or (
         config.targets == "auto" and config.blind == "auto" and not config.network.neighbours
     )
-    repeats = find_repeats(frames) if wanted else None
+    found = search_repeats(frames, valid=valid) if wanted and len(frames) > 1 else Found(None, "")
+    repeats, evidence = found.repeats, (found.text,) if found.text else ()
     if validation is None:
         validation_repeats = repeats
     else:
         validation_repeats = None if repeats is None else find_repeats(validation)
+        if repeats is not None and validation_repeats is None:
+            evidence = ("frames: those that validate show different scenes",)
     if validation_repeats is None and required:
         which = "frames" if validation is None else "frames that train, or of those that validate,"
         raise ValueError(
             f"no two of the {which} show the same scene with noise of their own; "
             "leave the targets to 'auto'"
         )
-    return (None, None) if validation_repeats is None else (repeats, validation_repeats)
+    both = (None, None) if validation_repeats is None else (repeats, validation_repeats)
+    return *both, evidence
 
 
 def _hold_out(key, frames, settings, masks):
