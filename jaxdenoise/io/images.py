@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Real
+from jaxtyping import Bool, Real
 
 from jaxdenoise.io import omezarr, tiff, vendors
 from jaxdenoise.io.axes import checked_axes, checked_letters
@@ -100,6 +100,7 @@ def write(
     *,
     dtype: npt.DTypeLike | None = None,
     overwrite: bool = False,
+    gaps: Bool[np.ndarray, "N H W"] | None = None,
 ) -> None:
     """Write frames as a TIFF or an OME-Zarr like the file that `info` describes.
 
@@ -114,10 +115,11 @@ def write(
         info: What `read` returned with the original.
         dtype: The dtype to store, such as "float32"; None means the original's.
         overwrite: Whether an existing file may be replaced.
+        gaps: Pixels that may be NaN, because there is no data.
 
     Raises:
         ImageError: The file exists, cannot be written or is of another name; or `frames` has
-            another shape or holds NaN or infinity; or `dtype` is not numeric.
+            another shape or holds NaN elsewhere, or infinity; or `dtype` is not numeric.
     """
     frames = np.asarray(frames)
     with create(path, info, dtype=dtype, overwrite=overwrite) as target:
@@ -126,8 +128,9 @@ def write(
                 f"{path}: frames are {frames.shape}, expected the original's {target.shape}; "
                 "give one a frame"
             )
+        everywhere = slice(None), slice(None)
         for n, frame in enumerate(frames):
-            target[n, :, :] = frame
+            target.store((n, *everywhere), frame, gaps=None if gaps is None else gaps[n])
 
 
 @contextmanager

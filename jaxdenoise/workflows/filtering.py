@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Real
 
 from jaxdenoise.imaging import filters
+from jaxdenoise.imaging.gaps import fill_stack
 from jaxdenoise.imaging.rounding import Kept, dtype_for
 from jaxdenoise.io import images
 from jaxdenoise.io.images import Image
@@ -97,7 +98,7 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
     )
     rows = []
     for path, target in zip(map(str, request.inputs), targets, strict=True):
-        image = images.read(path, axes=request.axes)
+        image, gaps = _read(path, request.axes)
         filtered = filter_image(
             request.filter,
             image,
@@ -106,8 +107,12 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
             mode=request.mode,
             dtype=request.dtype,
         )
-        dtype = filtered.dtype.dtype
-        images.write(target, filtered.frames, image.info, dtype=dtype, overwrite=request.overwrite)
+        dtype, frames = filtered.dtype.dtype, filtered.frames
+        if gaps is not None:
+            frames = np.where(gaps, np.float32(np.nan), frames)
+        images.write(
+            target, frames, image.info, dtype=dtype, overwrite=request.overwrite, gaps=gaps
+        )
         row = {"file": path, "output": str(target), "filter": request.filter, "dtype": str(dtype)}
         rows.append(row | filtered.parameter | _noise(filtered.calibration))
         width = ", ".join(f"{name} {value}" for name, value in filtered.parameter.items())
@@ -117,6 +122,13 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
             if text:
                 reporter.say(f"{target.name}: {text}")
     return FilterResult(rows)
+
+
+def _read(path, axes):
+    """The image, filled where it is NaN, and where that is; None if it is so nowhere."""
+    frames, info = images.open_image(path, axes=axes)
+    filled, gaps = fill_stack(np.asarray(frames.with_gaps()))
+    return Image(filled, info), gaps
 
 
 def _moved(noisy, frames):

@@ -8,6 +8,7 @@ from jaxdenoise import workflows
 from jaxdenoise.io.images import Image
 from jaxdenoise.io.info import ImageInfo
 from jaxdenoise.system.errors import RequestError
+from jaxdenoise.workflows import FilterRequest
 from jaxdenoise.workflows.filtering import FUNCTIONS, _sample, filter_image
 from jaxdenoise.workflows.requests import BORDERS, FILTERS
 
@@ -155,3 +156,18 @@ def test_single_photons_stay_in_the_file(tmp_path):
     assert line.startswith("photons_gaussian.tif: float32: whole grey levels would cost")
     assert "of what was gained (frame " in line
     assert "and move the mean by 100 % (frame " in line
+
+
+def test_pixels_that_are_nan_stay_so_and_change_no_other(tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.normal(100, 5, (64, 64)).astype(np.float32)
+    masked = image.copy()
+    masked[:, :20] = np.nan
+    tifffile.imwrite(tmp_path / "masked.tif", masked)
+    request = FilterRequest(inputs=[tmp_path / "masked.tif"], output=tmp_path, sigma=1.5)
+    (path,) = workflows.filter_files(request).outputs
+    result = tifffile.imread(path)
+    np.testing.assert_array_equal(np.isnan(result), np.isnan(masked))
+    expected = scipy.ndimage.gaussian_filter(image, 1.5)
+    np.testing.assert_allclose(result[:, 30:], expected[:, 30:], rtol=1e-4)
+    assert abs(result[:, 20:22].mean() - 100) < 2
