@@ -285,6 +285,7 @@ class _Frame:
                 self.valid,
                 *(total / max(self.valid, 1) for total in (self.noisy, self.residual, self.power)),
                 self.darkest,
+                self.level or 0.0,
                 correlated=any(reach),
             )
         )

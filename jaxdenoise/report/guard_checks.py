@@ -32,6 +32,7 @@ LITTLE = 0.25  # the same, below which hardly any noise was removed
 # How far shared noise widens the means of areas is known roughly only: factor of those limits.
 _SLACK = 1.5
 ALONG = 0.2  # correlation of neighbouring pixels of the residual, where noise is independent
+_ZERO = 0.02  # of the residual's spread: a mean nearer to zero is no measure of light
 _WHOLE = 8  # pixels: noise that reaches further fills rows or columns
 
 _Found = Mapping[str, float]
@@ -71,16 +72,25 @@ def judge(found: _Found, reach: tuple[int, int]) -> Iterator[Judged]:
 
 
 def _mean(found, reach):
-    """The mean moves by more than 1 % of the signal, and by more than the noise's mean does."""
+    """The mean moves by more than 1 % of the signal, and by more than the noise's mean does.
+
+    Care is needed where it moves by 1 % of its grey level, even if the noise would allow it: the
+    noise of few photons, or of a small frame, allows much. Not so where zero lies amid the data.
+    """
     shared = math.prod(
         2 * side + 1 if side <= _WHOLE else math.sqrt(found["pixels"]) for side in reach
     )
     error = found["noise"] * math.sqrt(shared / max(found["pixels"], 1))
     limit = max(MEAN * found["signal"], ERRORS * error)
     moved = -found["removed"]
-    share = _share(moved, found["signal"])
+    level, whole = (STOP if abs(moved) > limit else FINE), found["signal"]
+    if level == FINE and found["grey"] > _ZERO * found["spread"]:
+        care = MEAN * found["grey"]
+        if abs(moved) > care:
+            level, limit, whole = CARE, care, found["grey"]
+    share = _share(moved, whole)
     text = f"the mean is {share} {'higher' if moved > 0 else 'lower'} than before"
-    return Judged("mean", STOP if abs(moved) > limit else FINE, abs(moved), limit, text)
+    return Judged("mean", level, abs(moved), limit, text)
 
 
 def _peaks(found):
