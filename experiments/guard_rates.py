@@ -177,9 +177,9 @@ class Rates:
 
     def add(self, side, name, about, noisy, result, reach):
         """Judge a result."""
-        began = time.perf_counter()
+        began = time.process_time()
         verdict = judge_frames(noisy[None], result[None], reach=reach)
-        self.seconds += time.perf_counter() - began
+        self.seconds += time.process_time() - began
         self.pixels += noisy.size
         self.counts.setdefault((side, name), [0, 0, 0])[verdict.level] += 1
         if (side == "good") != (verdict.level == FINE):
@@ -240,7 +240,7 @@ def main(argv=None):
     print(table.markdown(), errors.markdown(), sep="\n\n")
     note = (
         "Errors are good results with a warning and bad ones without. The guard takes "
-        f"{rates.seconds / rates.pixels * 1e6:.2f} seconds a megapixel on one core."
+        f"{rates.seconds / rates.pixels * 1e6:.2f} seconds of one core for a megapixel of such small frames."
     )
     print(f"\n{note}")
     title = "How often the guard errs"
