@@ -240,7 +240,8 @@ def main(argv=None):
     print(table.markdown(), errors.markdown(), sep="\n\n")
     note = (
         "Errors are good results with a warning and bad ones without. The guard takes "
-        f"{rates.seconds / rates.pixels * 1e6:.2f} seconds of one core for a megapixel of such small frames."
+        f"{rates.seconds / rates.pixels * 1e6:.2f} seconds of a core for a megapixel of such "
+        "small frames."
     )
     print(f"\n{note}")
     title = "How often the guard errs"

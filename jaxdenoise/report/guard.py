@@ -276,16 +276,19 @@ class _Frame:
 
     def measures(self, reach, background):
         peaks = Peaks(*(pairs[np.isfinite(keys)] for keys, pairs in self.brightest))
+        count, level = max(self.valid, 1), self.level or 0.0
         return measure(
             Frame(
-                self.cells,
-                peaks,
-                None if background is None else background - (self.level or 0.0),
-                self.step,
-                self.valid,
-                *(total / max(self.valid, 1) for total in (self.noisy, self.residual, self.power)),
-                self.darkest,
-                self.level or 0.0,
+                cells=self.cells,
+                peaks=peaks,
+                background=None if background is None else background - level,
+                step=self.step,
+                pixels=self.valid,
+                noisy=self.noisy / count,
+                removed=self.residual / count,
+                power=self.power / count,
+                darkest=self.darkest,
+                level=level,
                 correlated=any(reach),
             )
         )

@@ -119,7 +119,7 @@ def measure(frame: Frame) -> dict[str, float]:
     noise, least = whole if frame.correlated else fine, frame.step**2 / 12 + 1e-30
     variance = np.maximum(noise.at(cells["denoised"]), least)
     found["noise"] = min(float(np.sqrt(variance[known].mean())), found["noise"])
-    found["signal"] = float(cells["noisy"][known].mean()) - background
+    found["signal"] = frame.noisy - background
     found |= _peaks(frame.peaks, noise, background, least)
     relative = np.where(known, contrast / variance, np.inf)
     found |= _powers(cells, known, relative, variance, np.maximum(own.at(cells["denoised"]), least))
