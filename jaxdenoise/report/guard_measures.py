@@ -122,7 +122,9 @@ def measure(frame: Frame) -> dict[str, float]:
     found["signal"] = frame.noisy - background
     found |= _peaks(frame.peaks, noise, background, least)
     relative = np.where(known, contrast / variance, np.inf)
-    found |= _powers(cells, known, relative, variance, np.maximum(own.at(cells["denoised"]), least))
+    # Where flat areas are exactly constant, what is known of the noise is its finest detail.
+    even = np.maximum(own.at(cells["denoised"]), np.maximum(fine.at(cells["denoised"]) / 2, least))
+    found |= _powers(cells, known, relative, variance, even)
     flat = known & (relative <= np.quantile(relative[known], _FLATTEST))
     given = _Areas(cells, known, flat, noise, background, least)
     found |= given.measures(found.get("noisy_level", 0.0), correlated=frame.correlated)
