@@ -24,6 +24,9 @@ BLOB, BLOB_STOP = 6.5, 10.0  # standard errors of the mean of 4 x 4 to 16 x 16 p
 # Power of fine detail that is stronger than the noisy image has it, over the noise's: beyond five
 # standard errors of chance none of 143 good results had any, and of 30 sharpened ones 24 more.
 SHARPENED, SHARPENED_STOP = 0.005, 0.06
+# Change of fine detail, and root mean square of the residual over the contrast in the busiest
+# cells: of an image with hardly any noise, less is harmless even if it is more than the noise.
+TRIFLE = 0.04
 POWER, POWER_STOP = 1.4, 2.0  # power of the residual over the noise's
 # Power of the residual in the busiest cells over that in flat ones as bright. It needs no noise
 # model; of 40 results of the package's network on white noise none had more than 1.2.
@@ -146,7 +149,7 @@ def _totals(found, slack):
 def _structure(found, slack):
     """The residual follows the image, or has a blob that no noise makes: removed or invented."""
     uneven = found["uneven"]
-    if uneven > UNEVEN:
+    if uneven > UNEVEN and found["change"] > TRIFLE:
         text = (
             f"what was removed is {uneven:.1f} times as strong where the image has structure as "
             "where it is flat"
@@ -167,7 +170,7 @@ def _sharpening(found):
     gains = {
         name: -found[f"{name}detail"]
         for name in ("", "busy_")
-        if found[f"{name}fit"] < -ERRORS * found[f"{name}fit_error"]
+        if found[f"{name}fit"] < -max(ERRORS * found[f"{name}fit_error"], TRIFLE)
     }
     name, gain = max(gains.items(), key=lambda one: one[1], default=("", 0.0))
     kept = 1 + found[f"{name}fit"]  # of the denoised image's detail the noisy one has
@@ -179,11 +182,11 @@ def _sharpening(found):
 def _power(found, *, correlated):
     """The residual has the power of the noise, and its pixels are independent where noise is."""
     power = max(found["power"], found["busy_power"])
-    if power > POWER:
+    if power > POWER and found["change"] > TRIFLE:
         grade = _grade(power, POWER, POWER_STOP)
         text = f"what was removed is {power:.1f} times as strong as the noise"
         return Judged("power", grade, power, POWER, text)
-    if found["along"] > ALONG and not correlated:
+    if found["along"] > ALONG and found["change"] > TRIFLE and not correlated:
         text = (
             "what was removed is no independent noise: neighbouring pixels have a correlation of "
             f"{found['along']:.2f}"

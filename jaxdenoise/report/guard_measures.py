@@ -125,6 +125,8 @@ def measure(frame: Frame) -> dict[str, float]:
     # Where flat areas are exactly constant, what is known of the noise is its finest detail.
     even = np.maximum(own.at(cells["denoised"]), np.maximum(fine.at(cells["denoised"]) / 2, least))
     found |= _powers(cells, known, relative, variance, even)
+    busy = known & (relative >= np.quantile(relative[known], 1 - _BUSY))
+    found["change"] = float(np.sqrt(cells["power"][busy].sum() / max(contrast[busy].sum(), 1e-30)))
     flat = known & (relative <= np.quantile(relative[known], _FLATTEST))
     given = _Areas(cells, known, flat, noise, background, least)
     found |= given.measures(found.get("noisy_level", 0.0), correlated=frame.correlated)
