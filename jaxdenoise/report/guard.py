@@ -276,18 +276,19 @@ class _Frame:
 
     def measures(self, reach, background):
         peaks = Peaks(*(pairs[np.isfinite(keys)] for keys, pairs in self.brightest))
-        count = max(self.valid, 1)
+        count, level = max(self.valid, 1), self.level or 0.0
         return measure(
             Frame(
                 cells=self.cells,
                 peaks=peaks,
-                background=None if background is None else background - (self.level or 0.0),
+                background=None if background is None else background - level,
                 step=self.step,
                 pixels=self.valid,
                 noisy=self.noisy / count,
                 removed=self.residual / count,
                 power=self.power / count,
                 darkest=self.darkest,
+                level=level,
                 correlated=any(reach),
             )
         )

@@ -22,8 +22,11 @@ DIMMED, DIMMED_STOP = 0.15, 0.4  # loss of the brightest 0.1 % over their signal
 TOTALS, TOTALS_STOP = 0.02, 0.05  # change of totals of 32 x 32 and 64 x 64 pixels over the signal
 BLOB, BLOB_STOP = 6.5, 10.0  # standard errors of the mean of 4 x 4 to 16 x 16 pixels
 # Power of fine detail that is stronger than the noisy image has it, over the noise's: beyond five
-# standard errors of chance none of 143 good results had any, and of 30 sharpened ones 24 more.
+# standard errors of chance, no result of the package's network on white noise had any.
 SHARPENED, SHARPENED_STOP = 0.005, 0.06
+# Change of fine detail, and root mean square of the residual over the contrast in the busiest
+# cells: of an image with hardly any noise, less is harmless even if it is more than the noise.
+TRIFLE = 0.04
 POWER, POWER_STOP = 1.4, 2.0  # power of the residual over the noise's
 # Power of the residual in the busiest cells over that in flat ones as bright. It needs no noise
 # model; of 40 results of the package's network on white noise none had more than 1.2.
@@ -32,6 +35,7 @@ LITTLE = 0.25  # the same, below which hardly any noise was removed
 # How far shared noise widens the means of areas is known roughly only: factor of those limits.
 _SLACK = 1.5
 ALONG = 0.2  # correlation of neighbouring pixels of the residual, where noise is independent
+_ZERO = 0.02  # of the residual's spread: a mean nearer to zero is no measure of light
 _WHOLE = 8  # pixels: noise that reaches further fills rows or columns
 
 _Found = Mapping[str, float]
@@ -71,16 +75,25 @@ def judge(found: _Found, reach: tuple[int, int]) -> Iterator[Judged]:
 
 
 def _mean(found, reach):
-    """The mean moves by more than 1 % of the signal, and by more than the noise's mean does."""
+    """The mean moves by more than 1 % of the signal, and by more than the noise's mean does.
+
+    Care is needed where it moves by 1 % of its grey level, even if the noise would allow it: the
+    noise of few photons, or of a small frame, allows much. Not so where zero lies amid the data.
+    """
     shared = math.prod(
         2 * side + 1 if side <= _WHOLE else math.sqrt(found["pixels"]) for side in reach
     )
     error = found["noise"] * math.sqrt(shared / max(found["pixels"], 1))
     limit = max(MEAN * found["signal"], ERRORS * error)
     moved = -found["removed"]
-    share = _share(moved, found["signal"])
+    level, whole = (STOP if abs(moved) > limit else FINE), found["signal"]
+    if level == FINE and found["grey"] > _ZERO * found["spread"]:
+        care = MEAN * found["grey"]
+        if abs(moved) > care:
+            level, limit, whole = CARE, care, found["grey"]
+    share = _share(moved, whole)
     text = f"the mean is {share} {'higher' if moved > 0 else 'lower'} than before"
-    return Judged("mean", STOP if abs(moved) > limit else FINE, abs(moved), limit, text)
+    return Judged("mean", level, abs(moved), limit, text)
 
 
 def _peaks(found):
@@ -136,7 +149,7 @@ def _totals(found, slack):
 def _structure(found, slack):
     """The residual follows the image, or has a blob that no noise makes: removed or invented."""
     uneven = found["uneven"]
-    if uneven > UNEVEN:
+    if uneven > UNEVEN and found["change"] > TRIFLE:
         text = (
             f"what was removed is {uneven:.1f} times as strong where the image has structure as "
             "where it is flat"
@@ -157,7 +170,7 @@ def _sharpening(found):
     gains = {
         name: -found[f"{name}detail"]
         for name in ("", "busy_")
-        if found[f"{name}fit"] < -ERRORS * found[f"{name}fit_error"]
+        if found[f"{name}fit"] < -max(ERRORS * found[f"{name}fit_error"], TRIFLE)
     }
     name, gain = max(gains.items(), key=lambda one: one[1], default=("", 0.0))
     kept = 1 + found[f"{name}fit"]  # of the denoised image's detail the noisy one has
@@ -169,11 +182,11 @@ def _sharpening(found):
 def _power(found, *, correlated):
     """The residual has the power of the noise, and its pixels are independent where noise is."""
     power = max(found["power"], found["busy_power"])
-    if power > POWER:
+    if power > POWER and found["change"] > TRIFLE:
         grade = _grade(power, POWER, POWER_STOP)
         text = f"what was removed is {power:.1f} times as strong as the noise"
         return Judged("power", grade, power, POWER, text)
-    if found["along"] > ALONG and not correlated:
+    if found["along"] > ALONG and found["change"] > TRIFLE and not correlated:
         text = (
             "what was removed is no independent noise: neighbouring pixels have a correlation of "
             f"{found['along']:.2f}"

@@ -21,8 +21,8 @@ _WIDE = 3  # cells a side in which contrast and the noise of all sizes are measu
 # Pixels that carry the mean residual of a cell: a hot pixel is alone, a spot of sigma 0.5 has four.
 _ALONE = 2.5
 _BLOBS, _TOTALS = (1, 2, 4), (8, 16)  # cells a side: 4 to 16, and 32 and 64 pixels
-# A blob counts if it differs by so much of the light that is there, or of a tenth of the peaks'.
-_TRIFLE, _DIM = 0.05, 0.1
+# A blob counts if it differs by so much of the light that is there, or of a third of the peaks'.
+_TRIFLE, _DIM = 0.05, 0.3
 
 _Grid = Float[np.ndarray, "rows columns"]
 _Known = Bool[np.ndarray, "rows columns"]
@@ -83,6 +83,7 @@ class Frame(NamedTuple):
         removed: mean of the noisy less the denoised pixels.
         power: mean square of the same.
         darkest: of the denoised pixels.
+        level: of reference.
         correlated: whether neighbouring pixels were taken to share their noise.
     """
 
@@ -95,6 +96,7 @@ class Frame(NamedTuple):
     removed: float
     power: float
     darkest: float
+    level: float
     correlated: bool
 
 
@@ -105,6 +107,8 @@ def measure(frame: Frame) -> dict[str, float]:
     # What a small frame has: its residual stands for the noise.
     found = {"removed": frame.removed, "pixels": float(frame.pixels)}
     found |= {"noise": np.sqrt(frame.power), "signal": frame.noisy - dark}
+    found["grey"] = abs(frame.noisy + frame.level)
+    found["spread"] = np.sqrt(frame.power)
     if known.sum() < _CELLS:
         return found
     cells = {name: np.where(known, values, 0) for name, values in frame.cells.items()}
@@ -115,10 +119,14 @@ def measure(frame: Frame) -> dict[str, float]:
     noise, least = whole if frame.correlated else fine, frame.step**2 / 12 + 1e-30
     variance = np.maximum(noise.at(cells["denoised"]), least)
     found["noise"] = min(float(np.sqrt(variance[known].mean())), found["noise"])
-    found["signal"] = float(cells["noisy"][known].mean()) - background
+    found["signal"] = frame.noisy - background
     found |= _peaks(frame.peaks, noise, background, least)
     relative = np.where(known, contrast / variance, np.inf)
-    found |= _powers(cells, known, relative, variance, np.maximum(own.at(cells["denoised"]), least))
+    # Where flat areas are exactly constant, what is known of the noise is its finest detail.
+    even = np.maximum(own.at(cells["denoised"]), np.maximum(fine.at(cells["denoised"]) / 2, least))
+    found |= _powers(cells, known, relative, variance, even)
+    busy = known & (relative >= np.quantile(relative[known], 1 - _BUSY))
+    found["change"] = float(np.sqrt(cells["power"][busy].sum() / max(contrast[busy].sum(), 1e-30)))
     flat = known & (relative <= np.quantile(relative[known], _FLATTEST))
     given = _Areas(cells, known, flat, noise, background, least)
     found |= given.measures(found.get("noisy_level", 0.0), correlated=frame.correlated)

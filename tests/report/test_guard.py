@@ -93,6 +93,14 @@ def test_deleted_photons():
     assert (found.level, "mean" in checks(found)) == (STOP, True)
 
 
+def test_light_that_goes_from_a_small_frame_is_told_whatever_the_noise():
+    frame = np.zeros((30, 36), np.float32)
+    frame[5::10, 5::12] = [[60, 4, 12], [6, 40, 8], [4, 12, 73]]
+    found = verdict(frame, 0.4 * frame)
+    mean = next(finding for finding in found.findings if finding.check == "mean")
+    assert mean.text == "the mean is 60 % lower than before"
+
+
 def test_hot_pixels_may_be_removed(scene):
     truth, noisy = scene
     hot = noisy.copy()
