@@ -112,8 +112,9 @@ def instant(
     if noise_std is not None and not 0 < noise_std < np.inf:
         raise ValueError(f"instant: noise_std must be positive, in grey levels, not {noise_std}")
     network = dataclasses.replace(PRETRAINED, stride=config.network.stride)
+    # Nothing is trained, so there are no blind spots.
     config = dataclasses.replace(
-        config, network=network, init="pretrained", weights="last", targets="own"
+        config, network=network, init="pretrained", weights="last", targets="own", blind=(0, 0)
     )
     psf = gaussian_psf(pretrained.PSF_SIGMA)
     plan = prepare(jax.random.key(0), stack, psf=psf, config=config)
