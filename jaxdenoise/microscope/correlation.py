@@ -31,13 +31,15 @@ class NoiseCovariance(NamedTuple):
         variance: in grey levels squared.
         correlation: (11, 11), 1 in the middle, by the shift along y and x.
         error: (11, 11), its standard error.
-        blocks: number of 16 x 16 blocks that tell it.
+        kurtosis: mean excess kurtosis of the pixels of a block, of their differences along y, or of
+            those along y and x, whichever is furthest above 0: Gaussian noise has 0, photon noise
+            of few photons and edges have more.
     """
 
     variance: float
     correlation: Float[np.ndarray, "11 11"]
     error: Float[np.ndarray, "11 11"]
-    blocks: int
+    kurtosis: float
 
     @property
     def along(self) -> tuple[float, float]:
@@ -106,7 +108,18 @@ def noise_covariance(frames: Float[np.ndarray, "N H W"]) -> NoiseCovariance | No
         for sign in (1, -1):
             place = _LAGS + sign * down, _LAGS + sign * right
             correlation[place], errors[place] = value, spread
-    return NoiseCovariance(float(total[0] / count), correlation, errors, count)
+    return NoiseCovariance(float(total[0] / count), correlation, errors, _kurtosis(images))
+
+
+def _kurtosis(blocks):
+    along_y = np.diff(blocks, axis=1)
+    found = []
+    for parts in (blocks, along_y, np.diff(along_y, axis=2)):
+        deviations = parts - parts.mean(axis=(1, 2), keepdims=True)
+        variance = np.mean(deviations**2, axis=(1, 2))
+        fourth = np.mean(deviations**4, axis=(1, 2))
+        found.append(np.mean(fourth / np.maximum(variance, 1e-300) ** 2) - 3)
+    return float(max(found))
 
 
 def correlated_noise(

@@ -17,7 +17,6 @@ from jaxtyping import Float
 from jaxdenoise.config import PRETRAINED, UNetConfig
 from jaxdenoise.microscope.blind_risk import blind_spot_risks
 from jaxdenoise.microscope.correlation import (
-    NoiseCovariance,
     correlated_noise,
     noise_covariance,
     residual_reach,
@@ -33,13 +32,25 @@ _SMALLEST_VIEW = 16  # pixels a side that each interleaved part of an image keep
 _LARGEST_STRIDE = 4
 # Correlation of direct neighbours up to which noise is independent without further evidence.
 _INDEPENDENT = 0.1
+# Optics treat both axes alike. Where the smaller of the correlations along y and x is at least this
+# fraction of the larger one, neighbours may be alike because of the optics.
+_ALIKE = 0.5
+# Structure, white as it may be, is passed by optics with a correlation of 0.78 at a PSF of sigma 1
+# (0.90 at 1.5). Cameras that share noise measure 0.6.
+_SMOOTHEST = 0.75
+# Excess kurtosis beyond which the finest detail is no noise: smoothed noise of one photon a pixel
+# has 0.3 to 0.9, wide-field captures have 0.3. Textures of spots, lines, patches and cells without
+# noise, through a PSF of sigma 0.6 to 0.8, have 0.7 to 7.
+_GAUSSIAN = 0.6
 _SHARED = 0.1  # correlation below which pixels further away are not hidden
 _WIDEST = 4  # pixels that are tried as hidden on each side
 # Another than stride 1 is taken if its mean squared error is lower by more than this many standard
 # errors, and by this fraction of that of stride 1.
 _ERRORS, _FRACTION = 2.0, 0.05
+_FEWEST_PARTS = 4  # of the images, in which errors are compared: fewer do not tell
 _LOOK = 240  # pixels a side, at most, that the strides are compared on
 _SQUARE = 24  # pixels: errors are compared in squares of this side
+_TAKEN = "taken as independent from pixel to pixel"
 _STEP = 0.2  # of the noise's standard deviation, for the derivative of a network
 
 
@@ -96,36 +107,36 @@ def decide(
         devices: that compute; default: the default device.
     """
     shape = shape_of(network)
-    asked_stride = network.stride != "auto"
-    harmless = shape.stride, (0, 0) if isinstance(blind, str) else blind
-    if asked_stride and not isinstance(blind, str):
-        return Sharing(*harmless, "noise: stride and hidden neighbours as asked for")
+    hidden = (0, 0) if isinstance(blind, str) else blind
+
+    def harmless(text):
+        return Sharing(shape.stride, hidden, f"noise: {text}")
+
+    if network.stride != "auto" and blind != "auto":
+        return harmless("stride and hidden neighbours as asked for")
     if min(frames.shape[1:]) < _SMALLEST:
-        return Sharing(
-            *harmless,
-            f"noise: taken as independent from pixel to pixel, images below {_SMALLEST} pixels a "
-            "side cannot tell",
-        )
+        return harmless(f"{_TAKEN}, images below {_SMALLEST} pixels a side cannot tell")
     some = _some(frames)
     noise = noise_covariance(some)
     if noise is None:
-        return Sharing(*harmless, "noise: taken as independent from pixel to pixel, none was found")
+        return harmless(f"{_TAKEN}, none was found")
     if _is_independent(noise):
-        return Sharing(*harmless, f"noise: independent from pixel to pixel ({_strongest(noise)})")
-    largest = max(1, min(frames.shape[1:]) // (_SMALLEST_VIEW * shape.multiple // shape.stride))
+        return harmless(f"independent from pixel to pixel ({_strongest(noise)})")
+    if _is_like_structure(noise):
+        return harmless(f"{_TAKEN} ({_found(noise)}; they are as alike as those of structure)")
     stride, told = shape.stride, None
-    if not asked_stride:
-        stride, told = _stride(some, noise, scale, min(largest, _LARGEST_STRIDE), devices)
+    if network.stride == "auto":
+        largest = min(min(frames.shape[1:]) // (_SMALLEST_VIEW * shape.multiple), _LARGEST_STRIDE)
+        stride, told = _stride(some, noise, scale, largest, devices)
     if isinstance(blind, str):
         multiple = shape.multiple // shape.stride * stride
-        fits = min(patch_size, min(frames.shape[1:]) // multiple * multiple)
-        most = min((fits - 2) // 4, _WIDEST if stride == 1 else fits)
+        most = (min(patch_size, min(frames.shape[1:]) // multiple * multiple) - 2) // 4
         if stride > 1:
-            blind = _beyond_stride(some, noise, scale, stride, most, devices)
+            hidden = _beyond_stride(some, noise, scale, stride, most, devices)
         else:
-            blind, hidden = _without_stride(some, noise, most)
-            told = hidden if told is None or hidden.wins else told
-    return Sharing(stride, blind, _text(noise, stride, blind, told))
+            hidden, tried = _without_stride(some, noise, min(most, _WIDEST))
+            told = tried if told is None or any(hidden) else told
+    return Sharing(stride, hidden, f"noise: {_text(noise, stride, hidden, told)}")
 
 
 def _some(frames):
@@ -149,18 +160,36 @@ def _is_independent(noise):
     return max(surely) <= _INDEPENDENT
 
 
+def _is_like_structure(noise):
+    """Whether optics may have made neighbours alike, or structure shows in the finest detail."""
+    if min(noise.along) < _ALIKE * max(noise.along):
+        return False
+    return max(noise.along) > _SMOOTHEST or noise.kurtosis > _GAUSSIAN
+
+
 def _strongest(noise):
     value, error = max(zip(noise.along, noise.along_error, strict=True))
     return f"{value:.2f} +- {error:.2f}"
 
 
 def _compared(errors):
-    """Compare the first column of errors (parts, candidates) with the best of the others."""
+    """Compare the first column of errors (parts, candidates) with the best of the others.
+
+    The best one is the first that is not worse than any other by more than a standard error.
+    """
     mean = errors.mean(axis=0)
-    choice = int(np.argmin(mean[1:])) + 1
-    gain = errors[:, 0] - errors[:, choice]
-    error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+    lowest = int(np.argmin(mean[1:])) + 1
+    excess = errors - errors[:, [lowest]]
+    near = excess.mean(axis=0) <= _standard_error(excess)
+    choice = int(np.argmax(near[1:])) + 1
+    error = _standard_error(errors[:, 0] - errors[:, choice])
     return _Comparison(float(mean[0]), float(mean[choice]), float(error), choice)
+
+
+def _standard_error(values):
+    if len(values) < _FEWEST_PARTS:
+        return np.full(values.shape[1:], np.inf)
+    return values.std(axis=0, ddof=1) / np.sqrt(len(values))
 
 
 def _stride(frames, noise, scale, largest, devices):
@@ -173,17 +202,13 @@ def _stride(frames, noise, scale, largest, devices):
     strides = range(2, largest + 1)
     if not strides:
         return 1, None
-    candidates = [(1, (0, 0)), *((stride, (0, 0)) for stride in strides)]
-    risks = blind_spot_risks(frames, noise, candidates)
-    winners = [
-        stride
-        for place, stride in enumerate(strides, start=1)
-        if _compared(risks[:, [0, place]]).wins
-    ]
-    if not winners:
-        return 1, _compared(risks)
-    told = _compared(_network_errors(frames, noise, scale, [1, *winners], devices))
-    return (winners[told.choice - 1] if told.wins else 1), told
+    candidates = [(stride, (0, 0)) for stride in (1, *strides)]
+    told = _compared(blind_spot_risks(frames, noise, candidates))
+    if not told.wins:
+        return 1, told
+    stride = strides[told.choice - 1]
+    told = _compared(_network_errors(frames, noise, scale, (1, stride), devices))
+    return (stride if told.wins else 1), told
 
 
 def _network_errors(frames, noise, scale, strides, devices):
@@ -237,24 +262,25 @@ def _without_stride(frames, noise, most):
         for n in range(1, most + 1)
         for pair in ((min(n, y), min(n, x)), (0, min(n, x)), (min(n, y), 0))
     }
-    candidates = [(0, 0), *sorted(tried - {(0, 0)})]
+    candidates = [(0, 0), *sorted(tried - {(0, 0)}, key=lambda pair: (sum(pair), pair))]
     if len(candidates) == 1:
         return (0, 0), None
     told = _compared(blind_spot_risks(frames, noise, [(1, hidden) for hidden in candidates]))
     return (candidates[told.choice] if told.wins else (0, 0)), told
 
 
-def _text(noise, stride, blind, told):
-    (y, x), (y_error, x_error) = noise.along, noise.along_error
-    found = f"correlation {x:.2f} +- {x_error:.2f} along x, {y:.2f} +- {y_error:.2f} along y"
+def _text(noise, stride, hidden, told):
     chosen = [f"stride {stride}"] if stride > 1 else []
-    if any(blind):
-        rows, columns = (2 * n + 1 for n in blind)
+    if any(hidden):
+        rows, columns = (2 * n + 1 for n in hidden)
         chosen.append(f"blind spots hide {rows} x {columns} pixels")
     if not chosen:
-        return (
-            f"noise: taken as independent from pixel to pixel: neighbours are alike ({found}), but "
-            f"nothing done against it would lower the error ({told})"
-        )
+        reason = f"another choice would not lower the error: {told}" if told else "nothing to try"
+        return f"{_TAKEN} ({_found(noise)}; {reason})"
     margin = f"; {told} with stride 1" if told else ""
-    return f"noise: neighbouring pixels share it ({found}), {', '.join(chosen)}{margin}"
+    return f"neighbouring pixels share it ({_found(noise)}), {', '.join(chosen)}{margin}"
+
+
+def _found(noise):
+    (y, x), (y_error, x_error) = noise.along, noise.along_error
+    return f"correlation {x:.2f} +- {x_error:.2f} along x, {y:.2f} +- {y_error:.2f} along y"
