@@ -131,7 +131,9 @@ def test_a_stride_for_noise_that_both_axes_share():
     assert min(result.blind) >= 2
     assert "stride 2, blind spots hide" in result.text
     with pytest.warns(UserWarning, match="neighbouring pixels share their noise"):
-        plan = prepare(jax.random.key(0), frames, psf=np.ones((1, 1)), config=TrainConfig(network=AUTO))
+        plan = prepare(
+            jax.random.key(0), frames, psf=np.ones((1, 1)), config=TrainConfig(network=AUTO)
+        )
     assert (plan.settings.network.stride, plan.settings.blind) == result[:2]
     assert plan.sharing == result
 
