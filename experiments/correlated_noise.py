@@ -38,7 +38,7 @@ from jaxdenoise.network.denoiser import Scale
 from jaxdenoise.training.noise_sharing import decide
 from jaxdenoise.training.problem import estimate_background
 
-CONTRASTS = (1, 2, 4, 8, 16, 32, 64)  # range of a scene over the noise's standard deviation
+CONTRASTS = (1, 2, 4, 8, 16, 32)  # range of a scene over the noise's standard deviation
 LEVELS = (2, 5, 10, 30, 100)  # the same, where the noise is independent
 SIGMAS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # of the Gaussian filter
 WIDE_FIELD = "WideField_BPAE_B"
@@ -161,7 +161,7 @@ def files_table(paths):
         try:
             frames = np.asarray(jd.read(path).frames, np.float32)
         except Exception as error:
-            print(f"{name}: not read ({type(error).__name__})")
+            print(f"{name}: not read ({type(error).__name__})", flush=True)
             continue
         chosen = choice(frames.reshape(-1, *frames.shape[-2:]))
         table.add(name, f"{chosen.stride}", f"{chosen.blind[0]}, {chosen.blind[1]}", chosen.text)

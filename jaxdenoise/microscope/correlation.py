@@ -22,6 +22,7 @@ _SHARED_RESIDUAL = 0.03  # autocorrelation of a residual below which pixels are 
 _FURTHEST = 8  # pixels
 # Differences of frames stand for the noise if they are flatter than the frames by this factor.
 _FLATTER = 0.95
+_LEVELS = 8  # groups of equally bright blocks
 
 
 class NoiseCovariance(NamedTuple):
@@ -72,7 +73,8 @@ def noise_covariance(frames: Float[np.ndarray, "N H W"]) -> NoiseCovariance | No
     The flattest 15 % of all 16 x 16 blocks are taken, after a quadratic surface was subtracted from
     each. What that removes from noise of any covariance within 5 pixels is restored exactly. Where
     the differences of consecutive frames are flatter than the frames, as in a movie, they are
-    taken instead: what stands still is no part of them.
+    taken instead: what stands still is no part of them. Of them, each brightness has its flattest
+    blocks.
 
     The flattest blocks of noise alone are those that happen to vary little: the variance is up to
     a quarter too low. Structure in the flattest blocks counts as noise.
@@ -84,11 +86,12 @@ def noise_covariance(frames: Float[np.ndarray, "N H W"]) -> NoiseCovariance | No
         None where fewer than four blocks vary.
     """
     blocks = _flattest(_blocks(frames))
-    if len(frames) > 1:
+    if len(frames) > 1 and len(blocks):
         changes = np.diff(frames, axis=0) / np.float32(np.sqrt(2))
         changing = _flattest(_blocks(changes))
-        if len(changing) == len(blocks) and np.mean(changing**2) < _FLATTER * np.mean(blocks**2):
-            blocks = changing
+        limit = _FLATTER * np.mean(blocks**2)
+        if len(changing) >= _FEWEST_BLOCKS and np.mean(changing**2) < limit:
+            blocks = _flattest_at_each_level(changes, frames[1:])
     if len(blocks) < _FEWEST_BLOCKS:
         return None
     shifts, restore = _restoring(_LAGS)
@@ -159,6 +162,17 @@ def _flattest(blocks):
     order = np.argsort(np.where(power > 0, power, np.inf), kind="stable")
     order = order[: max(_FEWEST_BLOCKS, round(_SHARE * len(blocks)))]
     return blocks[order[power[order] > 0]]
+
+
+def _flattest_at_each_level(changes, frames):
+    """The flattest blocks of changes among those that are about as bright as each other.
+
+    Bright pixels have most photon noise. Only changes show it: in the frames structure is bright.
+    """
+    levels = squares(frames, _BLOCK).mean(axis=(1, 2))
+    groups = np.array_split(np.argsort(levels, kind="stable"), _LEVELS)
+    blocks = _blocks(changes)
+    return np.concatenate([_flattest(blocks[group]) for group in groups])
 
 
 def _mean_product(blocks, down, right):
