@@ -86,12 +86,11 @@ def noise_covariance(frames: Float[np.ndarray, "N H W"]) -> NoiseCovariance | No
         None where fewer than four blocks vary.
     """
     blocks = _flattest(_blocks(frames))
-    if len(frames) > 1 and len(blocks):
+    if len(frames) > 1:
         changes = np.diff(frames, axis=0) / np.float32(np.sqrt(2))
-        changing = _flattest(_blocks(changes))
-        limit = _FLATTER * np.mean(blocks**2)
-        if len(changing) >= _FEWEST_BLOCKS and np.mean(changing**2) < limit:
-            blocks = _flattest_at_each_level(changes, frames[1:])
+        still, changing = (_flattest_at_each_level(x, frames[1:]) for x in (frames[1:], changes))
+        if len(changing) and np.mean(changing**2) < _FLATTER * np.mean(still**2):
+            blocks = changing
     if len(blocks) < _FEWEST_BLOCKS:
         return None
     shifts, restore = _restoring(_LAGS)
@@ -164,14 +163,14 @@ def _flattest(blocks):
     return blocks[order[power[order] > 0]]
 
 
-def _flattest_at_each_level(changes, frames):
-    """The flattest blocks of changes among those that are about as bright as each other.
+def _flattest_at_each_level(images, frames):
+    """The flattest blocks of images among those where the frames are about equally bright.
 
     Bright pixels have most photon noise. Only changes show it: in the frames structure is bright.
     """
     levels = squares(frames, _BLOCK).mean(axis=(1, 2))
     groups = np.array_split(np.argsort(levels, kind="stable"), _LEVELS)
-    blocks = _blocks(changes)
+    blocks = _blocks(images)
     return np.concatenate([_flattest(blocks[group]) for group in groups])
 
 

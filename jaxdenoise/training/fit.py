@@ -109,6 +109,16 @@ def instant(
     Raises:
         ValueError: as `fit`; a noise that is not positive.
     """
+    return instant_with_plan(stack, noise_std=noise_std, config=config)[0]
+
+
+def instant_with_plan(
+    stack: Shaped[Array | np.ndarray, "..."],
+    *,
+    noise_std: float | None = None,
+    config: TrainConfig = TrainConfig(),
+) -> tuple[Denoiser, Plan]:
+    """Return what `instant` returns, and the plan that tells why; arguments and errors as there."""
     if noise_std is not None and not 0 < noise_std < np.inf:
         raise ValueError(f"instant: noise_std must be positive, in grey levels, not {noise_std}")
     network = dataclasses.replace(PRETRAINED, stride=config.network.stride)
@@ -124,7 +134,8 @@ def instant(
         if noise_std is None
         else pretrained.parameters(problem.scale, jnp.float32(noise_std), settings.output_scale)
     )
-    return Denoiser(params, params, params, problem.psf, problem.scale, {}, settings)
+    weights = params, params, params
+    return Denoiser(*weights, problem.psf, problem.scale, {}, settings), plan
 
 
 def denoiser_of(snapshot: Snapshot, problem: Problem, config: Settings) -> Denoiser:

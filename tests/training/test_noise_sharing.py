@@ -8,7 +8,7 @@ import scipy.ndimage
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.network.denoiser import Scale
 from jaxdenoise.training import noise_sharing
-from jaxdenoise.training.fit import instant
+from jaxdenoise.training.fit import instant_with_plan
 from jaxdenoise.training.noise_sharing import decide
 from jaxdenoise.training.problem import prepare
 
@@ -89,6 +89,17 @@ def test_noise_shared_along_rows_hides_neighbours_along_rows():
     assert turned.blind == result.blind[::-1]
 
 
+def test_a_movie_tells_the_noise_of_its_bright_parts():
+    """The flattest blocks of a frame are dark and hold little of the photon noise."""
+    draws = np.random.default_rng(5)
+    scene = 25 * discs(128, sigma=3) + 1
+    photons = draws.poisson(np.repeat(scene, 8, axis=0)) - scene
+    shared = scipy.ndimage.convolve1d(photons, [0.3, 1, 0.3], axis=2, mode="wrap")
+    result = decided(scene + shared, network=UNetConfig(stride=1))
+    assert result.blind[0] == 0
+    assert result.blind[1] in (1, 2)
+
+
 def test_the_same_frames_decide_the_same():
     frames = 8 * discs() + noise((1, 192, 192), (0.7, 0.7))
     asked = {"network": UNetConfig(stride=1)}
@@ -142,5 +153,8 @@ def test_a_stride_for_noise_that_both_axes_share():
 @pytest.mark.filterwarnings("error:neighbouring pixels share their noise")
 def test_the_untrained_network_has_a_stride_but_no_blind_spots():
     scene = 8 * discs()
-    settings = instant(np.float32(100 + scene + noise(scene.shape, (0.7, 0.7)))).config
-    assert (settings.network.stride, settings.blind) == (2, (0, 0))
+    frames = np.float32(100 + scene + noise(scene.shape, (0.7, 0.7)))
+    denoiser, plan = instant_with_plan(frames)
+    assert denoiser.config == plan.settings
+    assert (plan.settings.network.stride, plan.settings.blind) == (2, (0, 0))
+    assert "stride 2; estimated error" in plan.sharing.text
