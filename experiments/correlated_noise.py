@@ -277,15 +277,15 @@ def main(argv=None):
     """Measure, print and write the tables."""
     args = build_parser().parse_args(argv)
     if args.trainings:
-        tables = [trainings_table(args)]
+        title, tables = "Noise that neighbours share, by training", [trainings_table(args)]
     else:
+        title = "Whether noise that neighbours share is found"
         tables = [
             shared_table("White noise smoothed by 0.7 pixels: root mean square errors", smoothed),
             shared_table("Noise shared along rows: root mean square errors", scenes.row_noise),
             independent_table(),
             files_table(image_files(args.data, args.files)),
         ]
-    title = "Noise that neighbours share"
     store.write(args.output, group="pieces", title=title, tables=tables, note=NOTE)
 
 

@@ -24,7 +24,7 @@ def scene(kind, sigma, size=256):
     """
     draws = np.random.default_rng(kind)
     image = blurred(_KINDS[kind](draws, size), sigma)
-    return (image - image.min()) / np.ptp(image)
+    return (image - image.min()) / max(np.ptp(image), 1e-12)
 
 
 def blurred(image, sigma):
