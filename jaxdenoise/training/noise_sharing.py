@@ -43,6 +43,7 @@ _SMOOTHEST = 0.75
 # noise, through a PSF of sigma 0.6 to 0.8, have 0.7 to 7.
 _GAUSSIAN = 0.6
 _SHARED = 0.1  # correlation below which pixels further away are not hidden
+_WEAKLY_SHARED = 0.05  # the same for a network with a stride, whose blind spots lose less
 _WIDEST = 4  # pixels that are tried as hidden on each side
 # Another than stride 1 is taken if its mean squared error is lower by more than this many standard
 # errors, and by this fraction of that of stride 1.
@@ -248,9 +249,10 @@ def _beyond_stride(frames, noise, scale, stride, most, devices):
     height, width = (size // multiple * multiple for size in frames.shape[1:])
     some = jnp.asarray(frames[:4, :height, :width])
     far = residual_reach(some - pretrained.denoised(some, scale, stride=stride, devices=devices))
+    measured = zip(noise.reach(_SHARED), noise.reach(_WEAKLY_SHARED), far, strict=True)
     return tuple(
-        min(max(-(-near // stride) * stride, further), most)
-        for near, further in zip(noise.reach(_SHARED), far, strict=True)
+        min(max(stride, weak, further) if near else further, most)
+        for near, weak, further in measured
     )
 
 

