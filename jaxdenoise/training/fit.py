@@ -132,6 +132,7 @@ def prepare_instant(
     ``clean`` is as of `problem.prepare`.
     """
     network = dataclasses.replace(PRETRAINED, stride=config.network.stride)
+    # Nothing is trained, so there are no blind spots.
     config = dataclasses.replace(
         config,
         network=network,
@@ -155,7 +156,8 @@ def instant_of(plan: Plan, *, noise_std: float | None = None) -> Denoiser:
         if noise_std is None
         else pretrained.parameters(problem.scale, jnp.float32(noise_std), settings.output_scale)
     )
-    return Denoiser(params, params, params, problem.psf, problem.scale, {}, settings)
+    weights = params, params, params
+    return Denoiser(*weights, problem.psf, problem.scale, {}, settings), plan
 
 
 def denoiser_of(snapshot: Snapshot, problem: Problem, config: Settings) -> Denoiser:

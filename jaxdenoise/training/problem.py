@@ -13,23 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real, Shaped, UInt8
 
-from jaxdenoise.config import PRETRAINED, TrainConfig, UNetConfig
+from jaxdenoise.config import TrainConfig
 from jaxdenoise.imaging.gaps import fill_stack
 from jaxdenoise.imaging.hotpixels import replaced
-from jaxdenoise.microscope.correlation import correlated_reach, noise_stride, residual_reach
 from jaxdenoise.microscope.psf import check_psf_fits, normalized_psf, square
-from jaxdenoise.network import pretrained
 from jaxdenoise.network.denoiser import Scale
 from jaxdenoise.network.exposure import Exposure, measure_exposure
-from jaxdenoise.network.settings import NetworkShape, Settings, settle, shape_of
+from jaxdenoise.network.settings import Settings, settle, shape_of
 from jaxdenoise.network.stacks import LARGEST, checked_stack, row_length, table
 from jaxdenoise.system import meshes
 from jaxdenoise.targets import blindspot, patches
 from jaxdenoise.targets.repeats import Found, Repeats, find_repeats, search_repeats
 from jaxdenoise.training import streams
-
-_FRAMES, _SIDE = 4, 512  # of the images, at most, measure how far neighbours share their noise
-_SMALLEST_VIEW = 16  # pixels a side that each interleaved part of an image keeps
+from jaxdenoise.training.noise_sharing import decide
 
 
 class Problem(NamedTuple):
@@ -124,16 +120,14 @@ def _prepared(key, stack, sequence, psf, config, targets, exposure, masks, devic
     psf = square(normalized_psf(psf))
     exposure = measure_exposure(stack) if exposure is None else exposure
     frames, scale = _above_background(stack, valid, exposure, config)
-    network = strided(config.network, frames)
+    network = shape_of(config.network)
     patch_size = _patch_size(config.patch_size, network, stack.shape[1:], psf.shape)
     training, validation = _split(jnp.asarray(frames), config, whole=targets is None)
     known = None if valid is None else jnp.asarray(valid)
     repeats, validation_repeats, evidence = _repeats(training, validation, known, config)
-    blind = config.blind
-    if blind == "auto":
-        everywhere = repeats is not None and bool(jnp.all(repeats.counts > 0))
-        options = {"stride": network.stride, "patch_size": patch_size, "devices": devices}
-        blind = (0, 0) if everywhere else _correlated_reach(frames, scale, **options)
+    sharing = _sharing(frames, scale, config, patch_size, repeats, devices)
+    network, blind = dataclasses.replace(network, stride=sharing.stride), sharing.blind
+    patch_size = _patch_size(config.patch_size, network, stack.shape[1:], psf.shape)
     settings = settle(
         config,
         devices=devices,
@@ -162,6 +156,7 @@ def _prepared(key, stack, sequence, psf, config, targets, exposure, masks, devic
         repeats=repeats,
         validation_repeats=validation_repeats,
     )
+    evidence = (*evidence, *([sharing.text] if sharing.text else []))
     return Plan(meshes.on_single(problem, devices), settings, config, evidence)
 
 
@@ -200,46 +195,26 @@ def _above_background(stack, valid, exposure, config):
     return frames, Scale(*map(jnp.float32, (background, mean, std, *exposure)))
 
 
-def strided(network: UNetConfig, frames: Float[np.ndarray, "N H W"]) -> NetworkShape:
-    """Decide a stride of "auto" for these frames. Host side.
-
-    Args:
-        network: the request.
-        frames: (N, H, W) in grey levels.
-    """
-    shape = shape_of(network)
-    if network.stride != "auto":
-        return shape
-    most = max(1, min(frames.shape[1:]) // (_SMALLEST_VIEW * shape.multiple))
-    return dataclasses.replace(shape, stride=min(noise_stride(frames), most))
-
-
-def _correlated_reach(frames, scale, *, stride, patch_size, devices):
-    """Return what blind spots should hide on each side along y and x, in pixels.
-
-    It is at least up to the next pixel that the network sees, and at most what fits into a patch.
-    """
-    near = correlated_reach(frames)
-    if not any(near):
-        return 0, 0
-    # However weakly the pixels further away share the noise, a training would learn it.
-    some = frames[:_FRAMES, :_SIDE, :_SIDE]
-    multiple = shape_of(dataclasses.replace(PRETRAINED, stride=stride)).multiple
-    height, width = (size // multiple * multiple for size in some.shape[1:])
-    some = jnp.asarray(some[:, :height, :width])
-    far = residual_reach(some - pretrained.denoised(some, scale, stride=stride, devices=devices))
-    reach = tuple(
-        min(max(-(-n // stride) * stride, further), (patch_size - 2) // 4)
-        for n, further in zip(near, far, strict=True)
+def _sharing(frames, scale, config, patch_size, repeats, devices):
+    """Decide what is done against noise that neighbours share; warn of blind spots that hide."""
+    everywhere = repeats is not None and bool(jnp.all(repeats.counts > 0))
+    sharing = decide(
+        frames,
+        scale=scale,
+        network=config.network,
+        # Frames of one scene need no blind spots.
+        blind=(0, 0) if config.blind == "auto" and everywhere else config.blind,
+        patch_size=patch_size,
+        devices=devices,
     )
-    if any(reach):
-        rows, columns = (2 * n + 1 for n in reach)
+    if config.blind == "auto" and any(sharing.blind):
+        rows, columns = (2 * n + 1 for n in sharing.blind)
         warnings.warn(
             "neighbouring pixels share their noise: each blind spot hides "
             f"{rows} x {columns} pixels",
             stacklevel=5,
         )
-    return reach
+    return sharing
 
 
 def _split(frames, config, *, whole):
