@@ -25,11 +25,11 @@ from common import arguments, store
 from common.tables import Table
 
 from jaxdenoise import workflows
+from jaxdenoise.imaging.gaps import fill_stack
 from jaxdenoise.io import images
 from jaxdenoise.io.info import ImageInfo
 from jaxdenoise.microscope.noise_estimation import estimate_noise
 from jaxdenoise.report.findings import FINE
-from jaxdenoise.report.guard import GuardVerdict, judge_frames
 from jaxdenoise.system.errors import JaxdenoiseError
 from jaxdenoise.workflows.reporter import Silent
 
@@ -115,12 +115,13 @@ def crop_of(path, folder, *, side, frames):
         kept[axis] = min(size, max(1, left))
         left //= kept[axis]
         numbers = numbers.take(np.linspace(0, size - 1, kept[axis]).round().astype(int), axis)
-    stack = np.stack([image.frames[int(n), rows, columns] for n in numbers.ravel()])
+    read = image.frames.with_gaps()
+    stack = np.stack([read[int(n), rows, columns] for n in numbers.ravel()])
     axes = "".join(name for name, _ in others) + "YX"
     shape = tuple(kept[axis] for axis in range(len(others))) + stack.shape[1:]
     target = folder / f"{path.stem.split('.')[0]}_crop.tif"
     info = ImageInfo(axes, shape, image.info.dtype)
-    images.write(target, stack, info, overwrite=True)
+    images.write(target, stack, info, overwrite=True, gaps=np.isnan(stack))
     return target, (count, height, width)
 
 
@@ -140,21 +141,14 @@ def denoise(path, output, *, epochs):
         warnings.simplefilter("always")
         result = workflows.denoise(request, listener)
     lines = listener.lines + [str(one.message) for one in caught]
-    pair = [images.read(name).frames for name in (path, result.outputs["denoised"][0])]
-    return *pair, lines, verdict_of(result, *pair)
+    pair = [pixels(name) for name in (path, result.outputs["denoised"][0])]
+    worst = max((one.verdict for one in result.verdicts), key=lambda verdict: verdict.level)
+    return *pair, lines, worst
 
 
-def verdict_of(result, noisy, denoised) -> GuardVerdict:
-    """Return the verdict of the workflow, or the guard's own where it has none."""
-    told = getattr(result, "verdict", None)
-    if isinstance(told, GuardVerdict):
-        return told
-    settings = next(iter(result.models.values())).models.members[0].config
-    strides = np.broadcast_to(settings.network.stride, 2)
-    rows, columns = (
-        max(int(stride) - 1, hidden) for stride, hidden in zip(strides, settings.blind, strict=True)
-    )
-    return judge_frames(noisy, denoised, reach=(rows, columns))
+def pixels(path):
+    """Read the frames of a file, filled where there is no data."""
+    return fill_stack(np.asarray(images.open_image(path).frames.with_gaps()))[0]
 
 
 def harm_of(noisy, denoised, verdict):

@@ -156,8 +156,7 @@ def instant_of(plan: Plan, *, noise_std: float | None = None) -> Denoiser:
         if noise_std is None
         else pretrained.parameters(problem.scale, jnp.float32(noise_std), settings.output_scale)
     )
-    weights = params, params, params
-    return Denoiser(*weights, problem.psf, problem.scale, {}, settings), plan
+    return Denoiser(params, params, params, problem.psf, problem.scale, {}, settings)
 
 
 def denoiser_of(snapshot: Snapshot, problem: Problem, config: Settings) -> Denoiser:

@@ -8,7 +8,7 @@ import scipy.ndimage
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.network.denoiser import Scale
 from jaxdenoise.training import noise_sharing
-from jaxdenoise.training.fit import instant_with_plan
+from jaxdenoise.training.fit import instant_of, prepare_instant
 from jaxdenoise.training.noise_sharing import decide
 from jaxdenoise.training.problem import prepare
 
@@ -146,7 +146,7 @@ def test_a_stride_for_noise_that_both_axes_share():
             jax.random.key(0), frames, psf=np.ones((1, 1)), config=TrainConfig(network=AUTO)
         )
     assert (plan.settings.network.stride, plan.settings.blind) == result[:2]
-    assert plan.sharing == result
+    assert result.text in plan.evidence
 
 
 @pytest.mark.slow
@@ -154,7 +154,8 @@ def test_a_stride_for_noise_that_both_axes_share():
 def test_the_untrained_network_has_a_stride_but_no_blind_spots():
     scene = 8 * discs()
     frames = np.float32(100 + scene + noise(scene.shape, (0.7, 0.7)))
-    denoiser, plan = instant_with_plan(frames)
+    plan = prepare_instant(frames)
+    denoiser = instant_of(plan)
     assert denoiser.config == plan.settings
     assert (plan.settings.network.stride, plan.settings.blind) == (2, (0, 0))
-    assert "stride 2; estimated error" in plan.sharing.text
+    assert "stride 2; estimated error" in plan.evidence[0]
