@@ -35,8 +35,8 @@ from jaxdenoise.config import PRETRAINED
 from jaxdenoise.microscope.synthetic import static_scene
 from jaxdenoise.network import pretrained
 from jaxdenoise.network.denoiser import Scale
+from jaxdenoise.network.exposure import estimate_background
 from jaxdenoise.training.noise_sharing import decide
-from jaxdenoise.training.problem import estimate_background
 
 CONTRASTS = (1, 2, 4, 8, 16, 32)  # range of a scene over the noise's standard deviation
 LEVELS = (2, 5, 10, 30, 100)  # the same, where the noise is independent

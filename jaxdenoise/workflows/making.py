@@ -1,5 +1,6 @@
 """Make the models that denoise the parts of files. Host side."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -100,6 +101,11 @@ def _has_chosen(asked: TrainConfig, settings: Settings) -> bool:
     )
 
 
+def _gist(line: str) -> str:
+    """A line without its numbers: groups of frames often differ in no more."""
+    return re.sub(r"[0-9.]+", "", line)
+
+
 def _instant(
     request: DenoiseRequest, training: Training, part: Part, reporter: Reporter
 ) -> tuple[Trained, Job]:
@@ -110,8 +116,10 @@ def _instant(
         stack = stack_of([some], seed=training.seed, reach=0, reporter=reporter)
         model, lines = run_.instant_model(stack, noise=request.noise, config=training.config())
         groups.append(Group([model], numbers))
-        evidence += [line for line in lines if line not in evidence]
+        evidence += [line for line in lines if _gist(line) not in map(_gist, evidence)]
+    channel = "" if part.channel is None else f"channel {part.channel}: "
+    file = f"{part.path}: " if len(request.inputs) > 1 else ""
     for line in evidence:
-        reporter.say(f"{part.path}: {line}" if len(request.inputs) > 1 else line)
+        reporter.say(f"{file}{channel}{line}")
     members = tuple(model for group in groups[:1] for model in group.denoisers)
     return Trained(Models(members, None), None, tuple(evidence)), Job(part, groups)

@@ -28,6 +28,7 @@ _SIDE = 2048  # pixels of the square in which a frame's noise is measured
 _SAMPLE = 2**22  # pixels from which an exposure is measured
 _LIKE = 1.3  # factor between the noise of frames that are denoised as one group
 _SATURATED = 0.5  # share of the pixels at the detector's last grey level
+_MOST_EXPOSED = 0.5  # share of the frames that are so
 _FULL = [2**bits - 1 for bits in (8, 10, 11, 12, 13, 14, 15, 16)]  # last levels of detectors
 # A flash, or a frame without light: its mean is this many robust standard deviations, and this
 # share of the usual mean above the darkest pixels, off the median of the frames around it in time.
@@ -216,13 +217,7 @@ class Part:
         kinds: dict[str, list[int]] = {}
         for number, what in self.survey.odd.items():
             kinds.setdefault(what, []).append(number + 1)
-        return [
-            f"{self.path}: {_listed(numbers)} {what}; it trains nothing and is written as it is"
-            if len(numbers) == 1
-            else f"{self.path}: {_listed(numbers)} {what}; they train nothing and are written as "
-            "they are"
-            for what, numbers in kinds.items()
-        ]
+        return [f"{self.path}: {_told(what, numbers)}" for what, numbers in kinds.items()]
 
 
 def survey(file: ImageFile) -> Survey:
@@ -308,6 +303,19 @@ def _off(means, signal):
     return off > max(_OFF * usual, _OFF_SHARE * signal)
 
 
-def _listed(numbers: Sequence[int]) -> str:
+_SEVERAL = {  # what is wrong with one frame, said of several
+    "holds no data": "hold no data",
+    "holds a single grey level": "hold a single grey level",
+    "is over-exposed": "are over-exposed",
+    "flashes or is dark": "flash or are dark",
+}
+
+
+def _told(what: str, numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"frame {numbers[0]} {what}; it trains nothing and is written as it is"
     few = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
-    return f"frame {few}" if len(numbers) == 1 else f"{len(numbers)} frames ({few})"
+    return (
+        f"{len(numbers)} frames ({few}) {_SEVERAL[what]}; they train nothing and are written as "
+        "they are"
+    )
