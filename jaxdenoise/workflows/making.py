@@ -110,7 +110,8 @@ def _instant(
     request: DenoiseRequest, training: Training, part: Part, reporter: Reporter
 ) -> tuple[Trained, Job]:
     """The shipped network, fitted to each group of a part's frames as if it were alone."""
-    groups, evidence = [], []
+    groups: list[Group] = []
+    evidence: list[str] = []
     for numbers in part.groups():
         some = part.of_frames(numbers)
         stack = stack_of([some], seed=training.seed, reach=0, reporter=reporter)

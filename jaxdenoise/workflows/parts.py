@@ -244,10 +244,10 @@ def survey(file: ImageFile) -> Survey:
         full[n] = float(np.mean(data == data.max())), float(data.max())
         whole = fill(marked, invalid) if invalid.any() else marked
         noise[n] = noise_std((whole if large else whole[rows, columns])[None])
-    if file.info.dtype.kind in "iu":
-        odd |= {
-            n: "is over-exposed" for n, (share, level) in full.items() if _is_full(share, level)
-        }
+    exposed = [n for n, found in full.items() if _is_full(*found)]
+    # Where most frames are so, a white background is what the images show.
+    if file.info.dtype.kind in "iu" and len(exposed) <= _MOST_EXPOSED * count:
+        odd |= dict.fromkeys(exposed, "is over-exposed")
     good = np.array([n for n in range(count) if n not in odd], int)
     odd |= {int(n): "flashes or is dark" for n in _flashes(file, means, dark, good)}
     return Survey(noise, gaps, dict(sorted(odd.items())))
