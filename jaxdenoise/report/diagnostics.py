@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Float64, Real
 
 from jaxdenoise.imaging.filters import gaussian_filter
+from jaxdenoise.imaging.scan_lines import line_offset
 from jaxdenoise.microscope.noise_estimation import estimate_noise, noise_level
 
 REACH = 8  # pixels, the largest lag of the autocorrelation
@@ -101,6 +102,7 @@ class Input(NamedTuple):
         below_background: share of the image that is significantly darker than the background.
         constant_frames: how many frames hold a single grey level.
         identical_frames: pairs of frames, counted from 1, that hold the same pixels.
+        line_offset: by how many pixels every other line is moved along x, 0 if it is not.
     """
 
     pixels: int
@@ -116,6 +118,7 @@ class Input(NamedTuple):
     below_background: float
     constant_frames: int
     identical_frames: tuple[tuple[int, int], ...]
+    line_offset: float
 
 
 def examine_input(noisy: Real[ArrayLike, "N H W"], *, background: float) -> Input:
@@ -151,6 +154,7 @@ def examine_input(noisy: Real[ArrayLike, "N H W"], *, background: float) -> Inpu
         below_background=float(np.mean(blocks < background - _ERRORS * noise_std / count**0.5)),
         constant_frames=int(constant.sum()),
         identical_frames=identical_frames(noisy),
+        line_offset=line_offset(noisy),
     )
 
 

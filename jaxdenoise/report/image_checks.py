@@ -140,6 +140,17 @@ def broken(noisy: Input, outliers: float) -> Iterator[Finding]:
         yield Finding(FINE, "No broken pixels or frames", text)
 
 
+def scan_lines(noisy: Input) -> Iterator[Finding]:
+    """Warn of lines of a bidirectional scan that do not meet."""
+    if noisy.line_offset:
+        text = (
+            f"Every other line is moved by {noisy.line_offset:+.1f} pixels along x, as by the "
+            "phase of a bidirectional scan. The network smooths over the comb that this makes of each "
+            "edge. Correct the phase first, and denoise again."
+        )
+        yield Finding(CARE, "Odd and even lines do not meet", text)
+
+
 def background(noisy: Input, scale: GreyScale) -> Finding:
     """Check whether the images are darker than the background somewhere."""
     measured = sentence(

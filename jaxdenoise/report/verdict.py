@@ -69,6 +69,7 @@ def judge(
         *result_checks.brightness(residual, denoiser.scale),
         *image_checks.grey_scale(noisy),
         *image_checks.broken(noisy, residual.outliers),
+        *image_checks.scan_lines(noisy),
         image_checks.background(noisy, denoiser.scale),
         image_checks.amount(noisy, trained=trained),
         result_checks.training(denoiser.history, config),

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxdenoise.imaging.gaps import fill, mark_gaps
+from jaxdenoise.imaging.gaps import fill, fill_stack, mark_gaps
 from jaxdenoise.imaging.hotpixels import HotPixels, describe, find_hot_pixels
+from jaxdenoise.imaging.scan_lines import line_offset
 from jaxdenoise.io.frames import FramePlace, Frames
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.network.exposure import Exposure, measure_exposure, noise_std
@@ -173,9 +174,14 @@ class Part:
         return [n for n in range(len(self.file.frames)) if n not in self.survey.odd]
 
     @cached_property
+    def sample(self) -> Float[np.ndarray, "M h w"]:
+        """Evenly spread ordinary frames, NaN in gaps; of large frames their middle."""
+        return sample(self.frames, self.ordinary or range(len(self.frames)))
+
+    @cached_property
     def exposure(self) -> Exposure:
-        """Of the ordinary frames; an even sample of them counts."""
-        return measure_exposure(sample(self.frames, self.ordinary or range(len(self.frames))))
+        """Of the ordinary frames."""
+        return measure_exposure(self.sample)
 
     def groups(self) -> list[list[int]]:
         """Return the numbers of the ordinary frames in groups of like noise."""
@@ -211,6 +217,13 @@ class Part:
             reporter.say(f"{self.path}{channel}: {said}")
         for line in self._warnings():
             warnings.warn(line, stacklevel=3)
+        offset = line_offset(fill_stack(self.sample)[0]) if self.ordinary else 0.0
+        if offset:
+            warnings.warn(
+                f"{self.path}: every other line is moved by {offset:+.1f} pixels along x, as by "
+                "the phase of a bidirectional scan; correct that first, denoising smooths over it",
+                stacklevel=3,
+            )
 
     def _warnings(self) -> list[str]:
         """A line for each way in which frames are odd."""
