@@ -145,8 +145,8 @@ def scan_lines(noisy: Input) -> Iterator[Finding]:
     if noisy.line_offset:
         text = (
             f"Every other line is moved by {noisy.line_offset:+.1f} pixels along x, as by the "
-            "phase of a bidirectional scan. The network smooths over the comb that this makes of each "
-            "edge. Correct the phase first, and denoise again."
+            "phase of a bidirectional scan. The network smooths over the comb that this makes of "
+            "each edge. Correct the phase first, and denoise again."
         )
         yield Finding(CARE, "Odd and even lines do not meet", text)
 
