@@ -44,7 +44,7 @@ def line_offset(frames: Float[np.ndarray, "N H W"]) -> float:
 
 
 def _differences(frame):
-    """Mean squares (lines, 17) of odd lines, moved by -8 to 8 pixels, less the mean of even ones."""
+    """Mean squares (lines, 17): odd lines, moved by -8 to 8 pixels, less the mean of even ones."""
     odd = frame[1 : (len(frame) - 1) // 2 * 2 : 2]
     even = frame[: 2 * len(odd) + 1 : 2]
     between = (even[:-1] + even[1:]) / 2

@@ -1,0 +1,94 @@
+"""Inputs that went wrong, each of a kind, and what is right: small, written here."""
+
+import numpy as np
+import pytest
+import tifffile
+from scipy import ndimage
+
+from jaxdenoise import workflows
+from jaxdenoise.workflows import DenoiseRequest, Training
+
+
+class Heard(list):
+    """A reporter that keeps the lines."""
+
+    def training(self, config, *, done=0, total=None):
+        raise AssertionError("nothing is trained")
+
+    def predicting(self, name):
+        return lambda done, total: None
+
+    def say(self, text):
+        self.append(text)
+
+    def cancelled(self):
+        return False
+
+
+def instant(folder, image, **options):
+    """Denoise an image with the shipped network; the result as it is in the file, and the lines."""
+    tifffile.imwrite(folder / "in.tif", image, photometric="minisblack")
+    request = DenoiseRequest(
+        inputs=[folder / "in.tif"],
+        output=folder / "out",
+        instant=True,
+        training=Training(symmetries=1),
+        report=False,
+        overwrite=True,
+        **options,
+    )
+    heard = Heard()
+    (path,) = workflows.denoise(request, heard).outputs["denoised"]
+    return tifffile.imread(path), heard
+
+
+def rms(values):
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def test_a_smooth_image_is_not_sharpened(tmp_path):
+    """A camera image that was interpolated: hardly any noise, and smooth."""
+    rng = np.random.default_rng(0)
+    sharp = np.zeros((240, 320))
+    for y, x, light in zip(*rng.uniform((10, 10, 200), (230, 310, 3000), (60, 3)).T, strict=True):
+        sharp[int(y), int(x)] += light
+    truth = 100 + 2 * np.pi * 2.5**2 * ndimage.gaussian_filter(sharp, 2.5)
+    noisy = ndimage.gaussian_filter(rng.poisson(truth).astype(float), 1.2)
+    image = np.round(noisy).astype(np.uint16)
+    result, heard = instant(tmp_path, image)
+    assert any("noise: taken as independent" in line for line in heard)
+    assert rms(result - truth) <= 1.05 * rms(image - truth)
+    bright = truth > np.quantile(truth, 0.995)
+    assert result[bright].mean() < image[bright].mean() + 3 * np.sqrt(image[bright].mean())
+
+
+def test_whole_grey_levels_do_not_cost_few_photons_their_light(tmp_path):
+    y, x = np.mgrid[:96, :96]
+    rate = 0.1 + 0.5 * np.sin(x / 9) ** 2 * np.sin(y / 7) ** 2
+    image = np.random.default_rng(0).poisson(rate).astype(np.uint8)
+    result, heard = instant(tmp_path, image)
+    assert result.dtype == np.float32
+    assert any("float32: whole grey levels would" in line for line in heard)
+    assert heard[-1].startswith("verdict: ")
+    kept, _ = instant(tmp_path, image, dtype="same")
+    assert kept.dtype == np.uint8
+
+
+def test_a_good_image_keeps_its_dtype_and_passes(tmp_path):
+    rng = np.random.default_rng(1)
+    clean = 200 + 800 * ndimage.gaussian_filter(rng.random((96, 96)) > 0.99, 2.0) * 30
+    image = rng.poisson(clean).astype(np.uint16)
+    result, heard = instant(tmp_path, image)
+    assert result.dtype == np.uint16
+    assert heard[-1] == "verdict: no problems found"
+    assert rms(result - clean) < 0.6 * rms(image - clean)
+
+
+def test_lines_of_a_scan_that_do_not_meet_are_named(tmp_path):
+    rng = np.random.default_rng(2)
+    sharp = np.zeros((96, 96))
+    sharp[tuple(rng.integers(0, 96, (2, 60)))] = 1
+    clean = ndimage.gaussian_filter(sharp, 1.5) * 1000 + 2
+    clean[1::2] = np.roll(clean[1::2], 2, axis=1)
+    with pytest.warns(UserWarning, match=r"every other line is moved by \+2\.\d pixels along x"):
+        instant(tmp_path, rng.poisson(clean).astype(np.uint16))
