@@ -1,12 +1,16 @@
 """Inputs that went wrong, each of a kind, and what is right: small, written here."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tifffile
 from scipy import ndimage
 
 from jaxdenoise import workflows
-from jaxdenoise.workflows import DenoiseRequest, Training
+from jaxdenoise.report.findings import STOP
+from jaxdenoise.report.guard import Guard
+from jaxdenoise.workflows import DenoiseRequest, Training, applying, making, run
 
 
 class Heard(list):
@@ -92,3 +96,32 @@ def test_lines_of_a_scan_that_do_not_meet_are_named(tmp_path):
     clean[1::2] = np.roll(clean[1::2], 2, axis=1)
     with pytest.warns(UserWarning, match=r"every other line is moved by \+2\.\d pixels along x"):
         instant(tmp_path, rng.poisson(clean).astype(np.uint16))
+
+
+@pytest.mark.parametrize("kept", [applying.KEPT, 0])
+def test_a_result_that_fails_is_made_again_without_automatic_choices(tmp_path, monkeypatch, kept):
+    """Whether the file is kept in memory or written piece by piece."""
+    image = np.random.default_rng(3).poisson(50, (64, 64)).astype(np.uint16)
+    strides, written, judge = [], [], Guard.verdict
+
+    def failing(guard):
+        written.append((tmp_path / "out" / "in_denoised.tif").exists())
+        found = judge(guard)
+        return dataclasses.replace(found, level=STOP, text="do not rely on it: a test says so")
+
+    def made(stack, *, config, **options):
+        strides.append(config.network.stride)
+        return instant_model(stack, config=config, **options)
+
+    instant_model = run.instant_model
+    monkeypatch.setattr(applying, "KEPT", kept)
+    monkeypatch.setattr(Guard, "verdict", failing)
+    monkeypatch.setattr(run, "instant_model", made)
+    monkeypatch.setattr(making, "_has_chosen", lambda asked, settings: True)
+    _, heard = instant(tmp_path, image)
+    assert strides == ["auto", 1]
+    assert written == [False, False]
+    again = [number for number, line in enumerate(heard) if "again without automatic" in line]
+    assert len(again) == 1
+    assert all(line.startswith("wrote") for line in heard if "in_denoised.tif" in line)
+    assert heard[-1] == "verdict: do not rely on it: a test says so"
