@@ -8,6 +8,7 @@ from scipy import ndimage
 from jaxdenoise import workflows
 from jaxdenoise.io import images
 from jaxdenoise.workflows import DenoiseRequest, Training
+from jaxdenoise.workflows.partition import parts_by_model
 from jaxdenoise.workflows.parts import Part
 
 
@@ -143,3 +144,14 @@ def test_an_image_that_holds_nothing_is_an_error(tmp_path):
     path = write(tmp_path / "flat.tif", np.full((64, 64), 7, np.uint16))
     with pytest.raises(images.ImageError, match="the image holds a single grey level: there is"):
         instant([path], tmp_path / "out")
+
+
+def test_each_channel_is_a_part_unless_they_are_to_be_together(tmp_path):
+    both = write(tmp_path / "both.tif", np.stack([scene(0)[0], scene(1)[0]]), "CYX")
+    one = write(tmp_path / "one.tif", scene(2)[0])
+    options = {"reach": 0, "along": None}
+    files = [images.open_image(both)]
+    for channels, names in (("auto", ["channel-0", "channel-1"]), ("together", [""])):
+        found = parts_by_model([both], files, channels=channels, **options)
+        assert list(found) == names
+    assert list(parts_by_model([one], [images.open_image(one)], channels="auto", **options)) == [""]
