@@ -10,7 +10,7 @@ from jaxdenoise.network.exposure import Exposure, measure_exposure
 @pytest.fixture
 def image():
     rng = np.random.default_rng(0)
-    y, x = np.mgrid[:48, :40]
+    y, x = np.mgrid[:144, :120]
     return (100 + 30 * np.sin(y / 9) * np.cos(x / 8) + rng.normal(0, 5, y.shape)).astype(np.float32)
 
 
@@ -25,7 +25,7 @@ def test_the_noise_and_the_darkest_window_are_measured(image):
 
 def test_pixels_without_data_count_nowhere(image):
     masked = image.copy()
-    masked[:, :12] = np.nan
+    masked[:, :36] = np.nan
     exposure = measure_exposure(masked[None])
     assert exposure.noise == pytest.approx(5, rel=0.15)
     assert exposure.darkest > 60
