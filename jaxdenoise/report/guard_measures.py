@@ -108,6 +108,7 @@ def measure(frame: Frame) -> dict[str, float]:
     found = {"removed": frame.removed, "pixels": float(frame.pixels)}
     found |= {"noise": np.sqrt(frame.power), "signal": frame.noisy - dark}
     found["grey"] = abs(frame.noisy + frame.level)
+    found["cells"] = float(known.sum())
     found["spread"] = np.sqrt(frame.power)
     if known.sum() < _CELLS:
         return found
