@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from jaxdenoise.imaging.filters import gaussian_filter
 from jaxdenoise.imaging.windows import correlate
 from jaxdenoise.targets.changes import TILE, tile_means
-from jaxdenoise.targets.stillness import BLUR, Stillness, measure_stillness, residual
+from jaxdenoise.targets.stillness import BLUR, Stillness, measure_stillness, residual, usual_squares
 
 # The most frames, the nearest in the stack, that each one is compared with.
 MOST = 4
@@ -260,7 +260,7 @@ def _pair(frames, members, evidence, copies, valid, found):
         variance = evidence.levels[row] * evidence.variance
         features = _features(frames[number], fit, evidence.reference, variance)
         for other, other_fit, other_features in recent:
-            differs, fixed = _compare(features, other_features)
+            differs, fixed = _compare(features, other_features, evidence.reference)
             if fixed > _MOST_FIXED:
                 continue
             if valid is not None:
@@ -290,11 +290,10 @@ def _features(frame, fit, reference, variance):
 
 
 @jax.jit
-def _compare(one, other):
+def _compare(one, other, reference):
     """Where two frames differ by more than noise, and how much their finest detail correlates."""
     single, blurred = (((a - b) ** 2) for a, b in zip(one[:2], other[:2], strict=True))
-    # The median measures the noise, be it shared by neighbours or not.
-    single, blurred = (x / jnp.maximum(jnp.nanmedian(x) / 0.455, 1e-30) for x in (single, blurred))
+    single, blurred = (x / usual_squares(x, reference) for x in (single, blurred))
     a, b = one[2], other[2]
     products, *squares = (tile_means(x, TILE) for x in (a * b, a * a, b * b))
     fixed = jnp.median(products / jnp.maximum(jnp.sqrt(squares[0] * squares[1]), 1e-30))

@@ -6,6 +6,7 @@ question allows for noise that neighbours share and that depends on brightness; 
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -33,6 +34,11 @@ _LACKING, _DOUBT = 0.02, 0.1
 _LEAST_REACH = 0.15
 # Frames are shifted by at most this many pixels.
 _MOST_SHIFT = 0.3
+# The noise is measured between these quantiles of the brightness, and without this share of the
+# largest differences. What may move is less than that, and than half of the smallest part.
+_LARGEST = 0.01
+_BRIGHTNESSES = (0.0, 0.25, 0.5, 0.7, 0.85, 0.93, 0.97, 0.985, 1.0)
+_EVERY = 2  # pixels between those that count for it
 
 
 class Reference(NamedTuple):
@@ -197,6 +203,29 @@ def _lagged(image, weight):
     least = min(x.size for x in found)
     # The last tile of an axis loses pixels to the lag, and with it the whole tile.
     return jnp.stack([x.ravel()[:least] for x in found]).reshape(-1, 2, least)
+
+
+def usual_squares(squares: Float[Array, "H W"], reference: Reference) -> Float[Array, "H W"]:
+    """Return the squared difference that noise makes at each pixel, be it shared or not.
+
+    It is measured by the median at several brightnesses: dark pixels that were clipped to black
+    hardly differ, and tell nothing of the bright ones. The median of rare photons is 0, so it is at
+    least the mean of all but the largest.
+    """
+    level, some = (x[::_EVERY, ::_EVERY] for x in (reference.level, squares))
+    inside = reference.inside[::_EVERY, ::_EVERY]
+    edges = jnp.nanquantile(jnp.where(inside, level, jnp.nan), jnp.array(_BRIGHTNESSES))
+
+    def median(low, high):
+        chosen = inside & (level >= low) & (level <= high)
+        return (jnp.nanmedian(jnp.where(chosen, x, jnp.nan)) for x in (level, some))
+
+    levels, medians = zip(*(median(*pair) for pair in pairwise(edges)), strict=True)
+    # The median of a squared normal variable is 0.455.
+    usual = jnp.interp(reference.level, jnp.stack(levels), jnp.stack(medians)) / 0.455
+    largest = jnp.nanquantile(some, 1 - _LARGEST)
+    least = jnp.nanmean(jnp.where(some <= largest, some, jnp.nan))
+    return jnp.maximum(usual, jnp.maximum(least, 1e-30))
 
 
 def _noise_variance(fine, reference):
