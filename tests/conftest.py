@@ -39,6 +39,7 @@ from jaxtyping import install_import_hook  # noqa: E402
 # Arguments and results of annotated functions are checked: their types, dtypes and shapes.
 install_import_hook("jaxdenoise", "signatures.checked")
 
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -49,6 +50,10 @@ from jaxdenoise.microscope.psf import gaussian_psf  # noqa: E402
 from jaxdenoise.network import unet  # noqa: E402
 from jaxdenoise.network.denoiser import Denoiser, Scale  # noqa: E402
 from jaxdenoise.network.settings import settle  # noqa: E402
+
+# A deadline would measure the machine, and what else runs on it.
+hypothesis.settings.register_profile("jaxdenoise", deadline=None)
+hypothesis.settings.load_profile("jaxdenoise")
 
 _MAPS = Path("/proc/self/maps")
 _MOST_MAPS = 45_000  # of the 65,530 that Linux allows a process; each compiled program takes a few
