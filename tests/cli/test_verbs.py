@@ -262,7 +262,8 @@ def test_psf(run, tmp_path):
 def test_demo_in_small(run, tmp_path, monkeypatch):
     network = jd.UNetConfig(depth=2, filters=2, stride=1)
     decided = {"targets": "own", "blind": (0, 0), "symmetries": 1, "validation_patches": 2}
-    config = jd.TrainConfig(network=network, patch_size=16, epochs=1, **decided)
+    sizes = {"patch_size": 16, "batch_size": 1, "epochs": 1, "steps_per_epoch": 5}
+    config = jd.TrainConfig(network=network, **sizes, **decided)
     monkeypatch.setattr(demonstration, "CONFIG", config)
     monkeypatch.setattr(demonstration, "FRAMES", 2)
     monkeypatch.setattr(demonstration, "SIDE", 64)
