@@ -1,14 +1,34 @@
+import importlib.util
 import itertools
+import mmap
 import os
 import sys
 from functools import partial
 from pathlib import Path
 
-# Compiling costs more than testing: keep the programs between runs, and leave LLVM's optimisations
-# out, unless speed is what is tested. What they change is the speed of single loops, and the
+# Compiling costs more than testing: keep the programs between runs, and have XLA compile quickly,
+# unless speed is what is tested. What its flags change is the speed of single loops, and the
 # rounding of sums. Set before anything imports JAX; commands that tests start inherit it.
-if "benchmark" not in sys.argv:
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# XLA_FLAGS=--xla_backend_optimization_level=0 before the command keeps XLA's own choice of loops.
+_QUICK = {
+    "xla_backend_optimization_level": "0",
+    "xla_llvm_disable_expensive_passes": "true",
+    "xla_cpu_parallel_codegen_split_count": "1",
+    "xla_cpu_use_fusion_emitters": "false",  # half of the time that the fast tests took
+}
+
+
+def _known(flags):
+    """Those that this version of XLA has: others would end the process."""
+    spec = importlib.util.find_spec("jaxlib")
+    for library in Path(spec.origin).parent.glob("libjax_common*"):
+        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m:
+            return [flag for flag in flags if m.find(flag.encode()) >= 0]
+    return ["xla_backend_optimization_level"]
+
+
+if "benchmark" not in sys.argv and "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = " ".join(f"--{flag}={_QUICK[flag]}" for flag in _known(_QUICK))
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxdenoise-tests"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -19,6 +39,7 @@ from jaxtyping import install_import_hook  # noqa: E402
 # Arguments and results of annotated functions are checked: their types, dtypes and shapes.
 install_import_hook("jaxdenoise", "signatures.checked")
 
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -29,6 +50,10 @@ from jaxdenoise.microscope.psf import gaussian_psf  # noqa: E402
 from jaxdenoise.network import unet  # noqa: E402
 from jaxdenoise.network.denoiser import Denoiser, Scale  # noqa: E402
 from jaxdenoise.network.settings import settle  # noqa: E402
+
+# A deadline would measure the machine, and what else runs on it.
+hypothesis.settings.register_profile("jaxdenoise", deadline=None)
+hypothesis.settings.load_profile("jaxdenoise")
 
 _MAPS = Path("/proc/self/maps")
 _MOST_MAPS = 45_000  # of the 65,530 that Linux allows a process; each compiled program takes a few

@@ -17,7 +17,7 @@ from skimage.metrics import peak_signal_noise_ratio
 import jaxdenoise as jd
 from jaxdenoise import workflows
 from jaxdenoise.cli import terminal
-from jaxdenoise.workflows import demonstration
+from jaxdenoise.workflows import demonstration, making
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -28,14 +28,23 @@ def files_in(folder):
 
 def test_denoise(denoised):
     assert denoised.code == 0, denoised.err
-    assert json.loads(denoised.out) == {
-        "outputs": {
-            kind: [f"out/{stem}_{kind}.tif" for stem in ("noisy", "second")]
-            for kind in ("denoised", "deconvolved")
-        },
-        "models": [{"channel": None, "report": "out/noisy_report.html", "choice": None}],
+    said = json.loads(denoised.out)
+    assert said.keys() == {"outputs", "models", "verdicts"}
+    assert said["outputs"] == {
+        kind: [f"out/{stem}_{kind}.tif" for stem in ("noisy", "second")]
+        for kind in ("denoised", "deconvolved")
     }
-    assert denoised.err.splitlines()[-1] == "wrote out/noisy_report.html"
+    assert said["models"] == [
+        {"channel": None, "report": "out/noisy_report.html", "choice": None, "evidence": []}
+    ]
+    verdicts = [(one["file"], one["channel"], one["level"]) for one in said["verdicts"]]
+    assert verdicts == [(f"{stem}.tif", None, "stop") for stem in ("noisy", "second")]
+    # A training of a moment is not to be relied on, which the last lines say.
+    *_, wrote, first, second = denoised.err.splitlines()
+    assert wrote == "wrote out/noisy_report.html"
+    for stem, line in (("noisy", first), ("second", second)):
+        assert line.startswith(f"verdict: {stem}.tif: do not rely on it: "), line
+        assert line.endswith("; see out/noisy_report.html")
     out = denoised.folder / "out"
     assert "jaxdenoise denoise noisy.tif second.tif -o out" in (
         (out / "noisy_report.html").read_text()
@@ -74,8 +83,10 @@ def test_a_model_denoises_in_silence(denoised, run):
     np.testing.assert_array_equal(again, first)
 
 
-def test_three_lines_of_python_do_what_the_verb_does(denoised, run, tmp_path):
+def test_three_lines_of_python_do_what_the_verb_does(denoised, run, tmp_path, monkeypatch):
     """With nothing but the network's size changed: background, blind spots, stride are found."""
+    # So short a training fails the verdict, after which what was found would not be kept.
+    monkeypatch.setattr(making.Maker, "has_chosen", lambda self, part: False)
     words = ["--epochs", "1", "--filters", "2", "--patch-size", "16", "--symmetries", "1"]
     words += ["--seed", "3", "--psf", "0.7"]
     words = ["denoise", denoised.folder / "noisy.tif", "-o", tmp_path / "verb", *words]
@@ -251,7 +262,8 @@ def test_psf(run, tmp_path):
 def test_demo_in_small(run, tmp_path, monkeypatch):
     network = jd.UNetConfig(depth=2, filters=2, stride=1)
     decided = {"targets": "own", "blind": (0, 0), "symmetries": 1, "validation_patches": 2}
-    config = jd.TrainConfig(network=network, patch_size=16, epochs=1, **decided)
+    sizes = {"patch_size": 16, "batch_size": 1, "epochs": 1, "steps_per_epoch": 5}
+    config = jd.TrainConfig(network=network, **sizes, **decided)
     monkeypatch.setattr(demonstration, "CONFIG", config)
     monkeypatch.setattr(demonstration, "FRAMES", 2)
     monkeypatch.setattr(demonstration, "SIDE", 64)

@@ -13,7 +13,7 @@ import pytest
 
 from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.network import published, unet
-from jaxdenoise.network.denoiser import Denoiser
+from jaxdenoise.network.denoiser import Denoiser, Scale
 from jaxdenoise.network.published import WeightsError
 from jaxdenoise.network.settings import NetworkShape
 from jaxdenoise.prediction.tiles import denoise
@@ -348,7 +348,8 @@ class TestDenoiser:
         assert isinstance(denoiser, Denoiser)
         assert denoiser.config.network == network
         assert denoiser.scale.background == self.BACKGROUND
-        assert [float(value) for value in denoiser.scale] == [self.BACKGROUND, self.MEAN, self.STD]
+        # Of the images' exposure nothing is known.
+        assert denoiser.scale == Scale(self.BACKGROUND, self.MEAN, self.STD)
         np.testing.assert_allclose(denoiser.psf, gaussian_psf(1.0), rtol=1e-6)
         jax.tree.map(np.testing.assert_array_equal, denoiser.params, random_params(network))
 

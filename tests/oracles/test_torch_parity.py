@@ -206,7 +206,7 @@ def compare(params, batch, scale, psf, config, *, gradient_tolerance=TOLERANCE):
 def in_double(*trees):
     """The same pytrees with float64 instead of float32."""
     return jax.tree.map(
-        lambda a: np.asarray(a, np.float64) if a.dtype == np.float32 else np.asarray(a), trees
+        lambda a: np.asarray(a, np.float64 if np.result_type(a).kind == "f" else None), trees
     )
 
 

@@ -61,6 +61,24 @@ def test_both_results_are_written_like_the_input(shared, training_of, tmp_path, 
     assert all(one["frames"] == 3 for one in verdicts)
 
 
+def test_a_result_that_fails_is_made_again_without_automatic_choices(
+    shared, training_of, tmp_path, recorder, monkeypatch
+):
+    # As if a choice had been made: these images give no reason for one.
+    monkeypatch.setattr(making, "_has_chosen", lambda asked, settings: asked.blind == "auto")
+    hears = recorder()
+    training = training_of(blind="auto")
+    result = denoise(shared, tmp_path, training=training, reporter=hears, dtype="float32")
+    assert [judged.verdict.to_dict()["level"] for judged in result.verdicts] == ["stop"]
+    assert sum("again without automatic choices" in line for line in hears.said) == 1
+    assert len(hears.begun) == 2
+    assert hears.begun[0][0].blind == "auto"
+    assert hears.begun[1][0].blind == (0, 0)
+    frames = jd.read(shared.noisy).frames
+    written = tifffile.imread(tmp_path / "noisy_denoised.tif")
+    np.testing.assert_array_equal(written, jd.denoise(jd.load(shared.run), frames).denoised)
+
+
 def test_a_model_that_is_there_gives_what_python_gives(shared, tmp_path, training_of):
     denoise(shared, tmp_path / "a", model=shared.run, dtype="float32")
     written = tifffile.imread(tmp_path / "a" / "noisy_denoised.tif")
