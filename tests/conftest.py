@@ -8,8 +8,8 @@ from pathlib import Path
 
 # Compiling costs more than testing: keep the programs between runs, and have XLA compile quickly,
 # unless speed is what is tested. What its flags change is the speed of single loops, and the
-# rounding of sums. Set before anything imports JAX; commands that tests start inherit it.
-# XLA_FLAGS=--xla_backend_optimization_level=0 before the command keeps XLA's own choice of loops.
+# rounding of sums. Set before anything imports JAX; commands that tests start inherit it. Sets that
+# are asked for by -m, such as the slow tests, leave XLA its own choice of loops.
 _QUICK = {
     "xla_backend_optimization_level": "0",
     "xla_llvm_disable_expensive_passes": "true",
@@ -27,8 +27,10 @@ def _known(flags):
     return ["xla_backend_optimization_level"]
 
 
-if "benchmark" not in sys.argv and "XLA_FLAGS" not in os.environ:
-    os.environ["XLA_FLAGS"] = " ".join(f"--{flag}={_QUICK[flag]}" for flag in _known(_QUICK))
+# Workers of xdist inherit what the first process sets.
+if "benchmark" not in sys.argv and not {"XLA_FLAGS", "PYTEST_XDIST_WORKER"} & {*os.environ}:
+    _wanted = list(_QUICK)[:1] if "-m" in sys.argv else _QUICK
+    os.environ["XLA_FLAGS"] = " ".join(f"--{flag}={_QUICK[flag]}" for flag in _known(_wanted))
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxdenoise-tests"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
