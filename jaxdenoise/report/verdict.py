@@ -9,7 +9,7 @@ from typing import NamedTuple
 from jaxdenoise.microscope.noise_estimation import CORRELATED
 from jaxdenoise.report import image_checks, result_checks
 from jaxdenoise.report.diagnostics import Input, Residual
-from jaxdenoise.report.findings import FINE, Finding, TrainedModel, sentence
+from jaxdenoise.report.findings import CARE, FINE, Finding, TrainedModel, sentence
 from jaxdenoise.report.guard import GuardVerdict
 from jaxdenoise.report.halves import Halves
 
@@ -60,13 +60,18 @@ def judge(
     config, trained = denoiser.config, bool(denoiser.history)
     # Blind spots belong to a training; without one, only a stride tells shared noise from signal.
     shared = any(config.blind) if trained else config.network.stride > 1
+    independent = image_checks.independent_noise(noisy, config, trained=trained)
+    if guard is not None and guard.level == FINE:
+        # What correlates may be structure: the residual of no frame holds any.
+        independent = independent._replace(level=min(independent.level, CARE))
     findings = [
-        image_checks.independent_noise(noisy, config, trained=trained),
+        independent,
         *result_checks.neighbours(config.network.neighbours),
         *result_checks.repeats(config.targets),
-        # Where neighbours share their noise, the residual has a structure of its own.
-        *([] if shared else [result_checks.structure(residual)]),
-        *result_checks.brightness(residual, denoiser.scale),
+        # The guard judges these in every frame. Where neighbours share their noise, the residual
+        # has a structure of its own.
+        *([] if shared or guard is not None else [result_checks.structure(residual)]),
+        *([] if guard is not None else result_checks.brightness(residual, denoiser.scale)),
         *image_checks.grey_scale(noisy),
         *image_checks.broken(noisy, residual.outliers),
         *image_checks.scan_lines(noisy),

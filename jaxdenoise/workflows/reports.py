@@ -52,7 +52,8 @@ def write_report(
     """Write the report on a part of a file, unless its path is None; the rest as of `write_for`."""
     if path is None or not current_crew().is_primary:
         return
-    about: dict[str, Any] = {"title": str(request.inputs[0]), "settings": settings_of(request)}
+    channel = "" if part.channel is None else f", channel {part.channel}"
+    about: dict[str, Any] = {"title": f"{part.path}{channel}", "settings": settings_of(request)}
     commands = None if request.command is None else [request.command]
     write_for(path, part, denoisers, commands=commands, **about, **options)
     reporter.say(f"wrote {path}")
