@@ -30,6 +30,7 @@ from jaxdenoise.prediction.tiling import Place
 # of 0.200 became 0.196), half a step brings noise back (0.3 dB at 500 photons).
 _BLUR = 2.0  # pixels, times the network's stride
 _STEP = 8.0  # standard deviations of the brightness's noise between two corners of the function
+_FIRST = 0.25  # of such a step lies between the median and the first corner
 _GROWTH = 1.5  # and a corner lies at least so many times as far above the median as the one before
 _LEAST = 200  # pixels between two corners, and beyond the last one
 _MOST = 16  # corners
@@ -101,7 +102,7 @@ def _corners(bright, deviation):
 
     middle = float(levels[len(levels) // 2])
     nearest = (float(levels[-1]) - middle) / 2**_MOST
-    level = middle + max(step(len(levels) // 2) / 2, nearest)
+    level = middle + max(step(len(levels) // 2) * _FIRST, nearest)
     corners: list[float] = []
     while len(corners) < _MOST:
         place = int(np.searchsorted(levels, level))

@@ -45,8 +45,9 @@ def test_what_a_network_loses_of_spots_is_added(lost):
     assert totals(denoised, places)[bright].sum() == pytest.approx(
         (1 - lost) * true[bright].sum(), rel=1e-3
     )
-    for some in (bright, ~bright):
-        assert totals(kept, places)[some].sum() == pytest.approx(true[some].sum(), rel=0.01)
+    # The flanks of bright spots are as bright as dim ones, and both have lost the same share.
+    for some, accuracy in ((bright, 0.01), (~bright, 0.03)):
+        assert totals(kept, places)[some].sum() == pytest.approx(true[some].sum(), rel=accuracy)
 
 
 def test_the_noise_stays_removed():
