@@ -52,7 +52,7 @@ def masks(distance, radius):
 
 def spots(rng, sigma, total, background, side):
     """Return the `Scene` of spots on a grid."""
-    pitch = int(10 * sigma + 8) // 2 * 2
+    pitch = max(20, int(10 * sigma + 8) // 2 * 2)
     y, x = np.mgrid[:side, :side]
     clean, groups = np.full((side, side), float(background)), {"bright": [], "dim": []}
     middles = range(pitch // 2, side - pitch // 2 + 1, pitch)
