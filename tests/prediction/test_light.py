@@ -1,5 +1,6 @@
 """The light of a frame is kept: its mean, totals of spots, means of regions."""
 
+import jax
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -122,3 +123,16 @@ def test_instant_keeps_totals_means_and_photons():
     photons = np.random.default_rng(7).poisson(0.003, (2, 128, 128)).astype(np.float32)
     kept = jd.denoise(jd.instant(photons), photons).denoised
     np.testing.assert_allclose(kept.mean(axis=(1, 2)), photons.mean(axis=(1, 2)), rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_training_keeps_totals():
+    _, noisy, places = spots(np.random.default_rng(8))
+    config = jd.TrainConfig(epochs=6, targets="own")
+    model = jd.fit(jax.random.key(0), noisy, psf=gaussian_psf(1.0), config=config)
+    true = totals(noisy, places)
+    bright = true > true.mean()
+    found = totals(jd.denoise(model, noisy).denoised, places)
+    both = [found[some].sum() / true[some].sum() for some in (bright, ~bright)]
+    assert both == pytest.approx([1, 1], abs=0.01)
+    assert both[1] / both[0] == pytest.approx(1, abs=0.01)
