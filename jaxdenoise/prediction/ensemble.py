@@ -19,10 +19,12 @@ from jaxdenoise.imaging.gaps import fill_stack
 from jaxdenoise.imaging.hotpixels import replaced
 from jaxdenoise.io.frames import ReadableFrames
 from jaxdenoise.microscope.noise_estimation import noise_level
+from jaxdenoise.microscope.psf import trimmed
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.stacks import checked_stack, row_length
-from jaxdenoise.prediction.tiles import denoise_tiles
-from jaxdenoise.prediction.tiling import Place, Share
+from jaxdenoise.prediction.light import with_light
+from jaxdenoise.prediction.tiles import denoise_tiles, marked_by
+from jaxdenoise.prediction.tiling import Place, Share, make_tiling
 
 
 class Combined(NamedTuple):
@@ -47,6 +49,7 @@ def denoise_ensemble(
     tile_size: int | None = None,
     devices: Sequence[jax.Device] | None = None,
     on_tile: Callable[[int, int], object] | None = None,
+    keep_light: bool = True,
 ) -> Combined:
     """Denoise images with several models; return their mean and their disagreement. Host side.
 
@@ -56,6 +59,7 @@ def denoise_ensemble(
         tile_size: as in `tiles.denoise`.
         devices: as in `tiles.denoise`.
         on_tile: as in `tiles.denoise`; a tile is done when all models have denoised it.
+        keep_light: as in `tiles.denoise`, by the mean of the models.
 
     Returns:
         `Combined` of NumPy arrays.
@@ -72,6 +76,7 @@ def denoise_ensemble(
         tile_size=tile_size,
         devices=devices,
         on_tile=on_tile,
+        marked=marked_by(frames, gaps) if keep_light else None,
     )
     for place, tile in pieces:
         for result, values in zip(results, tile, strict=True):
@@ -91,6 +96,7 @@ def ensemble_tiles(
     devices: Sequence[jax.Device] | None = None,
     share: Share | None = None,
     on_tile: Callable[[int, int], object] | None = None,
+    marked: Callable[[Place], Real[np.ndarray, "h w"]] | None = None,
 ) -> Iterator[tuple[Place, Combined]]:
     """Denoise with several models tile by tile, for images larger than the memory. Host side.
 
@@ -102,6 +108,7 @@ def ensemble_tiles(
         devices: as in `tiles.denoise_tiles`.
         share: as in `tiles.denoise_tiles`.
         on_tile: as in `denoise_ensemble`.
+        marked: as in `tiles.denoise_tiles`.
 
     Yields:
         The place of a tile, (n, rows, columns) with two slices, and `Combined` of it (h, w).
@@ -126,6 +133,15 @@ def ensemble_tiles(
         )
         for number, denoiser in enumerate(denoisers)
     ]
+    tiles = _combined(running)
+    if marked is not None:
+        network, psf = denoisers[0].config.network, trimmed(denoisers[0].psf)
+        square = make_tiling(frames.shape, tile_size, network, psf, share).square
+        tiles = with_light(tiles, marked, square=square, stride=network.stride)
+    yield from tiles
+
+
+def _combined(running):
     for members in zip(*running, strict=True):
         place = members[0][0]
         denoised = np.stack([tile.denoised for _, tile in members])

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Real
+from jaxtyping import Array, Bool, Real
 
 from jaxdenoise.imaging.gaps import fill_stack
 from jaxdenoise.imaging.hotpixels import replaced
@@ -24,6 +24,7 @@ from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.stacks import check_levels, checked_stack, row_length, table
 from jaxdenoise.prediction import forward, tiling
 from jaxdenoise.prediction.forward import Denoised
+from jaxdenoise.prediction.light import with_light
 from jaxdenoise.system import errors, meshes
 
 _RUNS = 8  # of the network in one call of the device
@@ -37,6 +38,7 @@ def denoise(
     tile_size: int | None = None,
     devices: Sequence[jax.Device] | None = None,
     on_tile: Callable[[int, int], object] | None = None,
+    keep_light: bool = True,
 ) -> Denoised:
     """Denoise images with a trained model. Host side: a few tiles are on each device at a time.
 
@@ -52,6 +54,8 @@ def denoise(
         devices: the devices of this process, such as ``jax.local_devices()``, that share the tiles;
             default: the default device alone. The result is the same.
         on_tile: called with (tiles done, tiles in all) after each tile.
+        keep_light: add what the network lost or invented on average at each brightness, see
+            `light`; else the results are the network's own.
 
     Returns:
         `Denoised` of NumPy arrays.
@@ -69,6 +73,7 @@ def denoise(
         tile_size=tile_size,
         devices=devices,
         on_tile=on_tile,
+        marked=marked_by(frames, gaps) if keep_light else None,
     )
     for place, tile in tiles:
         for result, values in zip(results, tile, strict=True):
@@ -88,6 +93,7 @@ def denoise_tiles(
     devices: Sequence[jax.Device] | None = None,
     share: tiling.Share | None = None,
     on_tile: Callable[[int, int], object] | None = None,
+    marked: Callable[[tiling.Place], Real[np.ndarray, "h w"]] | None = None,
 ) -> Iterator[tuple[tiling.Place, Denoised]]:
     """Denoise tile by tile, for images larger than the memory. Host side.
 
@@ -104,6 +110,8 @@ def denoise_tiles(
         devices: as in `denoise`.
         share: the tiles to denoise; default: all.
         on_tile: as in `denoise`.
+        marked: returns the pixels at a place, NaN where there is no data, to keep the light by;
+            None: the results are the network's own.
 
     Yields:
         The place of a tile, (n, rows, columns) with two slices, and its NumPy arrays (h, w).
@@ -123,13 +131,32 @@ def denoise_tiles(
     in_turn = len(corners) > 1 and denoiser.config.fast_in_loops
     at_once = max(1, _RUNS // denoiser.config.symmetries) if in_turn else 1
     calls = _Calls(frames, beside, layout, at_once, layout.core)
+    copies, ahead = _on_devices(denoiser, devices)
+    groups = _in_order(calls, _batched(corners, at_once), copies, ahead)
+    tiles = _results(calls, groups, len(corners), on_tile)
+    if marked is not None:
+        tiles = with_light(tiles, marked, square=layout.square, stride=network.stride)
+    yield from tiles
+
+
+def marked_by(
+    frames: Real[np.ndarray, "N H W"], gaps: Bool[np.ndarray, "N H W"] | None
+) -> Callable[[tiling.Place], Real[np.ndarray, "h w"]]:
+    """Return a function of a place that returns its pixels, NaN in the gaps."""
+    if gaps is None:
+        return lambda place: frames[place]
+    return lambda place: np.where(gaps[place], np.float32(np.nan), frames[place])
+
+
+def _results(calls, groups, total, on_tile):
+    """The places and the results of all tiles."""
     done = 0
-    for group in _in_order(calls, _batched(corners, at_once), *_on_devices(denoiser, devices)):
+    for group in groups:
         yield from calls.results(group)
         for _ in group.corners:
             done += 1
             if on_tile is not None:
-                on_tile(done, len(corners))
+                on_tile(done, total)
 
 
 def _check_size(psf_shape, image_shape):
@@ -271,8 +298,8 @@ def _smaller(error, core, multiple):
 def denoise_image(denoiser: Denoiser, image: Real[Array | np.ndarray, "H W"]) -> Denoised:
     """Denoise one image in one piece. Pure JAX: works under jit, vmap and grad.
 
-    The result equals that of `denoise` to rounding where the image has no hot pixels. It replaces
-    none: `hotpixels.find_hot_pixels` looks at all pixels on the host.
+    The result equals that of ``denoise(..., keep_light=False)`` to rounding where the image has no
+    hot pixels. It replaces none: `hotpixels.find_hot_pixels` looks at all pixels on the host.
 
     Args:
         denoiser: `denoiser.Denoiser`, of a network that sees no neighbouring frames.

@@ -23,6 +23,7 @@ Corner: TypeAlias = tuple[int, int, int]  # (n, y, x) of the first pixel of a ti
 Place: TypeAlias = tuple[int, slice, slice]  # (n, rows, columns) of a tile's core
 
 _TILE = 512  # pixels of the result a side, by default
+_IN_SQUARE = 2  # such tiles along each side of a square
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Tiling:
         shape: (N, H, W) of the frames.
         core: side in pixels of the part of a tile that is kept.
         margin: pixels of overlap on each side.
-        square: side in pixels of the squares at whose corners the tiles begin anew.
+        square: side in pixels of the squares at whose corners the tiles begin anew, and in each of
+            which the light is kept, see `light`.
     """
 
     shape: tuple[int, ...]
@@ -130,8 +132,10 @@ def make_tiling(
 
     The other arguments and the errors are those of `core_size` and `tiles.denoise_tiles`.
     """
-    square = math.lcm(share.square, network.multiple) if share else max(shape[1:])
-    core = core_size(shape[1:], tile_size, network, psf)
+    square = _IN_SQUARE * _usual_core(network)
+    if share:
+        square = math.lcm(_IN_SQUARE * _TILE, share.square, network.multiple)
+    core = min(core_size(shape[1:], tile_size, network, psf), square)
     return Tiling(tuple(shape), core, halo(network, psf), square)
 
 
@@ -167,7 +171,7 @@ def core_size(
     multiple, margin = network.multiple, halo(network, psf)
     needed = -(-max(frame_shape) // multiple) * multiple
     if tile_size is None:
-        return min(max(_TILE // multiple, 1) * multiple, needed)
+        return min(_usual_core(network), needed)
     core = (int(tile_size) - 2 * margin) // multiple * multiple
     if core < multiple:
         smallest = 2 * margin + multiple
@@ -176,6 +180,10 @@ def core_size(
             f"at least {smallest}"
         )
     return min(core, needed)
+
+
+def _usual_core(network):
+    return max(_TILE // network.multiple, 1) * network.multiple
 
 
 def reflected_indices(start: int, core: int, margin: int, size: int) -> Int[np.ndarray, " S"]:

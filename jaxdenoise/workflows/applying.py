@@ -184,7 +184,8 @@ def _pieces(job: Job, options: Any) -> Iterator[tuple[Any, Combined]]:
     part = job.part
     for denoisers, numbers in job.groups:
         frames = part.frames if len(numbers) == len(part.frames) else part.frames.choose(numbers)
-        own = options | {"sequence": part.frames.row if frames is part.frames else None}
+        row = part.frames.row if frames is part.frames else None
+        own = options | {"sequence": row, "marked": frames.marked}
         for (n, rows, columns), tile in ensemble.ensemble_tiles(denoisers, frames, **own):
             if numbers[n] not in part.survey.odd:
                 yield (numbers[n], rows, columns), tile
