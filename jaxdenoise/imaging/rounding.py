@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float64, Real
+from jaxtyping import Float, Real
 
 # Of what was gained; a tenth of the removed error is 0.4 dB at most, and less than the difference
 # between two trainings.
@@ -106,8 +106,8 @@ def dtype_for(
     return rounding.decision()
 
 
-def stored(result: Real[np.ndarray, "*shape"], dtype: np.dtype) -> Float64[np.ndarray, "*shape"]:
-    """What a file of the dtype holds of a result, in float64."""
+def stored(result: Real[np.ndarray, "*shape"], dtype: np.dtype) -> Float[np.ndarray, "*shape"]:
+    """What a file of the dtype holds of a result, in the result's dtype or in float64."""
     if dtype.kind == "f":
         limits = np.finfo(dtype)
         return np.clip(result, limits.min, limits.max).astype(dtype).astype(np.float64)
