@@ -107,7 +107,7 @@ def dtype_for(
 
 
 def stored(result: Real[np.ndarray, "*shape"], dtype: np.dtype) -> Float[np.ndarray, "*shape"]:
-    """Return what a file of the dtype holds of a result: rounded, and saturated."""
+    """Return what a file of the dtype holds of a result, in its own dtype or in float64."""
     if dtype.kind == "f":
         limits = np.finfo(dtype)
         return np.clip(result, limits.min, limits.max).astype(dtype).astype(np.float64)

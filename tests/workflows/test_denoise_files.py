@@ -1,6 +1,7 @@
 import dataclasses
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import tifffile
@@ -248,10 +249,10 @@ def test_pretrained_weights_are_shown_beside_random_ones(shared, tmp_path, recor
 def test_another_model_from_random_weights_is_compared(shared, tmp_path, recorder, monkeypatch):
     """As after pretrained weights, but with two models that are there already."""
     trained = shared.result.trained[""]
-    other = dataclasses.replace(
-        trained.models.members[0],
-        scale=trained.models.members[0].scale._replace(mean=np.float32(300.0)),
-    )
+    # Channels in another order: the light is kept, but the image is another one.
+    member = trained.models.members[0]
+    mixed = jax.tree.map(lambda leaf: np.asarray(leaf)[..., ::-1], member.params)
+    other = dataclasses.replace(member, **{member.config.weights: mixed})
     models = trained.models._replace(random_start=other)
     monkeypatch.setattr(denoising, "_names", lambda request: ["", "random-start"])
     both = trained._replace(models=models)
