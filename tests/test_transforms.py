@@ -67,7 +67,8 @@ NO_GRADIENT = {
 WIDTHS = {"sigma", "size"}  # the one option that may be given by position, as in scipy
 # These drive the device from the host or touch files; each is tested in its module's own tests.
 HOST = {
-    *("denoise", "denoise_ensemble", "denoise_image", "fit", "instant", "load", "measure_psf"),
+    *("clean_psf", "denoise", "denoise_ensemble", "denoise_image", "fit", "instant", "load"),
+    "measure_psf",
     *("read", "save", "sweep", "write"),
 }
 PACKAGES = {"workflows"}
