@@ -124,7 +124,7 @@ def make_denoiser():
         asked = UNetConfig(**{"filters": 4, **network})
         config = settle(TrainConfig(network=asked, symmetries=1, precision=precision))
         params = _drawn(config.network, np.random.default_rng(seed))
-        scale = Scale(*(np.float32(v) for v in (background, 50.0, std)))
+        scale = Scale(*(np.float32(v) for v in (background, 50.0, std, 0.0, 0.0)))
         psf = np.asarray(gaussian_psf(1.0) if psf is None else psf)
         return Denoiser(params, params, params, psf, scale, {}, config)
 

@@ -114,7 +114,7 @@ def decide(
         return Sharing(shape.stride, hidden, f"noise: {text}")
 
     if network.stride != "auto" and blind != "auto":
-        return harmless("stride and hidden neighbours as asked for")
+        return Sharing(shape.stride, hidden, "")
     if min(frames.shape[1:]) < _SMALLEST:
         return harmless(f"{_TAKEN}, images below {_SMALLEST} pixels a side cannot tell")
     some = _some(frames)

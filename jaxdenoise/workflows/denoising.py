@@ -19,7 +19,7 @@ from jaxdenoise.report.guard import GuardVerdict
 from jaxdenoise.runs.layout import read_config
 from jaxdenoise.runs.models import those_in
 from jaxdenoise.system.crew import current_crew
-from jaxdenoise.system.errors import ImageError, RequestError
+from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows import run as run_
 from jaxdenoise.workflows import training as training_
 from jaxdenoise.workflows.applying import Applied, Arrays, Targets, apply, job_of
@@ -31,7 +31,7 @@ from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import DenoiseRequest
 from jaxdenoise.workflows.resuming import check_run_folder
-from jaxdenoise.workflows.stacks import why_empty
+from jaxdenoise.workflows.stacks import check_data
 from jaxdenoise.workflows.training import Trained
 
 
@@ -108,9 +108,7 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
             said before anything is written.
     """
     plan = _checked(request)
-    if not any(part.ordinary for parts in plan.parts.values() for part in parts):
-        part = next(iter(plan.parts.values()))[0]
-        raise ImageError(f"{part.path}: {why_empty(part)}")
+    check_data([part for parts in plan.parts.values() for part in parts])
     current_crew().barrier()  # all have checked before the first writes
     makers = {name: Maker(request, name, parts, reporter) for name, parts in plan.parts.items()}
     if request.channels == "auto" and len(makers) > 1 and not (request.instant or request.model):

@@ -36,11 +36,10 @@ def stack_of(parts: Sequence[Part], *, seed: int, reach: int, reporter: Reporter
     Each part is brought to the exposure of the first. Frames that are odd train nothing.
 
     Raises:
-        ImageError: no frame is left.
+        ImageError: as `check_data`.
     """
+    check_data(parts)
     usable = [part for part in parts if part.ordinary]
-    if not usable:
-        raise ImageError(f"{parts[0].path}: {why_empty(parts[0])}")
     reference = usable[0].exposure
     sources = [Source(part, reference, rows=reach > 0) for part in usable]
     stack, targets = training_stack(sources, seed=seed, reach=reach, pixels=PIXELS)
@@ -53,12 +52,14 @@ def stack_of(parts: Sequence[Part], *, seed: int, reach: int, reporter: Reporter
     return TrainingStack(stack, targets, reference)
 
 
-def why_empty(part: Part) -> str:
-    """Return why a part has no frame to learn from."""
-    kinds = set(part.survey.odd.values())
-    if len(part.file.frames) == 1:
-        return f"the image {kinds.pop()}: there is nothing to learn"
-    return f"each frame {' or '.join(sorted(kinds))}: there is nothing to learn"
+def check_data(parts: Sequence[Part]) -> None:
+    """Raise an ImageError if no part has a frame to learn from."""
+    if any(part.ordinary for part in parts):
+        return
+    part = parts[0]
+    kinds = " or ".join(sorted(set(part.survey.odd.values())))
+    which = "the image" if len(part.file.frames) == 1 else "each frame"
+    raise ImageError(f"{part.path}: {which} {kinds}: there is nothing to learn")
 
 
 class Source:

@@ -25,7 +25,7 @@ from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import SweepRequest
 from jaxdenoise.workflows.resuming import notes_of, pixels_digest
-from jaxdenoise.workflows.stacks import stack_of
+from jaxdenoise.workflows.stacks import check_data, stack_of
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
     parts = parts_by_model(
         request.inputs, files, channels="together", reach=reach, along=request.along
     )[""]
+    check_data(parts)
     current_crew().barrier()  # all have checked before the first writes
     with locked(output):
         for part in parts:

@@ -32,7 +32,7 @@ from jaxdenoise.workflows.resuming import (
 )
 from jaxdenoise.workflows.run import Psfs, States
 from jaxdenoise.workflows.settings import Number, Training
-from jaxdenoise.workflows.stacks import TrainingStack, stack_of
+from jaxdenoise.workflows.stacks import TrainingStack, check_data, stack_of
 
 
 class Trained(NamedTuple):
@@ -143,6 +143,8 @@ def train(request: TrainRequest, reporter: Reporter = SILENT) -> TrainResult:
     }
     for run in runs.values():
         check_run_folder(run, overwrite=replaces, resumable=True)
+    for own in parts.values():
+        check_data(own)
     current_crew().barrier()  # all have checked before the first writes
     trained = {
         name: _train_into(request, run, parts[name], reports[name], reporter)

@@ -324,7 +324,7 @@ class TestDenoiser:
         rng = np.random.default_rng(0)
         image = rng.poisson(self.MEAN, (75, 91)).astype(np.float32) + np.float32(self.BACKGROUND)
         denoiser = self.denoiser(net.state_dict(), psf)
-        result = denoise(denoiser, image)
+        result = denoise(denoiser, image, keep_light=False)
         whole = tuple(n // network.multiple * network.multiple for n in image.shape)
         with torch.no_grad():
             signal = torch.from_numpy(image[: whole[0], : whole[1]] - np.float32(self.BACKGROUND))
