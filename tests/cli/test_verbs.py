@@ -83,6 +83,7 @@ def test_a_model_denoises_in_silence(denoised, run):
     np.testing.assert_array_equal(again, first)
 
 
+@pytest.mark.slow
 def test_three_lines_of_python_do_what_the_verb_does(denoised, run, tmp_path, monkeypatch):
     """With nothing but the network's size changed: background, blind spots, stride are found."""
     # So short a training fails the verdict, after which what was found would not be kept.
@@ -328,8 +329,8 @@ REAL = [
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real images are not here")
 @pytest.mark.parametrize(("name", "axes"), REAL, ids=lambda value: Path(value).name[:8])
 def test_real_files_keep_what_they_say(run, tmp_path, small, name, axes):
-    words = ["denoise", DATA / name, "-o", tmp_path, "--quiet", "--no-report", *small]
-    assert run(tmp_path, *words)[0] == 0
+    words = ["denoise", DATA / name, "-o", tmp_path, "--quiet", "--no-report", "--dtype", "same"]
+    assert run(tmp_path, *words, *small)[0] == 0
     original = jd.read(DATA / name)
     for kind in ("denoised", "deconvolved"):
         path = tmp_path / f"{Path(name).stem}_{kind}.tif"

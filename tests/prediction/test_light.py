@@ -112,6 +112,7 @@ def test_squares_are_the_same_for_any_tile_size(make_denoiser, monkeypatch):
     np.testing.assert_allclose(seen, whole.denoised, atol=0.01)
 
 
+@pytest.mark.slow
 def test_instant_keeps_totals_means_and_photons():
     _, noisy, places = spots(np.random.default_rng(6))
     true = totals(noisy, places)

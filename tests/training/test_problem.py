@@ -88,6 +88,7 @@ def test_patches_fit_small_frames_and_large_psfs(scene, tiny_config):
     assert wide.settings.patch_size == 38
 
 
+@pytest.mark.slow
 def test_patches_fit_a_stride_that_was_measured(tiny_config):
     """A patch of 32 pixels is no multiple of the 6 that a stride of 3 needs."""
     rng = np.random.default_rng(0)

@@ -38,6 +38,7 @@ def together(scene, tiny_config):
     return sweep(KEY, scene.noisy, psfs=PSFS, seeds=2, config=tiny_config, together=True)
 
 
+@pytest.mark.slow
 def test_looped_and_vmapped_training_agree_after_twenty_steps(looped, together, scene, tiny_config):
     assert tiny_config.epochs * tiny_config.steps_per_epoch == 20
     for a, b in zip(looped.models, together.models, strict=True):
@@ -238,6 +239,7 @@ def test_a_device_without_memory_trains_fewer_models_at_once(
         assert ours.score == pytest.approx(theirs.score, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_correlated_noise_is_warned_of(tiny_config):
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(3, 49, 57))
