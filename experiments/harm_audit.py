@@ -84,6 +84,8 @@ class Listener(Silent):
         """Keep a line."""
         self.lines.append(text)
 
+    insist = say
+
 
 def files_below(folder):
     """Return the files below a folder that `io.images` knows, and OME-Zarr folders as one each."""

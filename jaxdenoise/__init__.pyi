@@ -31,6 +31,7 @@ from .microscope.psf import convolve as convolve
 from .microscope.psf import gaussian_psf as gaussian_psf
 from .microscope.psf_cleaning import clean_psf as clean_psf
 from .network.denoiser import Denoiser as Denoiser
+from .network.exposure import measure_exposure as measure_exposure
 from .prediction.ensemble import denoise_ensemble as denoise_ensemble
 from .prediction.forward import Denoised as Denoised
 from .prediction.tiles import denoise as denoise

@@ -68,7 +68,7 @@ WIDTHS = {"sigma", "size"}  # the one option that may be given by position, as i
 # These drive the device from the host or touch files; each is tested in its module's own tests.
 HOST = {
     *("clean_psf", "denoise", "denoise_ensemble", "denoise_image", "fit", "instant", "load"),
-    "measure_psf",
+    *("measure_exposure", "measure_psf"),
     *("read", "save", "sweep", "write"),
 }
 PACKAGES = {"workflows"}

@@ -15,7 +15,7 @@ _PSF = (
 
 def add_inputs(verb: ArgumentParser) -> None:
     """Add the files that train together."""
-    text = "TIFF, OME-Zarr, PNG or JPEG; several of equal size train together"
+    text = "TIFF, OME-Zarr, PNG or JPEG; several train together"
     verb.add_argument("input", nargs="+", metavar="INPUT", help=text)
 
 

@@ -95,6 +95,11 @@ class Lines:
         if not self._quiet:
             print(text, file=sys.stderr)
 
+    def insist(self, text: str) -> None:
+        """Print a message to standard error, also if quiet."""
+        if current_crew().is_primary:
+            print(text, file=sys.stderr)
+
     def cancelled(self) -> bool:
         """Return whether Ctrl-C was pressed while models were trained."""
         return self._interrupt.asked
@@ -149,6 +154,10 @@ class Bars:
     def say(self, text: str) -> None:
         """Print a message that stays above the bars."""
         self._console.print(Text(text), soft_wrap=True)
+
+    def insist(self, text: str) -> None:
+        """As `say`."""
+        self.say(text)
 
     def cancelled(self) -> bool:
         """Return whether Ctrl-C was pressed while models were trained."""

@@ -18,6 +18,7 @@ _MOST_IN_RIM = 0.1
 # Single pixels inside a region, such as hot ones. Photons in the dark are many more.
 _ISLAND, _MOST_ISLANDS = 25, 2
 _LEAST_AREA = 64  # pixels of a region
+_MOST_LEVELS = 4  # grey levels that are tried
 _SQUARE, _SQUARENESS = 16, 0.95  # a missing tile: side in pixels, and share of its bounding box
 _DEPTH = 16  # pixels beside a gap that are mirrored into it, again and again
 
@@ -120,7 +121,7 @@ def _candidates(frame: Shaped[np.ndarray, "H W"]) -> list:
         starts = np.flatnonzero(np.diff(line, prepend=np.nan) != 0)
         lengths = np.diff(starts, append=len(line))
         values += line[starts[lengths >= min(_RUN, len(line))]].tolist()
-    return [value for value in dict.fromkeys(values) if np.isfinite(value)][:_MOST_ISLANDS]
+    return [value for value in dict.fromkeys(values) if np.isfinite(value)][:_MOST_LEVELS]
 
 
 def _padding(equal, known):

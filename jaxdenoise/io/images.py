@@ -43,7 +43,7 @@ class ImageFile(NamedTuple):
     info: ImageInfo
 
 
-def read(path: str | Path, *, axes: str | None = None) -> Image:
+def read(path: str | Path, *, axes: str | None = None, gaps: bool = True) -> Image:
     """Read a TIFF, OME-Zarr, PNG or JPEG file; with the extra `vendors` a CZI, LIF or ND2 file.
 
     All axes other than Y and X fold into N, in the file's order. Of several series the first is
@@ -52,16 +52,17 @@ def read(path: str | Path, *, axes: str | None = None) -> Image:
     Args:
         path: The file.
         axes: Letters of STCZYX, one an axis, such as "TZYX"; overrules what the file says.
+        gaps: Whether pixels may be NaN, which marks those without data.
 
     Returns:
         `frames` (N, H, W) float32 in grey levels, and `info`.
 
     Raises:
         ImageError: The file is missing, damaged, cut short, empty, of an unknown format, RGB
-            (without `axes`), not numeric, or holds NaN or infinity; or `axes` does not fit.
+            (without `axes`), not numeric, or holds infinity; or `axes` does not fit.
     """
     frames, info = open_image(path, axes=axes)
-    return Image(np.asarray(frames), info)
+    return Image(np.asarray(frames.with_gaps() if gaps else frames), info)
 
 
 def open_image(path: str | Path, *, axes: str | None = None) -> ImageFile:

@@ -22,6 +22,7 @@ from jaxdenoise.microscope.correlation import (
     residual_reach,
     squares,
 )
+from jaxdenoise.microscope.floor import has_white_floor
 from jaxdenoise.network import pretrained
 from jaxdenoise.network.denoiser import Scale
 from jaxdenoise.network.settings import shape_of
@@ -125,6 +126,8 @@ def decide(
         return harmless(f"independent from pixel to pixel ({_strongest(noise)})")
     if _is_like_structure(noise):
         return harmless(f"{_TAKEN} ({_found(noise)}; they are as alike as those of structure)")
+    if _are_alike(noise) and has_white_floor(some):
+        return harmless(f"{_TAKEN} ({_found(noise)}; but the finest detail is white)")
     stride, told = shape.stride, None
     if network.stride == "auto":
         largest = min(min(frames.shape[1:]) // (_SMALLEST_VIEW * shape.multiple), _LARGEST_STRIDE)
@@ -161,9 +164,13 @@ def _is_independent(noise):
     return max(surely) <= _INDEPENDENT
 
 
+def _are_alike(noise):
+    return min(noise.along) >= _ALIKE * max(noise.along)
+
+
 def _is_like_structure(noise):
     """Whether optics may have made neighbours alike, or structure shows in the finest detail."""
-    if min(noise.along) < _ALIKE * max(noise.along):
+    if not _are_alike(noise):
         return False
     return max(noise.along) > _SMOOTHEST or noise.kurtosis > _GAUSSIAN
 

@@ -83,7 +83,7 @@ def apply(
     reporter: Reporter,
     *,
     random: Sequence[Job] | None = None,
-    give_up: bool = False,
+    doubtful: Sequence[bool] = (),
 ) -> Applied:
     """Denoise a file tile by tile into others, ``targets``, which appear when they are whole.
 
@@ -93,7 +93,8 @@ def apply(
         targets: field of `ensemble.Combined` to the path of these images; and "random_start".
         reporter: hears of the progress.
         random: the same parts with the models from random weights, to compare with.
-        give_up: write nothing if a verdict says that the result is not to be relied on.
+        doubtful: whether the result of a part is given up, and nothing written, if its verdict says
+            that it is not to be relied on; default: none is.
     """
     crew = current_crew()
     share = tiling.Share(crew.index, crew.count, square=omezarr.CHUNK) if crew.count > 1 else None
@@ -104,16 +105,16 @@ def apply(
         "devices": jax.local_devices()[: request.devices],
     }
     if share is None and sum(job.part.frames.size for job in jobs) <= KEPT:
-        applied = _in_memory(request, jobs, targets, reporter, options, random, give_up)
+        applied = _in_memory(request, jobs, targets, reporter, options, random, doubtful)
     else:
-        applied = _in_pieces(request, jobs, targets, reporter, options, random, give_up)
+        applied = _in_pieces(request, jobs, targets, reporter, options, random, doubtful)
     if applied.written:
         for path in targets.values():
             reporter.say(f"wrote {path}")
     return applied
 
 
-def _in_memory(request, jobs, targets, reporter, options, random, give_up):
+def _in_memory(request, jobs, targets, reporter, options, random, doubtful):
     """Denoise all parts, then judge them, then write."""
     results = [_whole(job, targets.keys() - {_RANDOM}, options) for job in jobs]
     for arrays, job in zip(results, random or [], strict=False):
@@ -128,7 +129,7 @@ def _in_memory(request, jobs, targets, reporter, options, random, give_up):
             if _RANDOM in arrays:
                 guard.compare(n, _apart(frame, arrays[_RANDOM][n], job.part.frames, n))
     verdicts = [guard.verdict() for guard in guards]
-    if give_up and any(verdict.level == STOP for verdict in verdicts):
+    if _fails(verdicts, doubtful):
         return Applied(results, verdicts, False)
     with _opened(request, jobs, targets, dtypes) as stores:
         for job, arrays in zip(jobs, results, strict=True):
@@ -138,11 +139,18 @@ def _in_memory(request, jobs, targets, reporter, options, random, give_up):
     return Applied(results, verdicts, True)
 
 
+def _fails(verdicts, doubtful):
+    return any(
+        verdict.level == STOP and given_up
+        for verdict, given_up in zip(verdicts, doubtful, strict=False)
+    )
+
+
 class _GivenUp(Exception):
     """Leaves the block in which files are written, so that none appears."""
 
 
-def _in_pieces(request, jobs, targets, reporter, options, random, give_up):
+def _in_pieces(request, jobs, targets, reporter, options, random, doubtful):
     """Denoise, judge and write tile by tile."""
     looks = [_first_look(job) for job in jobs] if request.dtype == "auto" else []
     dtypes = _dtypes(request, jobs, looks, targets, reporter)
@@ -157,7 +165,7 @@ def _in_pieces(request, jobs, targets, reporter, options, random, give_up):
                     if index[0] not in job.part.survey.odd:
                         _judge(guard, job.part, index, tile.denoised, dtypes["denoised"])
             verdicts = [guard.verdict() for guard in guards]
-            if give_up and any(verdict.level == STOP for verdict in verdicts):
+            if _fails(verdicts, doubtful):
                 raise _GivenUp
             for job in random or []:
                 for index, tile in _pieces(job, options):

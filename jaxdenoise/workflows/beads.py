@@ -59,7 +59,7 @@ def measure_psf(request: PsfRequest, reporter: Reporter = SILENT) -> PsfResult:
         raise RequestError(
             f"{target}: the file exists; overwrite=True replaces it, or name another one"
         )
-    image = images.read(request.input, axes=request.axes)
+    image = images.read(request.input, axes=request.axes, gaps=False)
     saturation = request.saturation
     if saturation is None and image.info.dtype == np.uint8:
         saturation = 255  # of other dtypes the frames have to tell

@@ -1,6 +1,6 @@
 """Denoise files: from models and opened images to what is written. Host side."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows import run as run_
 from jaxdenoise.workflows import training as training_
-from jaxdenoise.workflows.applying import Applied, Arrays, Targets, apply, job_of
+from jaxdenoise.workflows.applying import Applied, Arrays, Job, Targets, apply, job_of
 from jaxdenoise.workflows.making import Maker
 from jaxdenoise.workflows.partition import check_sizes, parts_alone, parts_by_model
 from jaxdenoise.workflows.parts import Part
@@ -87,6 +87,14 @@ class DenoiseResult:
         }
 
 
+class _Shown(NamedTuple):
+    """What the report of a model is about: the first file that it denoised."""
+
+    job: Job
+    results: Arrays | None
+    verdict: GuardVerdict
+
+
 class _Plan(NamedTuple):
     """What is done, after all checks."""
 
@@ -115,7 +123,7 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
         reporter.say(f"channels: {len(makers)}, a network of its own for each")
     models: dict[str, Trained] = {}
     verdicts: list[Judged] = []
-    shown: dict[str, tuple[Part, Arrays | None, GuardVerdict]] = {}
+    shown: dict[str, _Shown] = {}
     for number in range(len(request.inputs)):
         own = {
             name: part
@@ -130,18 +138,21 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
         for (name, part), results, verdict in zip(
             own.items(), applied.results, applied.verdicts, strict=True
         ):
-            models.setdefault(name, trained[name])
             verdicts.append(Judged(str(part.path), part.channel, verdict))
             if part.ordinary:
-                shown.setdefault(name, (part, results, verdict))
+                models.setdefault(name, trained[name])
+                shown.setdefault(name, _Shown(makers[name].job(part), results, verdict))
     reports: dict[str, Path | None] = dict.fromkeys(plan.reports)
-    for name, (part, results, verdict) in shown.items():
-        own_ = models[name]
-        about: dict[str, Any] = {"results": results, "guard": verdict}
-        about |= {"sweep": own_.choice, "evidence": own_.evidence}
-        reports[name], members = plan.reports[name], own_.models.members
-        write_report(request, reports[name], part, members, reporter, **about)
-    _say_verdicts(verdicts, reports, reporter)
+    for name, one in shown.items():
+        denoisers, numbers = one.job.groups[0]
+        # Of a file that was not kept, the frames of one group of models are shown.
+        part = one.job.part if one.results else one.job.part.of_frames(list(numbers))
+        reports[name] = plan.reports[name]
+        about: dict[str, Any] = {"results": one.results, "guard": one.verdict}
+        about |= {"sweep": models[name].choice, "evidence": models[name].evidence}
+        write_report(request, reports[name], part, denoisers, reporter, **about)
+    pages = {(str(one.job.part.path), one.job.part.channel): reports[n] for n, one in shown.items()}
+    _say_verdicts(verdicts, pages, reporter)
     return DenoiseResult(plan.outputs, models, reports, verdicts)
 
 
@@ -157,13 +168,13 @@ def _denoise_file(
         part.tell(reporter)
     applied = _apply(request, makers, parts, targets, reporter, give_up=True)
     if not applied.written:
-        failed = next(verdict for verdict in applied.verdicts if verdict.level == STOP)
-        reporter.say(
-            f"{failed.text}: again without automatic choices (stride 1, no hidden neighbours, "
-            "targets of the image's own)"
-        )
-        for maker in makers.values():
-            maker.take_harmless()
+        for (name, part), verdict in zip(parts.items(), applied.verdicts, strict=True):
+            if verdict.level == STOP and makers[name].has_chosen(part):
+                reporter.say(
+                    f"{part.path}: {verdict.text}: again without automatic choices (stride 1, no "
+                    "hidden neighbours, targets of the image's own)"
+                )
+                makers[name].take_harmless(part)
         applied = _apply(request, makers, parts, targets, reporter, give_up=False)
     return {name: makers[name].trained(part) for name, part in parts.items()}, applied
 
@@ -182,17 +193,19 @@ def _apply(
     if "random_start" in targets:
         starts = [makers[name].trained(part).models.random_start for name, part in parts.items()]
         random = [
-            job_of(part, [start])
+            Job(part, []) if start is None else job_of(part, [start])
             for part, start in zip(parts.values(), starts, strict=True)
-            if start is not None
         ]
-    chosen = any(makers[name].has_chosen(part) for name, part in parts.items())
-    return apply(request, jobs, targets, reporter, random=random, give_up=give_up and chosen)
+    doubtful = [give_up and makers[name].has_chosen(part) for name, part in parts.items()]
+    return apply(request, jobs, targets, reporter, random=random, doubtful=doubtful)
 
 
-def _say_verdicts(verdicts, reports, reporter):
-    """The last lines: what not to rely on, or that nothing was found."""
-    report = next((path for path in reports.values() if path is not None), None)
+def _say_verdicts(
+    verdicts: Sequence[Judged],
+    pages: Mapping[tuple[str, int | None], Path | None],
+    reporter: Reporter,
+) -> None:
+    """The last lines: that nothing was found, or as warnings what not to rely on."""
     worst = max((one.verdict.level for one in verdicts), default=FINE)
     if worst == FINE:
         reporter.say("verdict: no problems found")
@@ -201,8 +214,9 @@ def _say_verdicts(verdicts, reports, reporter):
     for one in verdicts:
         if one.verdict.level > FINE:
             name = f"{one.path}: " if several else ""
-            see = f"; see {report}" if report is not None else ""
-            reporter.say(f"verdict: {name}{one.verdict.text}{see}")
+            page = pages.get((one.path, one.channel))
+            see = f"; see {page}" if page is not None else ""
+            reporter.insist(f"verdict: {name}{one.verdict.text}{see}")
 
 
 def _checked(request):

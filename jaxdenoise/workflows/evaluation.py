@@ -68,7 +68,7 @@ def evaluate(request: EvaluateRequest, reporter: Reporter = SILENT) -> EvaluateR
     reference = read_reference(request.reference, axes=request.axes, data_range=request.data_range)
     rows = []
     for path in map(str, request.inputs):
-        frames = images.read(path, axes=request.axes).frames
+        frames = images.read(path, axes=request.axes, gaps=False).frames
         found = compare(reference, frames, name=path)
         rows.append({"file": path, "frames": len(frames), **found})
     return EvaluateResult(rows, mean(rows), reference.data_range)
@@ -78,7 +78,7 @@ def read_reference(
     path: str | Path, *, axes: str | None = None, data_range: Number | str = "gt"
 ) -> Reference:
     """Return the `Reference` in a file; its range is given in grey levels, or "gt" for its span."""
-    frames = images.read(path, axes=axes).frames
+    frames = images.read(path, axes=axes, gaps=False).frames
     if data_range == "gt":
         data_range = float(frames.max() - frames.min())
         if not data_range > 0:

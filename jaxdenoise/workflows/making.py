@@ -30,18 +30,28 @@ class Maker:
         self._request, self._name, self._parts, self._reporter = request, name, parts, reporter
         self._training = request.training
         self._trained: Trained | None = None
+        self._fallen: set[int] = set()  # files that are denoised without automatic choices
+        self._harmless: Trained | None = None
         self._instant: dict[int, tuple[Trained, Job]] = {}
 
     def trained(self, part: Part) -> Trained:
         """Return the models for a part, made when they are first wanted."""
         if self._request.instant:
             return self._of_instant(part)[0]
+        if not any(own.ordinary for own in self._parts):
+            return Trained(Models((), None), None)
+        if part.number in self._fallen:
+            if self._harmless is None:
+                self._harmless = self._train(self._without_choices())
+            return self._harmless
         if self._trained is None:
-            self._trained = self._load() if self._request.model else self._train()
+            self._trained = self._load() if self._request.model else self._train(self._training)
         return self._trained
 
     def job(self, part: Part) -> Job:
         """Return which models denoise which frames of a part."""
+        if not part.ordinary:
+            return Job(part, [])
         if self._request.instant:
             return self._of_instant(part)[1]
         return job_of(part, self.trained(part).models.members)
@@ -54,22 +64,28 @@ class Maker:
         settings = [model.config for group in self.job(part).groups for model in group.denoisers]
         return any(_has_chosen(asked, one) for one in settings)
 
-    def take_harmless(self) -> None:
-        """Make the models anew, with the harmless value for each choice."""
-        self._trained, self._instant = None, {}
+    def take_harmless(self, part: Part) -> None:
+        """Make the models of a part's file anew, with the harmless value for each choice.
+
+        Other files keep theirs: what they look like must not depend on this one.
+        """
+        self._fallen.add(part.number)
+        self._instant.pop(part.number, None)
+
+    def _without_choices(self) -> Training:
         asked, changes = self._training.config(), dict[str, Any]()
         if asked.network.stride == "auto":
             changes["stride"] = 1
         if not self._request.instant:
             changes |= {"blind": (0, 0)} if asked.blind == "auto" else {}
             changes |= {"targets": "own"} if asked.targets == "auto" else {}
-        self._training = replace(self._training, **changes)
+        return replace(self._training, **changes)
 
     def _of_instant(self, part: Part) -> tuple[Trained, Job]:
         if part.number not in self._instant:
-            self._instant[part.number] = _instant(
-                self._request, self._training, part, self._reporter
-            )
+            fallen = part.number in self._fallen
+            training = self._without_choices() if fallen else self._training
+            self._instant[part.number] = _instant(self._request, training, part, self._reporter)
         return self._instant[part.number]
 
     def _load(self) -> Trained:
@@ -77,16 +93,17 @@ class Maker:
         folder = run / self._name if (run / self._name).is_dir() else run
         return Trained(load_all(folder, weights=self._training.weights), None)
 
-    def _train(self) -> Trained:
+    def _train(self, training: Training) -> Trained:
         train = partial(
             train_members,
-            self._training,
+            training,
             self._request.inputs,
             self._parts,
             self._reporter,
             devices=self._request.devices,
         )
-        if not self._request.save_model:
+        # The run folder keeps the models that were asked for.
+        if not self._request.save_model or training is not self._training:
             return train()
         run = Path(self._request.save_model) / self._name
         with locked(run):

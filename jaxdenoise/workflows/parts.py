@@ -206,8 +206,12 @@ class Part:
 
     def name_of(self, number: int) -> str:
         """Return the words for a frame, such as "frame 3, channel 1"."""
-        frame = f"frame {number + 1}"
+        frame = f"frame {self._in_file(number) + 1}"
         return frame if self.channel is None else f"{frame}, channel {self.channel}"
+
+    def _in_file(self, number):
+        """The number of a frame among the channel's in the file's order, not in that of rows."""
+        return int(np.sum(np.asarray(self.file.frames.numbers) < self.file.frames.numbers[number]))
 
     def tell(self, reporter: Reporter) -> None:
         """Say how many hot pixels are replaced, and warn of odd frames."""
@@ -229,8 +233,9 @@ class Part:
         """A line for each way in which frames are odd."""
         kinds: dict[str, list[int]] = {}
         for number, what in self.survey.odd.items():
-            kinds.setdefault(what, []).append(number + 1)
-        return [f"{self.path}: {_told(what, numbers)}" for what, numbers in kinds.items()]
+            kinds.setdefault(what, []).append(self._in_file(number) + 1)
+        name = str(self.path) if self.channel is None else f"{self.path}, channel {self.channel}"
+        return [f"{name}: {_told(what, numbers)}" for what, numbers in kinds.items()]
 
 
 def survey(file: ImageFile) -> Survey:
@@ -303,7 +308,7 @@ def _flashes(file: ImageFile, means: Any, dark: Any, good: Any) -> list[int]:
         if len(series) >= _AROUND:
             signal = float(np.median(means[series]) - np.median(dark[series]))
             found += series[_off(means[series], signal)].tolist()
-    return found if len(found) <= _MOST_ODD * len(good) else []
+    return found if len(found) <= max(1, _MOST_ODD * len(good)) else []
 
 
 def _off(means, signal):

@@ -154,7 +154,7 @@ def _psf(name, files, reporter):
 
 
 def _psf_of_file(name, files, reporter):
-    frames, info = images.read(name)
+    frames, info = images.read(name, gaps=False)
     others = [
         axis
         for axis, size in zip(info.axes, info.shape, strict=True)

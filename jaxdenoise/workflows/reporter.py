@@ -42,6 +42,10 @@ class Reporter(Protocol):
         """Take a message: one line, such as which file was written."""
         ...
 
+    def insist(self, text: str) -> None:
+        """Take a message that must be seen, even by those who asked for quiet: one line."""
+        ...
+
     def cancelled(self) -> bool:
         """Return whether to stop: a training then ends after its epoch with `Cancelled`."""
         ...
@@ -61,6 +65,9 @@ class Silent:
         return lambda done, total: None
 
     def say(self, text: str) -> None:
+        """Drop a message."""
+
+    def insist(self, text: str) -> None:
         """Drop a message."""
 
     def cancelled(self) -> bool:

@@ -38,8 +38,8 @@ class _OfImages:
     """The options that all requests about images share.
 
     Attributes:
-        inputs: image files: TIFF, OME-Zarr, PNG, JPEG, or a microscope maker's. Several of equal
-            size train together.
+        inputs: image files: TIFF, OME-Zarr, PNG, JPEG, or a microscope maker's. Several train
+            together, whatever their sizes.
         output: the folder for the results; it is made if missing.
         axes: letters of STCZYX, one a dimension; overrules what the files say.
         overwrite: replace what is there.

@@ -549,7 +549,7 @@ def bad_files(folder):
     arrays = {
         "bool": (np.ones((9, 8), bool), "8-bit"),
         "complex": (np.ones((9, 8), np.complex64), "complex64"),
-        "nan": (np.array([[1, np.nan], [np.inf, 0]], np.float32), "2 pixels.*NaN"),
+        "inf": (np.array([[1, np.nan], [np.inf, 0]], np.float32), "1 pixels are infinite"),
         "over": (np.full((2, 2), 1e300), "4 pixels.*float32"),
         "line": (np.arange(9), "axes"),
         "empty": (np.ones((0, 9, 8), np.uint8), "empty"),

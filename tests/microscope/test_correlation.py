@@ -9,6 +9,7 @@ import scipy.ndimage
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.microscope import correlation
 from jaxdenoise.microscope.correlation import correlated_noise, noise_covariance, residual_reach
+from jaxdenoise.microscope.floor import has_white_floor
 from jaxdenoise.training.problem import prepare
 
 # Compiled as a whole, once a shape and dtype.
@@ -166,3 +167,15 @@ def test_what_is_too_small():
     with pytest.raises(ValueError, match="at least 16 x 16"):
         noise_autocorrelation(white(15, 15))
     assert noise_autocorrelation(white(16, 16)).shape == (2, correlation._LAGS)
+
+
+def test_white_noise_leaves_a_floor_and_smoothed_noise_does_not():
+    rng = np.random.default_rng(0)
+    for sigma in (1.0, 1.5, 3.0):
+        texture = scipy.ndimage.gaussian_filter(rng.normal(size=(192, 192)), sigma)
+        texture *= 40 / texture.std()
+        white = texture + rng.normal(0, 25, texture.shape)
+        assert has_white_floor(white[None])
+        smoothed = scipy.ndimage.gaussian_filter(rng.normal(size=(192, 192)), 0.7) * 60
+        assert not has_white_floor((texture + smoothed)[None])
+        assert not has_white_floor(np.rint(texture)[None])

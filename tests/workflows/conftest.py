@@ -27,6 +27,8 @@ class Recorder:
     def say(self, text):
         self.said.append(text)
 
+    insist = say
+
     def cancelled(self):
         return self._cancel_after is not None and len(self.rows) >= self._cancel_after
 

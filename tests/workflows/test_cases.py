@@ -25,6 +25,8 @@ class Heard(list):
     def say(self, text):
         self.append(text)
 
+    insist = say
+
     def cancelled(self):
         return False
 
@@ -125,3 +127,55 @@ def test_a_result_that_fails_is_made_again_without_automatic_choices(tmp_path, m
     assert len(again) == 1
     assert all(line.startswith("wrote") for line in heard if "in_denoised.tif" in line)
     assert heard[-1] == "verdict: do not rely on it: a test says so"
+
+
+def test_a_file_that_fails_costs_the_next_one_nothing(tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    paths = [tmp_path / f"{name}.tif" for name in "ab"]
+    for path in paths:
+        tifffile.imwrite(path, rng.poisson(50, (64, 64)).astype(np.uint16))
+    strides, judged, judge, instant_model = [], [], Guard.verdict, run.instant_model
+
+    def failing(guard):
+        judged.append(judge(guard))
+        if len(judged) == 1:
+            return dataclasses.replace(judged[0], level=STOP, text="do not rely on it: a test")
+        return judged[-1]
+
+    def made(stack, *, config, **options):
+        strides.append(config.network.stride)
+        return instant_model(stack, config=config, **options)
+
+    monkeypatch.setattr(Guard, "verdict", failing)
+    monkeypatch.setattr(run, "instant_model", made)
+    monkeypatch.setattr(making, "_has_chosen", lambda asked, settings: True)
+    request = DenoiseRequest(
+        inputs=paths, output=tmp_path / "out", instant=True, training=Training(symmetries=1)
+    )
+    workflows.denoise(request)
+    assert strides == ["auto", 1, "auto"]
+
+
+def test_a_blank_file_or_channel_hinders_no_other(tmp_path, training_of):
+    good = np.random.default_rng(4).poisson(50, (64, 64)).astype(np.uint16)
+    blank = np.full_like(good, 7)
+    paths = [tmp_path / name for name in ("blank.tif", "good.tif", "both.tif")]
+    for path, image in zip(paths, (blank, good), strict=False):
+        tifffile.imwrite(path, image)
+    metadata = {"axes": "CYX", "mode": "composite"}
+    tifffile.imwrite(paths[2], np.stack([blank, good]), imagej=True, metadata=metadata)
+    options = {"training": Training(symmetries=1), "instant": True}
+    with pytest.warns(UserWarning, match=r"blank.tif: frame 1 holds a single grey level"):
+        found = workflows.denoise(
+            DenoiseRequest(inputs=paths[:2], output=tmp_path / "out", **options)
+        )
+    np.testing.assert_array_equal(tifffile.imread(found.outputs["denoised"][0]), blank)
+    assert found.reports[""].exists()
+    assert [one["channel"] for one in found.to_dict()["models"]] == [None]
+    with pytest.warns(UserWarning, match=r"both.tif, channel 0: frame 1 holds"):
+        found = workflows.denoise(
+            DenoiseRequest(inputs=paths[2:], output=tmp_path / "t", training=training_of())
+        )
+    written = tifffile.imread(found.outputs["denoised"][0])
+    np.testing.assert_array_equal(written[0], blank)
+    assert written[1].std() > 0
