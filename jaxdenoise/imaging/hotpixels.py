@@ -7,11 +7,9 @@ what no light explains. Images without such pixels stay as they are, to the bit;
 pixels are the signal (photons that are counted, images sampled too coarsely), none is replaced.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Float, Int, Real
 
 from jaxdenoise.imaging.isolated import SMALLEST, Defects, find_defects, patches
@@ -79,56 +77,7 @@ class HotPixels(NamedTuple):
         return part
 
 
-class WithoutHotPixels:
-    """Frames whose hot pixels are replaced as they are read; all else is that of the frames.
-
-    Attributes:
-        frames: the frames as they are, such as `frames.Frames`.
-        hot: `HotPixels` of them.
-        shape: (N, H, W).
-    """
-
-    ndim, dtype = 3, np.dtype(np.float32)
-
-    def __init__(self, frames: Framed, hot: HotPixels) -> None:
-        """Take the frames, and their hot pixels from `find_hot_pixels`."""
-        self.frames, self.hot = frames, hot
-        self.shape = tuple(frames.shape)
-
-    @property
-    def size(self) -> int:
-        """How many pixels they have."""
-        return int(np.prod(self.shape))
-
-    @property
-    def numbers(self) -> Sequence[int]:
-        """Which frames of the array these are, as the frames say."""
-        return getattr(self.frames, "numbers", range(len(self)))
-
-    @property
-    def row(self) -> int:
-        """How many frames follow each other in time or depth, as the frames say."""
-        return getattr(self.frames, "row", len(self))
-
-    def __len__(self) -> int:
-        """Return how many frames there are."""
-        return self.shape[0]
-
-    def __getitem__(self, index: tuple[Any, slice, slice]) -> Real[np.ndarray, "h w"]:
-        """Read a part of one frame, given by its number, rows and columns."""
-        number, rows, columns = index
-        n = range(len(self))[number.__index__()]
-        return self.hot.replaced_in(self.frames[n, rows, columns], n, rows, columns)
-
-    def __array__(
-        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
-    ) -> Real[np.ndarray, "N H W"]:
-        """Read all frames."""
-        frames = np.asarray(self.frames, dtype=dtype or self.dtype)
-        return replace_hot_pixels(frames, self.hot)
-
-
-def find_hot_pixels(frames: Framed, *, valid: Framed | None = None) -> HotPixels:
+def find_hot_pixels(frames: Framed) -> HotPixels:
     """Find the hot pixels of the frames of one file. Host side: it reads a frame at a time.
 
     A pixel is hot if it is so in most of the frames (of two or more), or stands out in a single one
@@ -137,8 +86,7 @@ def find_hot_pixels(frames: Framed, *, valid: Framed | None = None) -> HotPixels
 
     Args:
         frames: (N, H, W) array in grey levels, or anything that reads ``frames[n, rows, columns]``.
-        valid: the same of bool, or one (H, W) for all; False for pixels that are no data. Pixels
-            that are not finite never are.
+            Pixels that are not finite are no data.
     """
     shape = tuple(frames.shape)
     if min(shape) == 0 or min(shape[1:]) < SMALLEST:
@@ -148,10 +96,10 @@ def find_hot_pixels(frames: Framed, *, valid: Framed | None = None) -> HotPixels
     # What is beyond the range of float32 when squared is refused elsewhere.
     with np.errstate(over="ignore", invalid="ignore"):
         for n in range(shape[0]):
-            frame = _frame(frames, valid, n)
+            frame = _frame(frames, n)
             single.append(_defects(frame))
             mean.add(frame)
-        stuck = _stuck(mean, frames, valid)
+        stuck = _stuck(mean, frames)
     everywhere = np.zeros(shape[1:], bool)
     everywhere[stuck] = True
     rare = _rare(single, everywhere, shape)
@@ -161,7 +109,7 @@ def find_hot_pixels(frames: Framed, *, valid: Framed | None = None) -> HotPixels
         alone = defects.rows[chosen], defects.columns[chosen]
         rows, columns = (np.append(*both) for both in zip(alone, stuck, strict=True))
         if len(rows):
-            values = _medians(_frame(frames, valid, n), rows, columns)
+            values = _medians(_frame(frames, n), rows, columns)
             found.append((n, rows, columns, values))
     return _hot_pixels(found, shape, len(stuck[0]))
 
@@ -193,12 +141,8 @@ def describe(hot: HotPixels) -> str | None:
     )
 
 
-def _frame(frames, valid, n):
-    """A frame as float32, NaN where it is no data."""
-    frame = np.asarray(frames[n, :, :], np.float32)
-    if valid is None:
-        return frame
-    return np.where(valid[:, :] if len(valid.shape) == 2 else valid[n, :, :], frame, np.nan)
+def _frame(frames, n):
+    return np.asarray(frames[n, :, :], np.float32)
 
 
 def _hot_pixels(found, shape, stuck):
@@ -285,7 +229,7 @@ class _Mean:
         return (own / (1 - of - 3 * np.sqrt(of)) ** 3).astype(np.float32)
 
 
-def _stuck(mean, frames, valid):
+def _stuck(mean, frames):
     """Rows and columns of the pixels that are hot in most of the frames."""
     none = np.zeros(0, int), np.zeros(0, int)
     if mean.count == 1:
@@ -298,7 +242,7 @@ def _stuck(mean, frames, valid):
     least = _EACH * (whole[places] - _medians(whole, *places))
     often = np.zeros(len(least), int)
     for n in range(mean.count):
-        frame = _frame(frames, valid, n)
+        frame = _frame(frames, n)
         often += (frame[places] - _medians(frame, *places)) / least > 1
     chosen = often >= max(2, _MOST_FRAMES * mean.count)
     if chosen.sum() > max(_MOST_STUCK * mean.base.size, _AT_LEAST):

@@ -98,8 +98,7 @@ def denoise_tiles(
     """Denoise tile by tile, for images larger than the memory. Host side.
 
     A device that runs out of memory gets smaller tiles, with a warning; the result is the same, and
-    so are the places that are yielded. No hot pixel is replaced: `hotpixels.WithoutHotPixels` gives
-    frames without them.
+    so are the places that are yielded. No hot pixel is replaced.
 
     Args:
         denoiser: `denoiser.Denoiser`.
