@@ -1,5 +1,7 @@
 """The guard: judge every frame of a result while its tiles are written. Host side: NumPy, SciPy.
 
+::
+
     guard = Guard(frames.shape, reach=(0, 0))
     for (n, rows, columns), tile in tiles:
         guard.add(n, rows, columns, frames[n, rows, columns], tile.denoised)
