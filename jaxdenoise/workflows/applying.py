@@ -4,7 +4,7 @@ What is written is judged tile by tile. A result that fails can be given up befo
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -208,25 +208,16 @@ def _everything(shape):
     return tuple(slice(0, length) for length in shape[-2:])
 
 
+@contextmanager
 def _opened(request, jobs, targets, dtypes):
-    """A context manager of the stores, by name, that write the targets."""
-    stack, crew = ExitStack(), current_crew()
-    create = partial(
-        images.create, info=jobs[0].part.file.info, overwrite=request.overwrite, crew=crew
-    )
-
-    class Opened:
-        def __enter__(self):
-            stack.__enter__()
-            return {
-                name: stack.enter_context(create(path, dtype=dtypes[name]))
-                for name, path in targets.items()
-            }
-
-        def __exit__(self, *error):
-            return stack.__exit__(*error)
-
-    return Opened()
+    """Open the stores that write the targets, by name; files appear when the block ends well."""
+    info, crew = jobs[0].part.file.info, current_crew()
+    create = partial(images.create, info=info, overwrite=request.overwrite, crew=crew)
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(create(path, dtype=dtypes[name]))
+            for name, path in targets.items()
+        }
 
 
 def _store(store, part, index, values):

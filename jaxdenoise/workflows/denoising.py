@@ -87,6 +87,14 @@ class DenoiseResult:
         }
 
 
+class _File(NamedTuple):
+    """A file that is denoised: its parts and what makes their models, by model; what is written."""
+
+    makers: Mapping[str, Maker]
+    parts: Mapping[str, Part]
+    targets: Targets
+
+
 class _Shown(NamedTuple):
     """What the report of a model is about: the first file that it denoised."""
 
@@ -132,9 +140,8 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
             if part.number == number
         }
         targets = {name: paths[number] for name, paths in plan.outputs.items()}
-        trained, applied = _denoise_file(
-            request, {name: makers[name] for name in own}, own, targets, reporter
-        )
+        file = _File({name: makers[name] for name in own}, own, targets)
+        trained, applied = _denoise_file(request, file, reporter)
         for (name, part), results, verdict in zip(
             own.items(), applied.results, applied.verdicts, strict=True
         ):
@@ -157,16 +164,13 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
 
 
 def _denoise_file(
-    request: DenoiseRequest,
-    makers: Mapping[str, Maker],
-    parts: Mapping[str, Part],
-    targets: Targets,
-    reporter: Reporter,
+    request: DenoiseRequest, file: _File, reporter: Reporter
 ) -> tuple[dict[str, Trained], Applied]:
     """Denoise a file; if that fails and choices were automatic, denoise it again without them."""
+    makers, parts, _ = file
     for part in parts.values():
         part.tell(reporter)
-    applied = _apply(request, makers, parts, targets, reporter, give_up=True)
+    applied = _apply(request, file, reporter, give_up=True)
     if not applied.written:
         for (name, part), verdict in zip(parts.items(), applied.verdicts, strict=True):
             if verdict.level == STOP and makers[name].has_chosen(part):
@@ -175,19 +179,12 @@ def _denoise_file(
                     "hidden neighbours, targets of the image's own)"
                 )
                 makers[name].take_harmless(part)
-        applied = _apply(request, makers, parts, targets, reporter, give_up=False)
+        applied = _apply(request, file, reporter, give_up=False)
     return {name: makers[name].trained(part) for name, part in parts.items()}, applied
 
 
-def _apply(
-    request: DenoiseRequest,
-    makers: Mapping[str, Maker],
-    parts: Mapping[str, Part],
-    targets: Targets,
-    reporter: Reporter,
-    *,
-    give_up: bool,
-) -> Applied:
+def _apply(request: DenoiseRequest, file: _File, reporter: Reporter, *, give_up: bool) -> Applied:
+    makers, parts, targets = file
     jobs = [makers[name].job(part) for name, part in parts.items()]
     random = None
     if "random_start" in targets:
