@@ -1,58 +1,22 @@
-"""A classical filter on the frames of files: on which axes, and how wide. Host side."""
+"""A classical filter on files, channel by channel. Host side."""
 
 import math
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Real
 
-from jaxdenoise.imaging import filters
 from jaxdenoise.imaging.gaps import fill_stack
-from jaxdenoise.imaging.rounding import Kept, dtype_for
 from jaxdenoise.io import images
 from jaxdenoise.io.images import Image
-from jaxdenoise.microscope.calibration import Calibration, calibrate, calibrate_gaussian
-from jaxdenoise.microscope.noise_estimation import CORRELATED
 from jaxdenoise.system.errors import RequestError
+from jaxdenoise.workflows.image_filter import filter_image
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.requests import FilterRequest
-from jaxdenoise.workflows.settings import Number
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "gaussian": filters.gaussian_filter,
-    "median": filters.median_filter,
-    "box": filters.box_filter,
-    "box3d": filters.box3d_filter,
-    "wiener": filters.wiener_filter,
-}
-SIZES = (1, 3, 5, 7, 9, 11)  # candidates, in pixels
 _MEAN = 0.01  # of a frame's mean: what moves it by more is said
-_SAMPLE = 2**20  # pixels that a parameter is found on
-
-Width = Number | tuple[Number, ...] | str | None
-
-
-class Filtered(NamedTuple):
-    """Filtered frames and how they came about.
-
-    Attributes:
-        frames: (N, H, W) as the file's, or float32 where the file's dtype is one of more than 16
-            bits.
-        dtype: What the frames are to be stored in, and why if "auto" made it float32.
-        parameter: "sigma", "size" or both, in pixels: one value for all axes or one an axis.
-        calibration: How the parameter was found; None where it was given.
-    """
-
-    frames: Real[np.ndarray, "N H W"]
-    dtype: Kept
-    parameter: dict[str, Any]
-    calibration: Calibration | None
+_SMALLEST = 5  # pixels a side that `calibration` needs
 
 
 @dataclass(frozen=True)
@@ -61,7 +25,8 @@ class FilterResult:
 
     Attributes:
         rows: a row a file: "file", "output", "filter", "dtype", "sigma" or "size" in pixels, and
-            where they were found "noise_std" in grey levels and "noise_correlation".
+            where they were found "noise_std" in grey levels and "noise_correlation"; of channels
+            for which they were found one by one, these are lists.
     """
 
     rows: list[dict[str, Any]]
@@ -99,29 +64,84 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
     rows = []
     for path, target in zip(map(str, request.inputs), targets, strict=True):
         image, gaps = _read(path, request.axes)
-        filtered = filter_image(
-            request.filter,
-            image,
-            sigma=request.sigma,
-            size=request.size,
-            mode=request.mode,
-            dtype=request.dtype,
-        )
-        dtype, frames = filtered.dtype.dtype, filtered.frames
+        channels = _filter_channels(request, path, image)
+        _, first = channels[0]
+        dtype, frames = first.dtype, np.empty_like(image.frames, first.frames.dtype)
+        for numbers, one in channels:
+            frames[numbers] = one.frames
+        moved = _moved(image.frames, frames)
         if gaps is not None:
             frames = np.where(gaps, np.float32(np.nan), frames)
         images.write(
-            target, frames, image.info, dtype=dtype, overwrite=request.overwrite, gaps=gaps
+            target,
+            frames,
+            image.info,
+            dtype=dtype.dtype,
+            overwrite=request.overwrite,
+            gaps=gaps,
         )
-        row = {"file": path, "output": str(target), "filter": request.filter, "dtype": str(dtype)}
-        rows.append(row | filtered.parameter | _noise(filtered.calibration))
-        width = ", ".join(f"{name} {value}" for name, value in filtered.parameter.items())
-        found = ", found from the image" if filtered.calibration else ""
+        row = {"file": path, "output": str(target), "filter": request.filter}
+        rows.append(row | {"dtype": str(dtype.dtype)} | _parameters([one for _, one in channels]))
+        width = ", ".join(f"{name} {rows[-1][name]}" for name in first.parameter)
+        found = ", found from the image" if first.calibration else ""
         reporter.say(f"wrote {target} ({width}{found})")
-        for text in (filtered.dtype.text, _moved(image.frames, filtered.frames)):
+        for text in (dtype.text, moved):
             if text:
                 reporter.say(f"{target.name}: {text}")
     return FilterResult(rows)
+
+
+def _filter_channels(request, path, image):
+    """The numbers of each channel's frames and `Filtered`: a width that is found is its own.
+
+    All are stored in one dtype: in float32 if any channel is.
+    """
+    given = request.filter, request.sigma, request.size
+    options = {"sigma": request.sigma, "size": request.size, "mode": request.mode}
+    found = "auto" in given or (request.sigma is None and request.size is None)
+    if found and min(image.frames.shape[1:]) < _SMALLEST:
+        height, width = image.frames.shape[1:]
+        raise RequestError(
+            f"{path}: an image of {height} x {width} pixels is too small to find a width, at least "
+            f"{_SMALLEST} x {_SMALLEST} are needed; give sigma=... or size=..."
+        )
+    channels = _channels(image) if found else [(slice(None), image)]
+
+    def each(dtype):
+        return [filter_image(request.filter, own, dtype=dtype, **options) for _, own in channels]
+
+    filtered = each(request.dtype)
+    coarse = [one.dtype for one in filtered if one.dtype.text]
+    if 0 < len(coarse) < len(filtered):
+        filtered = [one._replace(dtype=coarse[0]) for one in each("float32")]
+    return [(numbers, one) for (numbers, _), one in zip(channels, filtered, strict=True)]
+
+
+def _channels(image):
+    """The numbers of each channel's frames, and the channel as an image of its own."""
+    others = [
+        (axis, size)
+        for axis, size in zip(image.info.axes, image.info.shape, strict=True)
+        if axis not in "YX"
+    ]
+    names = "".join(axis for axis, _ in others)
+    if "C" not in names:
+        return [(slice(None), image)]
+    numbers = np.arange(len(image.frames)).reshape([size for _, size in others])
+    place = image.info.axes.index("C")
+    info = replace(
+        image.info,
+        axes=image.info.axes.replace("C", ""),
+        shape=image.info.shape[:place] + image.info.shape[place + 1 :],
+    )
+    own = np.moveaxis(numbers, names.index("C"), 0).reshape(image.info.shape[place], -1)
+    return [(frames, Image(image.frames[frames], info)) for frames in own]
+
+
+def _parameters(filtered):
+    """What a row says of the widths and of the noise: lists where there are several channels."""
+    rows = [one.parameter | _noise(one.calibration) for one in filtered]
+    return rows[0] if len(rows) == 1 else {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def _read(path, axes):
@@ -149,165 +169,3 @@ def _noise(found):
     # The variance is an estimate, and may be below 0 where structure is all there is.
     noise_std = math.sqrt(max(float(found.noise_variance), 0))
     return {"noise_std": noise_std, "noise_correlation": float(found.correlation)}
-
-
-def filter_image(
-    name: str,
-    image: Image,
-    *,
-    sigma: Width = None,
-    size: Width = None,
-    mode: str = "reflect",
-    dtype: str = "auto",
-) -> Filtered:
-    """Filter every frame, or every volume, of a file.
-
-    Two sizes or sigmas (or one number) work on the frames, three on volumes (Z, Y, X), as box3d
-    does.
-
-    Args:
-        name: "gaussian", "median", "box", "box3d" or "wiener".
-        image: the file. Integers of at most 16 bits are filtered as such.
-        sigma: Of the Gaussian, in pixels: a number, a tuple in the order of the axes, or "auto"
-            (the default without `size`).
-        size: Window in odd pixels: a number, a tuple, or "auto" (the default but for the Gaussian).
-            For the Gaussian: OpenCV's kernel size.
-        mode: Border mode, see `filters`.
-        dtype: Of the result: "same" as the file's; "float32"; or "auto", the file's unless whole
-            grey levels are too coarse, see `rounding.dtype_for`.
-
-    Raises:
-        RequestError: The parameters do not go together, or volumes are asked for where the file has
-            no Z axis.
-    """
-    _check(name, sigma, size)
-    if sigma is None and size is None:
-        sigma, size = ("auto", None) if name == "gaussian" else (None, "auto")
-    deep = name == "box3d" or any(
-        isinstance(value, tuple) and len(value) == 3 for value in (sigma, size)
-    )
-    axes = 3 if deep else 2
-    _check_windows(image, sigma, size)
-    stacks, restore = (
-        _volumes(image) if deep else (image.frames[:, None], lambda stacks: stacks[:, 0])
-    )
-    small = image.info.dtype.kind in "iu" and image.info.dtype.itemsize <= 2
-    stacks = stacks.astype(image.info.dtype) if small else stacks
-    parameter, found = _widths(name, sigma, size, stacks, axes=axes, mode=mode)
-    options = {
-        key: value if isinstance(value, tuple) else (value,) * axes
-        for key, value in parameter.items()
-    }
-    function = partial(FUNCTIONS[name], mode=mode)
-
-    def filtered(dtype):
-        results = [np.asarray(function(stack, dtype=dtype, **options)) for stack in stacks]
-        return restore(np.stack(results))
-
-    frames, kept = _in_dtype(filtered, image, dtype, small=small)
-    return Filtered(frames, kept, parameter, found)
-
-
-def _in_dtype(filtered, image, dtype, *, small):
-    """The filtered frames, and the `Kept` dtype that they are stored in."""
-    own = image.info.dtype if small else np.dtype(np.float32)
-    if dtype == "same":
-        return filtered(own), Kept(image.info.dtype, None)
-    frames = filtered(np.dtype(np.float32))
-    if dtype == "float32":
-        return frames, Kept(frames.dtype, None)
-    kept = dtype_for(image.frames, frames, image.info.dtype)
-    # Once more, for integers that are those of SciPy and OpenCV to the last one.
-    return (filtered(own) if small and kept.text is None else frames), kept
-
-
-def _widths(name, sigma, size, stacks, *, axes, mode):
-    """The widths that are given, or found from the images; and the `Calibration`, or None."""
-    function, found = partial(FUNCTIONS[name], mode=mode), None
-    if sigma == "auto":
-        found = calibrate_gaussian(_sample(stacks), axes=axes, mode=mode)
-        sigma = round(float(found.best), 3)
-    elif size == "auto":
-        candidates = SIZES[1:] if name == "wiener" else SIZES[:4] if axes == 3 else SIZES
-        found = calibrate(lambda x, side: function(x, (side,) * axes), _sample(stacks), candidates)
-        size = found.best
-    if found is not None and not np.isfinite(found.noise_variance):
-        raise RequestError(
-            "the grey levels are too large to find a width; divide the image by a power of ten, or "
-            "give sigma=... or size=..."
-        )
-    if found is not None and found.correlation > CORRELATED:
-        warnings.warn(
-            "the noise is correlated between neighbouring pixels (lag-1 autocorrelation "
-            f"{found.correlation:.2f}), which 'auto' takes for signal: the filter it chose is too "
-            "narrow, give sigma=... or size=...",
-            stacklevel=3,
-        )
-    widths = (("sigma", sigma), ("size", size))
-    return {key: value for key, value in widths if value is not None}, found
-
-
-def _check(name, sigma, size):
-    if name != "gaussian" and sigma is not None:
-        raise RequestError(f"the {name} filter has no sigma; give its window with size=...")
-    if name == "gaussian" and size == "auto":
-        raise RequestError(
-            'the Gaussian filter\'s width is found by sigma="auto"; size="auto" is for the other '
-            "filters"
-        )
-    if "auto" in (sigma, size) and None not in (sigma, size):
-        raise RequestError('sigma="auto" chooses the kernel\'s size, too; leave size=... out')
-    for what, value in (("sigma", sigma), ("size", size)):
-        if isinstance(value, tuple) and len(value) == 2 and name == "box3d":
-            raise RequestError(f"box3d works on Z, Y and X; give {what}=... one number or three")
-
-
-def _check_windows(image, sigma, size):
-    """Far wider windows than the image change nothing, and fill the memory."""
-    longest = max(image.frames.shape[1:])
-    for what, value, most in (("sigma", sigma, longest), ("size", size, 2 * longest + 1)):
-        widest = max(value) if isinstance(value, tuple) else value
-        if widest not in (None, "auto") and widest > most:
-            raise RequestError(
-                f"{what}={widest} is too wide for an image of {longest} pixels; give at most {most}"
-            )
-
-
-def _volumes(image):
-    """Frames as volumes (M, Z, H, W), and the way back."""
-    others = [
-        (axis, size)
-        for axis, size in zip(image.info.axes, image.info.shape, strict=True)
-        if axis not in "YX"
-    ]
-    letters, lengths = "".join(axis for axis, _ in others), [size for _, size in others]
-    if "Z" not in letters:
-        raise RequestError(
-            "filtering in three dimensions needs a Z axis, the file's axes are "
-            f"{image.info.axes}; name them with axes=..."
-        )
-    place, plane = letters.index("Z"), image.frames.shape[1:]
-    moved = np.moveaxis(image.frames.reshape(*lengths, *plane), place, -3)
-
-    def restore(volumes):
-        return np.moveaxis(volumes.reshape(moved.shape), -3, place).reshape(-1, *plane)
-
-    return moved.reshape(-1, lengths[place], *plane), restore
-
-
-def _sample(stacks):
-    """About a million pixels from the middle of each axis; whole images where they are small."""
-    depth = min(stacks.shape[1], 16)
-    side = int(np.sqrt(_SAMPLE / depth))
-    height, width = (min(length, side) for length in stacks.shape[2:])
-    count = max(1, _SAMPLE // (depth * height * width))
-    chosen = np.unique(np.linspace(0, len(stacks) - 1, count).round().astype(int))
-    corner = [
-        (length - part) // 2
-        for length, part in zip(stacks.shape[1:], (depth, height, width), strict=True)
-    ]
-    window = tuple(
-        slice(start, start + part)
-        for start, part in zip(corner, (depth, height, width), strict=True)
-    )
-    return jnp.asarray(stacks[(chosen, *window)], jnp.float32)

@@ -9,7 +9,7 @@ from jaxdenoise.io.images import Image
 from jaxdenoise.io.info import ImageInfo
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows import FilterRequest
-from jaxdenoise.workflows.filtering import FUNCTIONS, _sample, filter_image
+from jaxdenoise.workflows.image_filter import FUNCTIONS, _sample, filter_image
 from jaxdenoise.workflows.requests import BORDERS, FILTERS
 
 
@@ -171,3 +171,49 @@ def test_pixels_that_are_nan_stay_so_and_change_no_other(tmp_path):
     expected = scipy.ndimage.gaussian_filter(image, 1.5)
     np.testing.assert_allclose(result[:, 30:], expected[:, 30:], rtol=1e-4)
     assert abs(result[:, 20:22].mean() - 100) < 2
+
+
+def test_each_channel_has_the_width_that_it_has_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:64, :64]
+    fine = 200 + 100 * np.sin(x) * np.sin(y)
+    coarse = 200 + 100 * np.sin(x / 8) * np.sin(y / 8)
+    both = np.float32([fine + rng.normal(0, 5, x.shape), coarse + rng.normal(0, 60, x.shape)])
+    info = ImageInfo("CYX", both.shape, both.dtype, "imagej")
+    jd.write(tmp_path / "both.tif", both, info)
+    for number, channel in enumerate(both):
+        tifffile.imwrite(tmp_path / f"{number}.tif", channel)
+    alone = [
+        workflows.filter_files(
+            FilterRequest(inputs=[tmp_path / f"{number}.tif"], output=tmp_path / "1")
+        )
+        for number in range(2)
+    ]
+    together = workflows.filter_files(
+        FilterRequest(inputs=[tmp_path / "both.tif"], output=tmp_path / "2")
+    )
+    sigmas = [result.rows[0]["sigma"] for result in alone]
+    assert together.rows[0]["sigma"] == sigmas
+    assert sigmas[0] < sigmas[1]
+    for channel, result in zip(jd.read(together.outputs[0]).frames, alone, strict=True):
+        np.testing.assert_array_equal(channel, jd.read(result.outputs[0]).frames[0])
+
+
+def test_one_channel_that_needs_float32_makes_the_file_float32(tmp_path):
+    rng = np.random.default_rng(0)
+    both = np.stack([rng.poisson(0.2, (64, 64)), rng.poisson(200, (64, 64))]).astype(np.uint16)
+    info = ImageInfo("CYX", both.shape, both.dtype, "imagej")
+    jd.write(tmp_path / "both.tif", both, info)
+    result = workflows.filter_files(
+        FilterRequest(inputs=[tmp_path / "both.tif"], output=tmp_path / "1")
+    )
+    found = jd.read(result.outputs[0])
+    assert found.info.dtype == np.float32
+    np.testing.assert_allclose(found.frames.mean(axis=(1, 2)), both.mean(axis=(1, 2)), rtol=0.01)
+
+
+def test_an_image_too_small_to_find_a_width_is_named(tmp_path):
+    tifffile.imwrite(tmp_path / "tiny.tif", np.ones((4, 9), np.uint16))
+    request = FilterRequest(inputs=[tmp_path / "tiny.tif"], output=tmp_path / "out")
+    with pytest.raises(RequestError, match=r"tiny\.tif: an image of 4 x 9 pixels is too small"):
+        workflows.filter_files(request)
