@@ -55,11 +55,12 @@ def lost_light(
 
     Args:
         noisy: in grey levels; NaN where there is no data.
-        denoised: in grey levels, finite.
+        denoised: in grey levels; nothing is added to one that is not finite.
         stride: of the network: noise that it took to be shared by so many pixels along each axis.
     """
     valid = np.isfinite(noisy)
-    if not valid.any():
+    # A result that is not finite is refused when it is written.
+    if not valid.any() or not np.isfinite(denoised).all():
         return np.zeros(noisy.shape, np.float32)
     everywhere = bool(valid.all())
     level = denoised[valid].mean(dtype=np.float64)

@@ -749,10 +749,15 @@ def test_the_result_has_the_images_dtype_and_float32s_values(apply, dtype):
     )
     result, unrounded = apply(image), np.asarray(apply(image.astype(jnp.float32)))
     assert result.dtype == dtype
-    expected = unrounded if jnp.issubdtype(dtype, jnp.floating) else np.rint(unrounded)
-    np.testing.assert_array_equal(
-        result.astype(jnp.float32), jnp.asarray(expected).astype(dtype).astype(jnp.float32)
-    )
+    values = np.asarray(result.astype(jnp.float32))
+    if jnp.issubdtype(dtype, jnp.floating):
+        expected = jnp.asarray(unrounded).astype(dtype).astype(jnp.float32)
+        np.testing.assert_array_equal(values, expected)
+        return
+    # Compiled programs differ in the last bit of float32: next to a half, either side is right.
+    tie = np.abs(unrounded) * 2 * np.finfo(np.float32).eps
+    np.testing.assert_array_equal(values, np.rint(values))
+    assert (np.abs(values - unrounded) <= 0.5 + tie).all()
 
 
 def test_ties_are_rounded_to_even():

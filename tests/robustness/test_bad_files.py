@@ -54,7 +54,7 @@ READERS = {
 # `info` does not read pixels.
 PIXELS = ("damaged deflate", "damaged LZW", "damaged zstd", "NaN", "infinite", "beyond float32")
 # NaN marks pixels without data, which a training leaves out and a result keeps.
-GAPS_ALLOWED = ("denoise", "denoise second", "train", "sweep")
+GAPS_ALLOWED = ("denoise", "denoise second", "filter", "train", "sweep")
 NO_ERRORS = [
     *(("info", kind) for kind in PIXELS),
     *((verb, "NaN") for verb in GAPS_ALLOWED),

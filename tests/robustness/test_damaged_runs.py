@@ -155,9 +155,7 @@ ARRAYS = {
     },
     "PSF of NaN": lambda denoiser: {"psf": denoiser.psf * np.float32(np.nan)},
     "scale of NaN": lambda denoiser: {"scale": denoiser.scale._replace(mean=jnp.float32(np.nan))},
-    "scale infinite": lambda denoiser: {
-        "scale": denoiser.scale._replace(background=jnp.float32(np.inf))
-    },
+    "scale infinite": lambda denoiser: {"scale": denoiser.scale._replace(mean=jnp.float32(np.inf))},
     "scale of 0": lambda denoiser: {"scale": denoiser.scale._replace(std=jnp.float32(0))},
     "scale below 0": lambda denoiser: {"scale": denoiser.scale._replace(std=jnp.float32(-1))},
 }

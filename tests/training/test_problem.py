@@ -12,6 +12,8 @@ from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.network.exposure import estimate_background
 from jaxdenoise.network.settings import settle
+from jaxdenoise.training import problem
+from jaxdenoise.training.noise_sharing import Sharing
 from jaxdenoise.training.problem import prepare
 from jaxdenoise.training.step import learning_rate
 
@@ -88,12 +90,10 @@ def test_patches_fit_small_frames_and_large_psfs(scene, tiny_config):
     assert wide.settings.patch_size == 38
 
 
-@pytest.mark.slow
-def test_patches_fit_a_stride_that_was_measured(tiny_config):
+def test_patches_fit_a_stride_that_was_measured(scene, tiny_config, monkeypatch):
     """A patch of 32 pixels is no multiple of the 6 that a stride of 3 needs."""
-    rng = np.random.default_rng(0)
-    noise = scipy.ndimage.uniform_filter(rng.normal(size=(2, 120, 120)), (0, 3, 3), mode="wrap")
-    plan = planned(100 + 50 * noise, change(tiny_config, targets="own", blind=(0, 0)))
+    monkeypatch.setattr(problem, "decide", lambda *_, **__: Sharing(3, (0, 0), ""))
+    plan = planned(np.asarray(scene.noisy), tiny_config)
     assert plan.settings.network.stride == 3
     assert plan.settings.patch_size % plan.settings.network.multiple == 0
 
