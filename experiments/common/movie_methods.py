@@ -26,9 +26,10 @@ from common import memory, movie_scores
 from common.movie_cases import case_of, scores_of
 from jaxdenoise.microscope.synthetic_movies import OFFSET, READ_STD
 
-SIGMAS = (0.0, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8)  # of Gaussians along y and x, in pixels
-ACROSS = (0.0, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0)  # along t or z, in frames
-WINDOWS = (3, 5, 7, 9)  # frames of the running median
+# Sigmas of Gaussians, along y and x in pixels, and along t or z in frames.
+SIGMAS = (0.0, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
+ACROSS = (0.0, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 22.0, 32.0)  # frames
+WINDOWS = (3, 5, 9, 15, 25)  # frames of the running median
 PACKAGES = {"bm4d": "bm4d", "bm4d anscombe": "bm4d", "careamics n2v": "careamics"}
 
 
