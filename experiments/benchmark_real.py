@@ -24,7 +24,7 @@ import numpy as np
 from common import arguments, store
 from common.data import tasks
 from common.methods import NEIGHBOURS, chooses_psf, methods
-from common.quality import criterion, qualities
+from common.quality import criterion, mean_and_error, qualities
 from common.tables import Table
 from matplotlib.figure import Figure
 
@@ -34,13 +34,6 @@ PROTOCOLS = {"fmd-stack": "C0", "fmd-single": "C1", "w2s-single": "C2"}  # and t
 NOTE = """\
 PSNR in dB (scale-invariant for W2S) and its standard error over captures and seeds / SSIM; the \
 parameter that was chosen in brackets."""
-
-
-def summary(runs, key):
-    """Return mean and standard error over captures and seeds."""
-    values = np.concatenate([run[key] for run in runs.values()])
-    error = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else 0.0
-    return float(values.mean()), error
 
 
 def quality_table(results, names):
@@ -61,17 +54,17 @@ def cell(runs, key):
     """Return PSNR +- standard error / SSIM (parameter) of a method, or a dash."""
     if not runs:
         return "-"
-    mean, error = summary(runs, key)
+    mean, error = mean_and_error(runs, key)
     told = dict.fromkeys(run["parameter"] for run in runs.values() if "parameter" in run)
     spread = f" \N{PLUS-MINUS SIGN} {error:.2f}" if error else ""
-    return f"{mean:.2f}{spread} / {summary(runs, 'ssim')[0]:.3f}" + (
+    return f"{mean:.2f}{spread} / {mean_and_error(runs, 'ssim')[0]:.3f}" + (
         f" ({', '.join(f'{value:.2g}' for value in told)})" if told else ""
     )
 
 
 def mean_cell(own, name, key):
     """Return the mean of a method over all experiments, or a dash if one of them lacks it."""
-    values = [summary(rows[name], key)[0] for rows in own if name in rows]
+    values = [mean_and_error(rows[name], key)[0] for rows in own if name in rows]
     if len(values) < len(own):
         return "-"
     return f"{np.mean(values):{'.3g' if key == 'seconds' else '.3f'}}"
@@ -85,7 +78,10 @@ def save_chart(results, names, path):
         for task, rows in results.items():
             if name in rows and "gaussian best" in rows:
                 key = criterion(task)
-                gain = summary(rows[name], key)[0] - summary(rows["gaussian best"], key)[0]
+                gain = (
+                    mean_and_error(rows[name], key)[0]
+                    - mean_and_error(rows["gaussian best"], key)[0]
+                )
                 axes.plot(gain, place, "o", color=PROTOCOLS[task.split("/")[0]], alpha=0.7)
     axes.axvline(0, color="grey", linewidth=1)
     axes.set(

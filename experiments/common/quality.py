@@ -30,3 +30,15 @@ def quality(images, truth, protocol):
 def criterion(protocol):
     """Return which PSNR counts: scale-invariant for W2S, whose images were stretched apart."""
     return "si_psnr" if protocol.startswith("w2s") else "psnr"
+
+
+def mean_and_error(runs, key):
+    """Return mean and standard error over seeds, and over images where a run has one value each.
+
+    Args:
+        runs: {seed: {key: value or list of values}}.
+        key: which values.
+    """
+    values = np.concatenate([np.atleast_1d(run[key]) for run in runs.values()])
+    error = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else 0.0
+    return float(values.mean()), error
