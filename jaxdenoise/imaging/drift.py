@@ -1,23 +1,26 @@
 """How far the frames of a movie are displaced against each other. Host side.
 
 Drift of the stage, breathing, jitter of a scanner: the whole field moves, by fractions of a pixel
-to tens of pixels. Each frame is registered to the mean of all others (`registration`), in three
-passes over the frames: one that follows the movement from frame to frame, and two with a template
-made of all frames. Memory does not grow with the frames, except for their places.
+to tens of pixels. Each frame is registered to the mean of others (`registration`), in three passes
+over the frames: one follows the movement from frame to frame, two use means of all frames. Memory
+does not grow with the frames, except for their places.
 
-Whether there is drift at all is decided with the frames' own noise: the two halves of the field, the
-squares of a chess board, are registered on their own, and must move alike, by more than the error of
-that. Cells that light up, and objects that move on their own, move only one of the halves.
+Whether there is drift at all is decided on the frames themselves: the two halves of the field, the
+black and the white squares of a chess board, are registered each on its own, with means of their
+own. Where one of them lies must predict where the other does, by more than the standard error of
+that. Noise, cells that light up, and objects that move on their own, move the halves independently.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from jaxdenoise.imaging import registration
 from jaxdenoise.imaging.hotpixels import Framed
+from jaxdenoise.imaging.registration import FOLDS
+from jaxdenoise.imaging.tracks import between, common_movement, inflation, smoothed
 
 _SMALLEST = 32  # pixels a side
 _MOST = 384  # pixels a side; larger frames are binned, which costs no precision that matters
@@ -29,7 +32,6 @@ _CALIBRATED = 48  # frames, evenly spread, whose noise is measured
 _SURE = 5.0  # standard errors by which the halves' common movement must stand out
 _LEAST = 0.1  # pixels: root mean square of a drift that is worth an interpolation
 _LEAST_SHARE = 0.5  # of the frames must be found in the template
-_OUTLIER = 3.0  # standard errors between the halves' places, from which they count less
 
 
 class Drift(NamedTuple):
@@ -83,11 +85,19 @@ def measure_drift(frames: Framed) -> Drift:
         noise = _noise_of_differences(reader)
         if noise is None:
             return _none(count, "none: the frames are constant, or equal")
-        places, sums = _follow(reader, noise)
-        for _ in range(2):
-            noise = _noise_beside(reader, sums, places)
-            places, halves, errors, sums = _refine(reader, sums, noise, places)
-        return _judge(places, halves, errors, binning)
+        tracks = _follow(reader, noise)
+        noises = [_noise_beside(reader, track.sums, track.places, track.window) for track in tracks]
+        if None in noises:
+            return _none(count, "none: the frames are equal")
+        halves, errors, sums = _refine_halves(reader, tracks, noises)
+        text = _reason_against(halves, errors, binning)
+        if text is not None:
+            return _none(count, text)
+        factor = inflation(halves, errors)
+        places = between(halves, errors)
+        noise = _noise_beside(reader, sums, places, reader.field.window)
+        places, errors = _refine(reader, sums, noise, places)
+        return _finished(places, errors * factor, binning)
 
 
 class _Reader:
@@ -119,111 +129,139 @@ def _noise_of_differences(reader):
     for n in chosen:
         difference = (reader[n + 1] - reader[n]) * field.window
         power = power + field.power(field.spectrum(difference)) / 2
-    return _whitened(field, power / len(chosen), 1.0)
+    return _whitened(field, power / len(chosen), np.sum(field.window**2))
 
 
-def _whitened(field, power, variance):
-    """Noise of that power at each frequency, of frames multiplied by the window."""
-    density = power / np.sum(field.window**2)
+def _whitened(field, power, total):
+    """Noise of that power at each frequency; `total` is the sum of the window's squares."""
+    density = power / total
     highest = float(density.max())
     if not (np.isfinite(highest) and highest > 0):
         return None
     # Where there is no noise at all, such as in frames without rows' means, nothing is gained.
-    return registration.Noise(1 / np.sqrt(np.maximum(density, 1e-4 * highest)), variance)
+    return registration.Noise(1 / np.sqrt(np.maximum(density, 1e-4 * highest)), 1.0)
 
 
 def _follow(reader, noise):
-    """First pass: each frame is registered to the mean of those before it."""
-    field = reader.field
-    places, sums = np.zeros((reader.count, 2)), registration.Sums(field)
-    template = None
-    radius = [int(_FOLLOWED * n) for n in field.shape]
+    """First pass: each half of each frame is registered to the mean of those before it."""
+    tracks = [_Track(reader, half) for half in reader.field.halves]
     for n in range(reader.count):
-        spectrum = field.spectrum(reader[n] * field.window)
-        last = places[n - 1] if n else np.zeros(2)
-        places[n] = last
+        frame = reader[n]
+        for track in tracks:
+            track.follow(n, frame, noise)
+    return tracks
+
+
+class _Track:
+    """The places of a half of each frame, by that half alone."""
+
+    def __init__(self, reader, window):
+        field = self.field = reader.field
+        self.window, self.sums = window, registration.Sums(field, window)
+        self.places = np.zeros((reader.count, 2))
+        self.template, self.low, self.high = None, np.zeros(2), np.zeros(2)
+        self.radius = [int(_FOLLOWED * n) for n in field.shape]
+
+    def follow(self, n, frame, noise):
+        spectrum = self.field.spectrum(frame * self.window)
         if n:
+            self.places[n] = self.places[n - 1]
             # The mean is made anew when a quarter of its frames are new.
-            if template is None or n >= 1.25 * template.count:
-                template = registration.make_template(sums, noise)
-            product = spectrum * template.mask
-            place, value = registration.peak(field, product, last, radius)
-            inside = np.all(np.ptp([*places[:n], place], axis=0) < 2 * np.array(field.reach))
-            if value > _DETECTED * np.sqrt(template.energy) and inside:
-                places[n] = registration.climb(field, product, place, template.energy).shift
-        sums.add(spectrum, places[n])
-    return places, sums
+            if self.template is None or n >= 1.25 * self.template.count:
+                self.template = registration.make_template(self.sums, noise)
+            place = registration.find_place(
+                self.field, spectrum, self.template, self.places[n], self.radius
+            )
+            low, high = np.minimum(self.low, place.shift), np.maximum(self.high, place.shift)
+            if _is_detected(place, self.template) and all(high - low < 2 * self.field.reach):
+                self.places[n], self.low, self.high = place.shift, low, high
+        self.sums.add(n, spectrum, self.places[n])
 
 
-def _noise_beside(reader, sums, places):
+def _is_detected(place, template):
+    return place.value > _DETECTED * np.sqrt(template.energy)
+
+
+def _noise_beside(reader, sums, places, window):
     """Noise by what frames show besides the template: lit-up cells belong to it."""
     field = reader.field
-    mean, _ = sums.mean()
-    spectrum = np.fft.rfft2(mean)
+    (height, width), total = field.shape, np.sum(window**2)
+    spectra = [fft.rfft2(sums.mean(fold)[0]) for fold in range(min(FOLDS, reader.count))]
     residuals, power = [], 0.0
-    height, width = field.shape
     for n in reader.spread(_CALIBRATED, reader.count - 1):
         frame = reader[n]
-        moved = np.fft.irfft2(spectrum * np.conj(field.phase(places[n])), field.size)
+        moved = fft.irfft2(spectra[n % FOLDS] * np.conj(field.phase(places[n])), field.size)
         moved = moved[:height, :width]
-        gain = np.sum(field.window * frame * moved) / np.sum(field.window * moved**2)
-        residual = np.float32((frame - gain * moved) * field.window)
+        gain = np.sum(window * frame * moved) / np.sum(window * moved**2)
+        residual = np.float32((frame - gain * moved) * window)
         residuals.append((n, residual))
         power = power + field.power(field.spectrum(residual))
-    # The template holds the frame itself.
-    power = power / len(residuals) * sums.count / max(sums.count - 1, 1)
-    noise = _whitened(field, power, 1.0)
+    noise = _whitened(field, power / len(residuals), total)
     if noise is None or len(residuals) < _CALIBRATED // 2:
         return noise
-    return noise._replace(variance=_variance(field, noise, residuals, places))
+    return noise._replace(variance=_variance(field, noise, residuals, places, window))
 
 
-def _variance(field, noise, residuals, places):
+def _variance(field, noise, residuals, places, window):
     """The variance of whitened residuals at each place of the canvas, about 1 on average."""
     height, width = field.shape
     total, cover = np.zeros(field.size), np.zeros(field.size)
     for n, residual in residuals:
-        white = np.fft.irfft2(noise.whitening * field.spectrum(residual), field.size)
-        square = white[:height, :width] ** 2
-        y, x = np.rint(places[n]).astype(int)
+        white = fft.irfft2(noise.whitening * field.spectrum(residual), field.size)
         rows, columns = (
-            (np.arange(length) - d) % size
-            for length, d, size in zip(field.shape, (y, x), field.size, strict=True)
+            (np.arange(length) - round(float(d))) % size
+            for length, d, size in zip(field.shape, places[n], field.size, strict=True)
         )
-        total[np.ix_(rows, columns)] += square
-        cover[np.ix_(rows, columns)] += field.window**2
+        total[np.ix_(rows, columns)] += white[:height, :width] ** 2
+        cover[np.ix_(rows, columns)] += window**2
     total, cover = (ndimage.gaussian_filter(part, 1.5, mode="wrap") for part in (total, cover))
     known = cover > 0.2 * cover.max()
     variance = np.where(known, total / np.where(known, cover, 1), 1)
     return np.float32(np.clip(variance, 0.25, None))
 
 
-def _refine(reader, sums, noise, before):
-    """One pass with a template of all other frames: places, halves' places and errors, new sums."""
+def _refine_halves(reader, tracks, noises):
+    """Second pass: places of both halves, their errors, and the sums of whole frames between."""
     field = reader.field
-    template = registration.make_template(sums, noise)
-    new = registration.Sums(field)
-    places, halves, errors = before.copy(), np.zeros((2, reader.count, 2)), []
-    if not template.energy > 0:
-        return before, halves, np.full((reader.count, 2), np.inf), sums
+    templates = [_templates(track.sums, noise) for track, noise in zip(tracks, noises, strict=True)]
+    places, errors = np.zeros((2, reader.count, 2)), np.zeros((2, reader.count, 2))
+    apart = np.median(tracks[1].places - tracks[0].places, axis=0)
+    sums = registration.Sums(field, field.window)
     for n in range(reader.count):
-        frame = reader[n]
-        parts = [field.spectrum(frame * half) for half in field.halves]
-        spectrum = parts[0] + parts[1]
-        mask = template.without(spectrum, field.phase(before[n]))
-        found = [
-            registration.find_place(field, part * mask, before[n], template.energy / share)
-            for part, share in ((spectrum, 1), (parts[0], 2), (parts[1], 2))
-        ]
-        value = field.correlation(spectrum * mask, found[0].shift)[0, 0]
-        if value > _DETECTED * np.sqrt(template.energy):
-            places[n] = found[0].shift
-            halves[:, n] = found[1].shift, found[2].shift
-            errors.append(_error(found[0].information))
-        else:
-            errors.append(np.full(2, np.inf))
-        new.add(spectrum, places[n])
-    return places, halves, np.array(errors), new
+        frame, whole = reader[n], 0
+        for half, track in enumerate(tracks):
+            spectrum = field.spectrum(frame * track.window)
+            place = _found(field, spectrum, templates[half][n % FOLDS], track.places[n])
+            places[half, n], errors[half, n] = place
+            whole = whole + spectrum
+        places[1, n] -= apart
+        sums.add(n, whole, between(places[:, n], errors[:, n]))
+    return places, errors, sums
+
+
+def _refine(reader, sums, noise, before):
+    """Third pass: places and errors of whole frames."""
+    templates = _templates(sums, noise)
+    found = []
+    for n in range(reader.count):
+        spectrum = reader.field.spectrum(reader[n] * reader.field.window)
+        found.append(_found(reader.field, spectrum, templates[n % FOLDS], before[n]))
+    places, errors = zip(*found, strict=True)
+    return np.array(places), np.array(errors)
+
+
+def _templates(sums, noise):
+    folds = range(min(FOLDS, sums.counts.sum()))
+    return [registration.make_template(sums, noise, fold) for fold in folds]
+
+
+def _found(field, spectrum, template, before):
+    """Where a frame lies, and the error of that; infinite where it cannot be told."""
+    place = registration.find_place(field, spectrum, template, before)
+    error = _error(place.information)
+    if _is_detected(place, template) and np.isfinite(error).all():
+        return place.shift, error
+    return before, np.full(2, np.inf)
 
 
 def _error(information):
@@ -232,85 +270,29 @@ def _error(information):
     return np.maximum(np.sqrt(np.diag(np.linalg.inv(information))), 1e-3)
 
 
-def _judge(places, halves, errors, binning):
-    """Decide whether the halves move alike, and smooth the places as far as their errors ask."""
-    count = len(places)
-    known = np.isfinite(errors).all(axis=1)
-    if known.sum() < max(2, _LEAST_SHARE * count):
-        return _none(count, "none: the frames share too little structure for their noise")
-    first, second = halves[:, known]
-    apart = first - second
-    # The halves' difference has twice the error of the whole, if the errors are right.
-    ratio = np.abs(apart - np.median(apart, axis=0)) / (2 * errors[known])
-    inflated = max(1.0, float(np.median(ratio) / 0.6745))
-    errors = errors * inflated
-    common, z = _common(first, second, errors[known])
+def _reason_against(halves, errors, binning):
+    """Why there is no drift, in one line; None if both halves of the field move alike."""
+    known = np.isfinite(errors).all(axis=(0, 2))
+    if known.sum() < max(2, _LEAST_SHARE * len(known)):
+        return "none: the frames share too little structure for their noise"
+    common, z = common_movement(halves[:, known], errors[:, known])
     size = np.sqrt(max(common, 0)) * binning
-    if not (z > _SURE and size > _LEAST):
-        return _none(
-            count,
-            f"none: the halves of the field share a movement of {size:.2f} pixels, "
-            f"{z:.1f} standard errors",
-        )
-    shifts, errors = _smoothed(places, errors)
+    if z > _SURE and size > _LEAST:
+        return None
+    return f"none: the halves of the field share {size:.2f} pixels, {z:.1f} standard errors"
+
+
+def _finished(places, errors, binning):
+    """Places smoothed as far as their errors ask, about their mean, in pixels of the frames."""
+    shifts, errors = smoothed(places, errors)
+    known = np.isfinite(errors).all(axis=1)
     shifts, errors = (shifts - shifts[known].mean(axis=0)) * binning, errors * binning
     extent, error = np.ptp(shifts, axis=0).max(), np.median(errors[known])
-    return Drift(
-        np.float32(shifts),
-        np.float32(errors),
-        True,
+    text = (
         f"drift: the frames move by up to {extent:.1f} pixels against each other, "
-        f"measured to {error:.2g} pixels ({z:.0f} standard errors)",
+        f"measured to {error:.2g} pixels"
     )
-
-
-def _common(first, second, errors):
-    """Variance of the movement that both halves show, and its number of standard errors."""
-    first, second = (part - np.median(part, axis=0) for part in (first, second))
-    difference = first - second
-    difference = difference - difference.mean(axis=0)
-    count = len(first)
-    total = float(np.sum(first * second))
-    # Without common movement, the variance of that sum follows from the halves' own movements,
-    # which may last for several frames: a cell that lights up does.
-    spectrum = np.abs(np.fft.rfft(difference / 2**0.5, 2 * count, axis=0)) ** 2
-    lags = np.fft.irfft(spectrum, axis=0)[:count] / np.arange(count, 0, -1)[:, None]
-    weights = np.arange(count, 0, -1) * np.where(np.arange(count), 2, 1)
-    longest = max(1, count // 4)
-    slow = np.sum((weights[:, None] * np.maximum(lags, 0) ** 2)[:longest])
-    fast = np.sum((2 * errors**2) ** 2)
-    return total / (2 * count), total / np.sqrt(max(slow, fast))
-
-
-def _smoothed(places, errors):
-    """Places by a random walk whose steps' variance is the most likely one, and their errors."""
-    variance = np.where(np.isfinite(errors), errors, 1e6) ** 2
-    steps = np.geomspace(1e-3, 30, 24)[:, None] ** 2
-    likely = _filter(places, variance, steps)[2].argmax(axis=0)
-    step = steps[likely, 0][None]
-    mean, spread, _ = _filter(places, variance, step)
-    mean, spread, ahead = mean[:, 0], spread[:, 0], spread[:, 0] + step
-    for n in range(len(places) - 2, -1, -1):
-        gain = spread[n] / ahead[n]
-        mean[n] += gain * (mean[n + 1] - mean[n])
-        spread[n] += gain**2 * (spread[n + 1] - ahead[n])
-    return mean, np.where(np.isfinite(errors), np.sqrt(spread), np.inf)
-
-
-def _filter(places, variance, steps):
-    """Kalman filter for each variance of a step (S, 1 or 2): means, variances, log likelihood."""
-    shape = (len(places), len(steps), 2)
-    means, spreads, likelihood = np.empty(shape), np.empty(shape), np.zeros(shape[1:])
-    mean, spread = np.broadcast_to(places[0], shape[1:]), np.full(shape[1:], 1e6)
-    for n, place in enumerate(places):
-        spread = spread + (steps if n else 0)
-        total = spread + variance[n]
-        error = place - mean
-        likelihood -= (error**2 / total + np.log(total)) / 2
-        gain = spread / total
-        mean, spread = mean + gain * error, spread * (1 - gain)
-        means[n], spreads[n] = mean, spread
-    return means, spreads, likelihood
+    return Drift(np.float32(shifts), np.float32(errors), True, text)
 
 
 def _none(count, text):

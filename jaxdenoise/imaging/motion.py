@@ -17,9 +17,7 @@ _BEFORE, _AFTER = 2, 3  # pixels beside the pixel left of a place that its value
 _NOISE = 2.5
 
 
-def shift_image(
-    image: Real[ArrayLike, "H W"], shift: Real[ArrayLike, "2"]
-) -> Float[Array, "H W"]:
+def shift_image(image: Real[ArrayLike, "H W"], shift: Real[ArrayLike, "2"]) -> Float[Array, "H W"]:
     """Move an image's content by a fraction of pixels, with a reflected border.
 
     As ``scipy.ndimage.shift`` does, with an interpolation that needs no filter before it: six

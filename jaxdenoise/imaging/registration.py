@@ -6,21 +6,23 @@ template is highest. Frequencies and pixels are weighted by what was measured th
 template (noise, lit-up cells), which makes the place the most likely one.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float, Real
 from scipy import fft
+from scipy.interpolate import RectBivariateSpline
 
 _REACH = 0.375  # of the frame's sides: the furthest that two frames are apart, halved
 _TAPER = 0.125  # of the frame's sides, over which its window falls to 0
 _TILES = 4  # a side: the two halves of the field are the squares of a chess board
+FOLDS = 4
 _BINS = 12  # of the absolute frequency along each axis; narrower ones for low frequencies
 _SEEN = 0.15, 0.4  # share of frames that show a place: from the first on it counts, then fully
-_FARTHEST = 3.0  # pixels from where it was found before, in which a place is looked for again
-_GRID = np.arange(-_FARTHEST, _FARTHEST + 0.5, 0.5)
-_STEPS = 5  # of Newton's method from the best point of that grid; the last changes below 1e-4
-_LEAST_ERROR = 1e-3  # pixels: what interpolation and windows are good for
+FARTHEST = 3  # pixels from where it was found before, in which a place is looked for again
+_BESIDE = 5  # pixels around the highest correlation that a spline of degree 5 goes through
+_STEPS = 6  # of Newton's method from there; the last changes nothing above 1e-4 pixels
 
 
 class Field:
@@ -29,7 +31,7 @@ class Field:
     def __init__(self, shape: tuple[int, int]):
         """Take the frames' (H, W) in pixels."""
         self.shape = shape
-        self.reach = tuple(int(_REACH * n) for n in shape)
+        self.reach = np.array([int(_REACH * n) for n in shape])
         self.size = tuple(
             fft.next_fast_len(n + 2 * r, real=True) for n, r in zip(shape, self.reach, strict=True)
         )
@@ -45,13 +47,6 @@ class Field:
         )
         self.bins = y[:, None] * _BINS + x
         self.counts = np.bincount(self.bins.ravel(), minlength=_BINS**2)
-        # The half of the spectrum that rfft2 leaves out, and the inverse transform's divisor.
-        self.share = np.full(len(self.kx), 2, np.float32)
-        self.share[0] = 1
-        if self.size[1] % 2 == 0:
-            self.share[-1] = 1
-        self.share /= self.size[0] * self.size[1]
-        self.window_spectrum = self.spectrum(self.window)
 
     def spectrum(self, image: Float[np.ndarray, "H W"]) -> Complex[np.ndarray, "K L"]:
         """Fourier transform on the canvas."""
@@ -70,21 +65,15 @@ class Field:
         power = np.bincount(self.bins.ravel(), np.abs(spectrum).ravel() ** 2, _BINS**2)
         return np.float32(power / np.maximum(self.counts, 1))[self.bins]
 
-    def correlation(self, product, shift, orders=1):
-        """Real part of the correlation at a shift, and its derivatives along y and x."""
-        y, x = (
-            np.stack([(1j * k) ** order * np.exp(1j * k * d) for order in range(orders)])
-            for k, d in zip((self.ky, self.kx), shift, strict=True)
-        )
-        return (y @ product @ (x * self.share).T).real
-
-    def around(self, product, shift):
-        """Correlations at the points of a grid around a shift."""
-        y, x = (
-            np.exp(1j * np.outer(_GRID + d, k)).astype(np.complex64)
-            for k, d in zip((self.ky, self.kx), shift, strict=True)
-        )
-        return (y @ product @ (x * self.share).T).real
+    def correlations(self, product, near, radius):
+        """Correlations at the whole shifts up to a radius (y, x) around a place, and the lowest."""
+        values = fft.irfft2(product, self.size)
+        first = [round(float(d)) - r for d, r in zip(near, radius, strict=True)]
+        lags = [
+            (start + np.arange(2 * r + 1)) % n
+            for start, r, n in zip(first, radius, self.size, strict=True)
+        ]
+        return values[np.ix_(*lags)], np.array(first)
 
 
 class Noise(NamedTuple):
@@ -100,28 +89,38 @@ class Noise(NamedTuple):
 
 
 class Sums:
-    """Frames moved back and added up, for their mean."""
+    """Frames moved back and added up, for the mean of those before, or of all in other folds.
 
-    def __init__(self, field: Field):
+    A frame must not be in the mean that it is registered to: its noise would draw it to where it
+    lay before. Every fourth frame belongs to the same fold.
+    """
+
+    def __init__(self, field: Field, window: Float[np.ndarray, "H W"]):
         """Start with none."""
-        self.field, self.count = field, 0
-        self.total = np.zeros((len(field.ky), len(field.kx)), np.complex64)
-        self.cover = np.zeros_like(self.total)
+        self.field, self.window = field, field.spectrum(window)
+        self.counts = np.zeros(FOLDS, int)
+        self.totals = np.zeros((FOLDS, *field.bins.shape), np.complex64)
+        self.covers = np.zeros_like(self.totals)
 
-    def add(self, spectrum: Complex[np.ndarray, "K L"], shift: Float[np.ndarray, " 2"]) -> None:
-        """Add a frame, given as its windowed spectrum, that lies at a shift."""
-        phase = self.field.phase(shift)
-        self.total += spectrum * phase
-        self.cover += phase
-        self.count += 1
+    def add(self, n: int, spectrum: Complex[np.ndarray, "K L"], shift: np.ndarray) -> None:
+        """Add frame `n`, given as its windowed spectrum, that lies at a shift in pixels."""
+        phase, fold = self.field.phase(shift), n % FOLDS
+        self.totals[fold] += spectrum * phase
+        self.covers[fold] += phase
+        self.counts[fold] += 1
 
-    def mean(self) -> tuple[Float[np.ndarray, "A B"], Float[np.ndarray, "A B"]]:
-        """Return the frames' mean on the canvas, and how far each place is known, 0 to 1."""
-        size = self.field.size
-        cover = fft.irfft2(self.cover * self.field.window_spectrum, size) / self.count
+    def mean(self, without: int | None = None) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return the mean of frames on the canvas, how far each place is known (0 to 1), a count.
+
+        Args:
+            without: The fold that is left out.
+        """
+        used = [fold for fold in range(FOLDS) if fold != without]
+        count, size = int(self.counts[used].sum()), self.field.size
+        cover = fft.irfft2(self.covers[used].sum(axis=0) * self.window, size) / count
         known = np.clip((cover - _SEEN[0]) / (_SEEN[1] - _SEEN[0]), 0, 1)
-        mean = fft.irfft2(self.total, size) / self.count / np.maximum(cover, _SEEN[0])
-        return mean * known, np.minimum(cover, 1) * (known > 0)
+        mean = fft.irfft2(self.totals[used].sum(axis=0), size) / count / np.maximum(cover, _SEEN[0])
+        return mean * known, np.clip(cover, 0, 1) * (known > 0), count
 
 
 class Template(NamedTuple):
@@ -130,85 +129,88 @@ class Template(NamedTuple):
     Attributes:
         mask: (K, L) conjugate of the weighted mean's spectrum; a frame's spectrum times it is the
             spectrum of their correlation.
-        own: (K, L), the weight of each frequency of a frame in that mean.
         energy: the correlation of the template with itself, and its variance in noise.
         count: of frames in the mean.
     """
 
     mask: Complex[np.ndarray, "K L"]
-    own: Float[np.ndarray, "K L"]
     energy: float
     count: int
 
-    def without(self, spectrum, moved):
-        """The product with the spectrum of a frame that the mean holds at `moved` (its phase)."""
-        if self.count < 2:
-            return spectrum * self.mask
-        own = self.own * np.conj(moved)
-        return (self.mask - own / self.count) * (self.count / (self.count - 1))
 
-
-def make_template(sums: Sums, noise: Noise) -> Template:
+def make_template(sums: Sums, noise: Noise, without: int | None = None) -> Template:
     """Weight the frames' mean by the noise in a frame, and by its own."""
     field = sums.field
-    mean, cover = sums.mean()
+    mean, cover, count = sums.mean(without)
     white = noise.whitening * fft.rfft2(mean)
-    expected = np.sum(np.float64(cover > 0)) / sums.count
-    power = field.power(white)
-    kept = np.clip(1 - expected / np.maximum(power, 1e-30), 0, 1)
+    expected = np.sum(np.float64(cover > 0)) / count
+    kept = np.clip(1 - expected / np.maximum(field.power(white), 1e-30), 0, 1)
     kept[0, 0] = 0
     shown = fft.irfft2(kept * white, field.size)
     weighted = shown / noise.variance
     mask = np.conj(noise.whitening * fft.rfft2(weighted)).astype(np.complex64)
-    energy = float(np.sum(cover * shown * weighted, dtype=np.float64))
-    return Template(mask, np.float32(kept * noise.whitening**2), energy, sums.count)
+    return Template(mask, float(np.sum(cover * shown * weighted, dtype=np.float64)), count)
 
 
 class Place(NamedTuple):
-    """Where a frame lies: (y, x) in pixels, and the inverse covariance of that by its noise."""
+    """Where a frame lies: (y, x) in pixels, its correlation, inverse covariance of the place."""
 
     shift: Float[np.ndarray, " 2"]
+    value: float
     information: Float[np.ndarray, "2 2"]
 
 
-def find_place(field: Field, product, near, energy: float) -> Place:
-    """The highest correlation near a place, to a fraction of a pixel."""
-    values = field.around(product, near)
-    y, x = np.unravel_index(values.argmax(), values.shape)
-    start = near + np.array([_GRID[y], _GRID[x]])
-    return climb(field, product, start, energy)
+def find_place(
+    field: Field,
+    spectrum: Complex[np.ndarray, "K L"],
+    template: Template,
+    near: Float[np.ndarray, " 2"],
+    radius: Sequence[int] = (FARTHEST, FARTHEST),
+) -> Place:
+    """Find the highest correlation within a radius of a place, to a fraction of a pixel.
+
+    Args:
+        field: Of the frames.
+        spectrum: Of the windowed frame.
+        template: With the same window.
+        near: (y, x) in pixels.
+        radius: (y, x) in pixels.
+    """
+    reach = [r + _BESIDE for r in radius]
+    values, first = field.correlations(spectrum * template.mask, near, reach)
+    inner = values[_BESIDE:-_BESIDE, _BESIDE:-_BESIDE]
+    y, x = np.unravel_index(inner.argmax(), inner.shape)
+    around = values[y : y + 2 * _BESIDE + 1, x : x + 2 * _BESIDE + 1]
+    value, fraction, bend = _climb(around)
+    # The correlation is the brightness times the template's with itself, and the information about
+    # the place is the brightness squared times the bend of the latter.
+    middle = first + np.array([y, x]) + _BESIDE
+    return Place(middle + fraction, value, bend * max(value, 0) / template.energy)
 
 
-def climb(field: Field, product, start, energy: float) -> Place:
-    """Follow the correlation from a point to the peak beside it by Newton's method."""
-    shift, bend = np.float64(start), np.zeros((2, 2))
-    value = 0.0
+def _climb(values):
+    """Highest value of a smooth surface beside its middle, where that is, and the bend there."""
+    middle = np.arange(len(values)) - len(values) // 2
+    surface = RectBivariateSpline(middle, middle, values, kx=5, ky=5)
+
+    def at(order_y, order_x):
+        return float(surface.ev(*shift, dx=order_y, dy=order_x))
+
+    shift = np.zeros(2)
     for _ in range(_STEPS):
-        d = field.correlation(product, shift, 3)
-        value, slope = d[0, 0], np.array([d[1, 0], d[0, 1]])
-        bend = -np.array([[d[2, 0], d[1, 1]], [d[1, 1], d[0, 2]]])
-        if bend[0, 0] <= 0 or np.linalg.det(bend) <= 0:
-            break
+        slope, (yy, yx, xx) = [at(1, 0), at(0, 1)], (-at(2, 0), -at(1, 1), -at(0, 2))
+        bend = np.array([[yy, yx], [yx, xx]])
+        if not _is_peak(bend):
+            return float(values[len(values) // 2, len(values) // 2]), np.zeros(2), 0 * bend
         step = np.linalg.solve(bend, slope)
-        shift = shift + step * min(1, 0.5 / max(np.abs(step).max(), 1e-9))
+        shift = np.clip(shift + step, -1, 1)
         if np.abs(step).max() < 1e-4:
             break
-    if bend[0, 0] <= 0 or np.linalg.det(bend) <= 0 or np.abs(shift - start).max() > 1:
-        return Place(np.float64(start), np.zeros((2, 2)))
-    # The correlation is brightness times the template's: its bend tells the information about the
-    # place times the brightness once.
-    return Place(shift, bend * max(value, 0) / energy)
+    return at(0, 0), shift, bend
 
 
-def peak(field: Field, product, near, radius) -> tuple[Float[np.ndarray, " 2"], float]:
-    """The whole shift of highest correlation within a radius (y, x) of a place, and its value."""
-    values = fft.irfft2(product, field.size)
-    lags = [
-        np.arange(-r, r + 1) + int(round(d)) for r, d in zip(radius, near, strict=True)
-    ]
-    part = values[np.ix_(*(lag % n for lag, n in zip(lags, field.size, strict=True)))]
-    y, x = np.unravel_index(part.argmax(), part.shape)
-    return np.array([lags[0][y], lags[1][x]], float), float(part[y, x])
+def _is_peak(bend):
+    return bend[0, 0] > 0 and bend[0, 0] * bend[1, 1] > bend[0, 1] ** 2
 
 
 def prepare(frame: Real[np.ndarray, "H W"], binning: int) -> Float[np.ndarray, "h w"]:
@@ -238,9 +240,7 @@ def prepare(frame: Real[np.ndarray, "H W"], binning: int) -> Float[np.ndarray, "
 def _beside(around, pick):
     """The lowest or highest of the eight neighbours of each pixel."""
     three = pick(pick(around[:, :-2], around[:, 1:-1]), around[:, 2:])
-    return pick(
-        pick(three[:-2], three[2:]), pick(around[1:-1, :-2], around[1:-1, 2:])
-    )
+    return pick(pick(three[:-2], three[2:]), pick(around[1:-1, :-2], around[1:-1, 2:]))
 
 
 def _taper(n):
