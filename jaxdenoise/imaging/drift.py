@@ -173,13 +173,9 @@ class _Track:
                 self.field, spectrum, self.template, self.places[n], self.radius
             )
             low, high = np.minimum(self.low, place.shift), np.maximum(self.high, place.shift)
-            if _is_detected(place, self.template) and all(high - low < 2 * self.field.reach):
+            if place.value > _DETECTED and all(high - low < 2 * self.field.reach):
                 self.places[n], self.low, self.high = place.shift, low, high
         self.sums.add(n, spectrum, self.places[n])
-
-
-def _is_detected(place, template):
-    return place.value > _DETECTED * np.sqrt(template.energy)
 
 
 def _noise_beside(reader, sums, places, window):
@@ -259,7 +255,7 @@ def _found(field, spectrum, template, before):
     """Where a frame lies, and the error of that; infinite where it cannot be told."""
     place = registration.find_place(field, spectrum, template, before)
     error = _error(place.information)
-    if _is_detected(place, template) and np.isfinite(error).all():
+    if place.value > _DETECTED and np.isfinite(error).all():
         return place.shift, error
     return before, np.full(2, np.inf)
 

@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float, Real
-from scipy import fft
+from scipy import fft, ndimage
 from scipy.interpolate import RectBivariateSpline
 
 _REACH = 0.375  # of the frame's sides: the furthest that two frames are apart, halved
-_TAPER = 0.125  # of the frame's sides, over which its window falls to 0
+_TAPER = 0.125  # of a side, over which a window falls to 0
+_BACKGROUND = 0.1  # of the sides: what is smoother tells little about the place, and leaks
 _TILES = 4  # a side: the two halves of the field are the squares of a chess board
 FOLDS = 4
+_LEAST_SHOWN = 0.2  # of the template's power that a frame may show; with less, its place is a guess
 _BINS = 12  # of the absolute frequency along each axis; narrower ones for low frequencies
 _SEEN = 0.15, 0.4  # share of frames that show a place: from the first on it counts, then fully
 FARTHEST = 3  # pixels from where it was found before, in which a place is looked for again
@@ -37,8 +39,9 @@ class Field:
         )
         rows, columns = (_taper(n) for n in shape)
         self.window = np.outer(rows, columns).astype(np.float32)
+        tiles = np.outer(*(_taper(n, _TILES) for n in shape))
         board = sum(np.ix_(*(np.arange(n) * _TILES // n for n in shape))) % 2
-        self.halves = [self.window * (board == side) for side in (0, 1)]
+        self.halves = [np.float32(self.window * tiles * (board == side)) for side in (0, 1)]
         self.ky = np.float32(2 * np.pi * np.fft.fftfreq(self.size[0]))
         self.kx = np.float32(2 * np.pi * np.fft.rfftfreq(self.size[1]))
         y, x = (
@@ -64,16 +67,6 @@ class Field:
         """Mean power in each bin of frequencies, at each frequency."""
         power = np.bincount(self.bins.ravel(), np.abs(spectrum).ravel() ** 2, _BINS**2)
         return np.float32(power / np.maximum(self.counts, 1))[self.bins]
-
-    def correlations(self, product, near, radius):
-        """Correlations at the whole shifts up to a radius (y, x) around a place, and the lowest."""
-        values = fft.irfft2(product, self.size)
-        first = [round(float(d)) - r for d, r in zip(near, radius, strict=True)]
-        lags = [
-            (start + np.arange(2 * r + 1)) % n
-            for start, r, n in zip(first, radius, self.size, strict=True)
-        ]
-        return values[np.ix_(*lags)], np.array(first)
 
 
 class Noise(NamedTuple):
@@ -127,14 +120,15 @@ class Template(NamedTuple):
     """What a frame is correlated with.
 
     Attributes:
-        mask: (K, L) conjugate of the weighted mean's spectrum; a frame's spectrum times it is the
+        mask: (K, L), conjugate of the weighted mean's spectrum; a frame's spectrum times it is the
             spectrum of their correlation.
-        energy: the correlation of the template with itself, and its variance in noise.
+        spread: canvas, the standard deviation of that correlation by noise at each shift; it is
+            smaller where the frame shows less of what the mean knows.
         count: of frames in the mean.
     """
 
     mask: Complex[np.ndarray, "K L"]
-    energy: float
+    spread: Float[np.ndarray, "A B"]
     count: int
 
 
@@ -149,11 +143,19 @@ def make_template(sums: Sums, noise: Noise, without: int | None = None) -> Templ
     shown = fft.irfft2(kept * white, field.size)
     weighted = shown / noise.variance
     mask = np.conj(noise.whitening * fft.rfft2(weighted)).astype(np.complex64)
-    return Template(mask, float(np.sum(cover * shown * weighted, dtype=np.float64)), count)
+    power = fft.irfft2(sums.window * np.conj(fft.rfft2(shown * weighted)), field.size)
+    spread = np.sqrt(np.maximum(power, _LEAST_SHOWN * power.max()))
+    return Template(mask, spread, count)
 
 
 class Place(NamedTuple):
-    """Where a frame lies: (y, x) in pixels, its correlation, inverse covariance of the place."""
+    """Where a frame lies.
+
+    Attributes:
+        shift: (y, x) in pixels.
+        value: its correlation there in standard deviations by noise.
+        information: the inverse covariance of the shift; 0 where the correlation has no peak.
+    """
 
     shift: Float[np.ndarray, " 2"]
     value: float
@@ -177,15 +179,16 @@ def find_place(
         radius: (y, x) in pixels.
     """
     reach = [r + _BESIDE for r in radius]
-    values, first = field.correlations(spectrum * template.mask, near, reach)
+    lags = [(round(float(d)) + np.arange(-r, r + 1)) for d, r in zip(near, reach, strict=True)]
+    places = np.ix_(*(lag % n for lag, n in zip(lags, field.size, strict=True)))
+    values = fft.irfft2(spectrum * template.mask, field.size)[places] / template.spread[places]
     inner = values[_BESIDE:-_BESIDE, _BESIDE:-_BESIDE]
     y, x = np.unravel_index(inner.argmax(), inner.shape)
     around = values[y : y + 2 * _BESIDE + 1, x : x + 2 * _BESIDE + 1]
     value, fraction, bend = _climb(around)
-    # The correlation is the brightness times the template's with itself, and the information about
-    # the place is the brightness squared times the bend of the latter.
-    middle = first + np.array([y, x]) + _BESIDE
-    return Place(middle + fraction, value, bend * max(value, 0) / template.energy)
+    middle = np.array([lags[0][y + _BESIDE], lags[1][x + _BESIDE]])
+    # The logarithm of the likelihood, with the most likely brightness, is half the value's square.
+    return Place(middle + fraction, value, bend * max(value, 0))
 
 
 def _climb(values):
@@ -214,7 +217,7 @@ def _is_peak(bend):
 
 
 def prepare(frame: Real[np.ndarray, "H W"], binning: int) -> Float[np.ndarray, "h w"]:
-    """A frame to register: binned, without hot pixels, without the means of rows and columns.
+    """Prepare a frame: bin it, take out hot pixels, means of rows and columns, and background.
 
     A pixel that is further beyond its eight neighbours than half their range is clipped to that.
     Pixels without data get the mean of their row and column.
@@ -234,7 +237,10 @@ def prepare(frame: Real[np.ndarray, "H W"], binning: int) -> Float[np.ndarray, "
     count = [np.maximum(known.sum(axis=axis, keepdims=True), 1) for axis in (0, 1)]
     image = np.where(known, image, 0)
     image = image - np.where(known, image.sum(axis=1, keepdims=True) / count[1], 0)
-    return np.float32(image - np.where(known, image.sum(axis=0, keepdims=True) / count[0], 0))
+    image = np.float32(image - np.where(known, image.sum(axis=0, keepdims=True) / count[0], 0))
+    size = [max(3, int(_BACKGROUND * n)) | 1 for n in image.shape]
+    background = ndimage.uniform_filter(ndimage.uniform_filter(image, size), size)
+    return np.where(known, image - background, 0)
 
 
 def _beside(around, pick):
@@ -243,7 +249,7 @@ def _beside(around, pick):
     return pick(pick(three[:-2], three[2:]), pick(around[1:-1, :-2], around[1:-1, 2:]))
 
 
-def _taper(n):
-    """1 inside, falling to 0 as a squared cosine over an eighth of the length."""
-    place = np.minimum(np.arange(n) + 0.5, n - np.arange(n) - 0.5) / (_TAPER * n)
-    return np.sin(np.pi / 2 * np.minimum(place, 1)) ** 2
+def _taper(length, parts=1):
+    """1 inside each of some equal parts, falling to 0 as a squared cosine over an eighth of it."""
+    place = (np.arange(length) + 0.5) * parts / length % 1
+    return np.sin(np.pi / 2 * np.clip(np.minimum(place, 1 - place) / _TAPER, 0, 1)) ** 2
