@@ -29,6 +29,7 @@ _FOLLOWED = 0.25  # of the frame's sides, how far it may jump from one frame to 
 # highest of some thousand places with noise only is 4.5.
 _DETECTED = 6.0
 _CALIBRATED = 48  # frames, evenly spread, whose noise is measured
+_QUIETEST = 0.1  # of the frequencies
 _SURE = 5.0  # standard errors by which the halves' common movement must stand out
 _LEAST = 0.1  # pixels: root mean square of a drift that is worth an interpolation
 _LEAST_SHARE = 0.5  # of the frames must be found in the template
@@ -118,7 +119,11 @@ class _Reader:
 
 
 def _noise_of_differences(reader):
-    """Noise by the differences of successive frames; movement counts as noise, too."""
+    """Noise by the differences of successive frames; none if they do not differ.
+
+    Movement differs, too, where the scene has detail. So a frequency is given no more noise than
+    the quietest tenth has, which PSFs leave to noise: all noise is white, for the first pass.
+    """
     field, power = reader.field, 0.0
     chosen = reader.spread(_CALIBRATED // 2, reader.count - 2)
     stds = [float(np.std(reader[n])) for n in chosen]
@@ -129,6 +134,7 @@ def _noise_of_differences(reader):
     for n in chosen:
         difference = (reader[n + 1] - reader[n]) * field.window
         power = power + field.power(field.spectrum(difference)) / 2
+    power = np.minimum(power, np.quantile(power, _QUIETEST))
     return _whitened(field, power / len(chosen), np.sum(field.window**2))
 
 

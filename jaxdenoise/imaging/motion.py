@@ -4,6 +4,8 @@
 its position, for the whole frame (`shift_image`) or for a part of it (`shifted_patch`).
 """
 
+from typing import TypeAlias
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
@@ -11,19 +13,22 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 from jaxdenoise.imaging.filters import gaussian_filter
 from jaxdenoise.imaging.levels import Scalar, as_float
 
+Shift: TypeAlias = Real[Array, "2"] | Real[np.ndarray, "2"] | tuple[float, float]
+Corner: TypeAlias = Int[Array, "2"] | Int[np.ndarray, "2"] | tuple[int, int]
+
 _BEFORE, _AFTER = 2, 3  # pixels beside the pixel left of a place that its value is computed from
 # Standard errors of a mean of differences, or of their squares, that are taken for noise. Of pixels
-# of still scenes with white noise, 2 % then get a weight below 0.9 (tests/imaging/test_motion.py).
+# of white noise, 1.9 % then get a weight below 0.9 and 0.5 % one below 0.7; the mean is 0.995.
 _NOISE = 2.5
 
 
-def shift_image(image: Real[ArrayLike, "H W"], shift: Real[ArrayLike, "2"]) -> Float[Array, "H W"]:
+def shift_image(image: Real[ArrayLike, "H W"], shift: Shift) -> Float[Array, "H W"]:
     """Move an image's content by a fraction of pixels, with a reflected border.
 
     As ``scipy.ndimage.shift`` does, with an interpolation that needs no filter before it: six
     pixels along each axis, by polynomials of degree 3, so that the error falls with the fourth
-    power of the pixel's size. A noise-free edge overshoots by at most 3 % of its height if a PSF of
-    a sigma of 0.7 pixels or more has blurred it, and by 9 % if it is a step. Whole numbers of
+    power of the pixel's size. A noise-free edge overshoots by at most 1.2 % of its height if a PSF
+    of a sigma of 0.5 pixels or more has blurred it, and by 9.2 % if it is a step. Whole numbers of
     pixels move the grey levels unchanged; a shift of zero returns them bit for bit. Interpolation
     averages noise: half a pixel along both axes leaves 0.7 of its standard deviation.
 
@@ -46,9 +51,9 @@ def shift_image(image: Real[ArrayLike, "H W"], shift: Real[ArrayLike, "2"]) -> F
 
 def shifted_patch(
     image: Real[ArrayLike, "H W"],
-    corner: Int[ArrayLike, "2"] | tuple[int, int],
+    corner: Corner,
     size: int | tuple[int, int],
-    shift: Real[ArrayLike, "2"],
+    shift: Shift,
 ) -> Float[Array, "h w"]:
     """Cut a patch out of an image whose content is moved, without moving all of it.
 
@@ -78,9 +83,9 @@ def shifted_patch(
 
 def valid_after_shift(
     shape: tuple[int, int],
-    shift: Real[ArrayLike, "2"],
+    shift: Shift,
     *,
-    corner: Int[ArrayLike, "2"] | tuple[int, int] = (0, 0),
+    corner: Corner = (0, 0),
     size: int | tuple[int, int] | None = None,
 ) -> Bool[Array, "h w"]:
     """Tell where a moved image shows what was inside it before, not its reflected border.

@@ -55,7 +55,7 @@ def test_a_long_way_is_followed():
 def test_two_frames_suffice():
     rng = np.random.default_rng(2)
     shifts = np.array([[0.0, 0.0], [1.3, -2.6]])
-    drift = measure_drift(movie(rng, shifts, contrast=4))
+    drift = measure_drift(movie(rng, shifts, size=96, contrast=8))
     assert error(drift, shifts) < 0.1
 
 
@@ -164,8 +164,8 @@ def test_fractions_are_those_of_scipy():
 def test_edges_overshoot_little_and_constants_stay():
     step = np.zeros((40, 40), np.float32)
     step[:, 20:] = 1
-    for image, most in ((step, 0.09), (ndimage.gaussian_filter(step, 0.7), 0.03)):
-        moved = np.stack([shift_image(image, (0, d)) for d in np.linspace(0, 1, 11)])
+    for image, most in ((step, 0.093), (ndimage.gaussian_filter(step, 0.5), 0.013)):
+        moved = jax.vmap(lambda d, image=image: shift_image(image, (0, d)))(np.linspace(0, 1, 11))
         assert moved.max() < 1 + most
         assert moved.min() > -most
     np.testing.assert_allclose(shift_image(np.full((9, 9), 7.0), (0.3, -0.6)), 7, rtol=1e-6)
@@ -219,7 +219,8 @@ def test_noise_agrees():
     weights = local_agreement(*frames, np.float32(std))
     assert float(weights.min()) >= 0
     assert float(weights.max()) <= 1
-    assert np.mean(weights < 0.9) < 0.02
+    assert np.mean(weights < 0.9) < 0.04
+    assert np.mean(weights) > 0.985
 
 
 @pytest.mark.parametrize("brightness", [3.0, 10.0])
