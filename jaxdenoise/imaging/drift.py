@@ -173,7 +173,7 @@ class _Track:
         if n:
             self.places[n] = self.places[n - 1]
             # The mean is made anew when a quarter of its frames are new.
-            if self.template is None or n >= 1.25 * self.template.count:
+            if self.template is None or n >= 1.25 * self.template.frames:
                 self.template = registration.make_template(self.sums, noise)
             place = registration.find_place(
                 self.field, spectrum, self.template, self.places[n], self.radius
@@ -230,7 +230,8 @@ def _refine_halves(reader, tracks, noises):
     apart = np.median(tracks[1].places - tracks[0].places, axis=0)
     sums = registration.Sums(field, field.window)
     for n in range(reader.count):
-        frame, whole = reader[n], 0
+        frame = reader[n]
+        whole = np.zeros(field.bins.shape, np.complex64)
         for half, track in enumerate(tracks):
             spectrum = field.spectrum(frame * track.window)
             place = _found(field, spectrum, templates[half][n % FOLDS], track.places[n])
@@ -294,7 +295,7 @@ def _finished(places, errors, binning):
         f"drift: the frames move by up to {extent:.1f} pixels against each other, "
         f"measured to {error:.2g} pixels"
     )
-    return Drift(np.float32(shifts), np.float32(errors), True, text)
+    return Drift(shifts.astype(np.float32), errors.astype(np.float32), True, text)
 
 
 def _none(count, text):

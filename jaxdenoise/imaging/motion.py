@@ -46,7 +46,8 @@ def shift_image(image: Real[ArrayLike, "H W"], shift: Shift) -> Float[Array, "H 
     image = as_float(image)
     if image.ndim != 2:
         raise ValueError(f"shift_image needs an image (H, W), got {image.shape}")
-    return shifted_patch(image, (0, 0), image.shape, shift)
+    height, width = image.shape
+    return shifted_patch(image, (0, 0), (height, width), shift)
 
 
 def shifted_patch(

@@ -66,7 +66,7 @@ class Field:
     def power(self, spectrum: Complex[np.ndarray, "K L"]) -> Float[np.ndarray, "K L"]:
         """Mean power in each bin of frequencies, at each frequency."""
         power = np.bincount(self.bins.ravel(), np.abs(spectrum).ravel() ** 2, _BINS**2)
-        return np.float32(power / np.maximum(self.counts, 1))[self.bins]
+        return (power / np.maximum(self.counts, 1)).astype(np.float32)[self.bins]
 
 
 class Noise(NamedTuple):
@@ -124,12 +124,12 @@ class Template(NamedTuple):
             spectrum of their correlation.
         spread: canvas, the standard deviation of that correlation by noise at each shift; it is
             smaller where the frame shows less of what the mean knows.
-        count: of frames in the mean.
+        frames: how many the mean is of.
     """
 
     mask: Complex[np.ndarray, "K L"]
     spread: Float[np.ndarray, "A B"]
-    count: int
+    frames: int
 
 
 def make_template(sums: Sums, noise: Noise, without: int | None = None) -> Template:
@@ -222,7 +222,7 @@ def prepare(frame: Real[np.ndarray, "H W"], binning: int) -> Float[np.ndarray, "
     A pixel that is further beyond its eight neighbours than half their range is clipped to that.
     Pixels without data get the mean of their row and column.
     """
-    image = np.float32(frame)
+    image: np.ndarray = np.asarray(frame, np.float32)
     known = np.isfinite(image)
     if not known.all():
         image = np.where(known, image, image[known].mean() if known.any() else 0)
@@ -237,7 +237,8 @@ def prepare(frame: Real[np.ndarray, "H W"], binning: int) -> Float[np.ndarray, "
     count = [np.maximum(known.sum(axis=axis, keepdims=True), 1) for axis in (0, 1)]
     image = np.where(known, image, 0)
     image = image - np.where(known, image.sum(axis=1, keepdims=True) / count[1], 0)
-    image = np.float32(image - np.where(known, image.sum(axis=0, keepdims=True) / count[0], 0))
+    image = image - np.where(known, image.sum(axis=0, keepdims=True) / count[0], 0)
+    image = image.astype(np.float32)
     size = [max(3, int(_BACKGROUND * n)) | 1 for n in image.shape]
     background = ndimage.uniform_filter(ndimage.uniform_filter(image, size), size)
     return np.where(known, image - background, 0)
