@@ -142,7 +142,7 @@ def still(rng, kind, contrast, count=FRAMES):
     else:
         clean = signals(rng, zero, contrast)
         return disturbed(rng, clean, kind, rng.choice(NOISES))
-    return take(rng, np.array(clean), rng.choice(NOISES))
+    return take(rng, np.maximum(clean, 0), rng.choice(NOISES))
 
 
 def drifts():
