@@ -3,12 +3,12 @@
     python experiments/line_noise.py --data DATA -o line_noise.json
 
 Synthetic: 14 kinds of structure, many of which run along x or y (fibres, gratings, text, tiles,
-bands), through PSFs of sigma 0 to 3 pixels, at 0.5 to 3,000 photons, with read noise of 0 to 5. Each
-is taken as a single image, as a still stack, and as a stack that moves by a fraction of a pixel and
-changes its brightness. The first table counts what is found where there is nothing, along both axes
-and for lines that do not meet. The second table adds offsets of 0.3 to 2 standard deviations of the
-noise: the share that is found, and how much of the offsets is left where they were. Real: every
-image as it is. 15 minutes on two cores.
+bands), through PSFs of sigma 0 to 3 pixels, at 0.5 to 3,000 photons, with read noise of 0 to 5.
+Each is taken as a single image, as a still stack, and as a stack that moves by up to a pixel a
+frame and changes its brightness. The first table counts what is found where there is nothing, along
+both axes and for lines that do not meet. The second table adds offsets of 0.3 to 2 standard
+deviations of the noise: the share that is found, and how much of the offsets is left where they
+were. Real: every image as it is. 15 minutes on two cores.
 """
 
 import numpy as np

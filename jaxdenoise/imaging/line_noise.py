@@ -22,6 +22,7 @@ from jaxdenoise.imaging.row_offsets import (
     SMALLEST,
     estimate_offsets,
     find_offsets,
+    mean_noise,
     mean_without_scene,
     noise_of,
     rough_offsets,
@@ -126,11 +127,9 @@ def find_line_noise(
     if not usable or min(height, width) < SMALLEST:
         return None
     found = _Search(frames, usable, row or count)
-    for axis in (0, 1):
-        found.look_for_changing(axis)
+    found.look_for_changing()
     if len(usable) > 1:
-        for axis in (0, 1):
-            found.look_for_fixed(axis)
+        found.look_for_fixed()
     found.look_for_shift()
     return found.result() if found.evidence else None
 
@@ -150,7 +149,7 @@ class _Search:
 
     def result(self) -> LineNoise:
         """Return what was found."""
-        both = []
+        both: list[Any] = []
         for axis in (0, 1):
             shape = self._frames.shape[0], self._frames.shape[1 + axis]
             each = self._offsets[axis]
@@ -159,29 +158,36 @@ class _Search:
                 fixed[self._numbers] = self._fixed[axis]
                 each = fixed if each is None else each + fixed
             both.append(each)
-        return LineNoise(*both, self._shift, tuple(self.evidence))
+        return LineNoise(both[0], both[1], self._shift, tuple(self.evidence))
 
-    def look_for_changing(self, axis: int) -> None:
+    def look_for_changing(self) -> None:
         """Look for offsets that each frame has of its own."""
-        found = find_offsets([_along(one, axis) for one in self._deciding()])
-        if not found.found:
-            return
-        self._offsets[axis] = self._changing(axis)
-        what = "an offset of each " + ("row", "column")[axis]
-        self.evidence.append(_said(what, found.strength))
+        deciding = self._deciding()
+        found = [find_offsets([_along(one, axis) for one in deciding]) for axis in (0, 1)]
+        for axis in (0, 1):
+            if found[axis].beats(found[1 - axis]):
+                self._offsets[axis] = self._changing(axis)
+                self._say(axis, found[axis].strength)
 
-    def look_for_fixed(self, axis: int) -> None:
+    def look_for_fixed(self) -> None:
         """Look for offsets that are the same in all frames, in their mean."""
         chosen = _spread(self._numbers, _FRAMES)
         middle = self._middle(_SINGLE)
-        noise = float(np.mean([noise_of(_along(self._read(n), axis)) for n in chosen[:_PAIRS]]))
-        mean = np.mean([self._read(n) for n in chosen], axis=0)
-        found = find_offsets([_along(mean[middle], axis)], noise=noise)
-        if not found.found:
-            return
-        self._fixed[axis] = estimate_offsets(_along(mean, axis)).astype(np.float32)
-        what = f"an offset of each {('row', 'column')[axis]} that is the same in all frames"
-        self.evidence.append(_said(what, found.strength))
+        noise = mean_noise([noise_of(self._read(n)[middle]) for n in chosen[:_PAIRS]])
+        mean = np.zeros(self._frames.shape[1:], np.float64)
+        for n in chosen:
+            mean += self._read(n) / len(chosen)
+        found = [find_offsets([_along(mean[middle], axis)], noise=noise) for axis in (0, 1)]
+        for axis in (0, 1):
+            if found[axis].beats(found[1 - axis]):
+                self._fixed[axis] = estimate_offsets(_along(mean, axis)).astype(np.float32)
+                self._say(axis, found[axis].strength, " that is the same in all frames")
+
+    def _say(self, axis, strength, kind=""):
+        self.evidence.append(
+            f"line noise: an offset of each {('row', 'column')[axis]}{kind}, {strength:.2g} of the "
+            "noise, was taken out"
+        )
 
     def look_for_shift(self) -> None:
         """Look for odd lines that do not meet the even ones."""
@@ -191,8 +197,8 @@ class _Search:
         if self._shift:
             self.evidence.append(
                 f"bidirectional scan: odd lines were {abs(self._shift):.1f} pixels to the "
-                f"{'right' if self._shift > 0 else 'left'} of the even ones, and were moved back; "
-                'line_noise="keep" leaves them'
+                f"{'right' if self._shift > 0 else 'left'} of the even ones, and were moved back "
+                '(line noise "keep" leaves them)'
             )
 
     def _deciding(self) -> list[Float[np.ndarray, "h w"]]:
@@ -279,7 +285,3 @@ def _spread(numbers, count):
     """Evenly spread ones of some numbers."""
     places = np.unique(np.linspace(0, len(numbers) - 1, min(count, len(numbers))).round())
     return [numbers[int(place)] for place in places]
-
-
-def _said(what, strength):
-    return f"line noise: {what}, {strength:.2g} of the noise, was taken out"

@@ -1,10 +1,10 @@
 """Offsets of the rows of an image: how large they are, and whether they are line noise. Host side.
 
 A scanner adds an offset of its own to each line, an sCMOS camera to each column. The scene has rows
-too: fibres along x, gratings, lines of text. Noise differs from them in four ways, all of which are
+too: fibres along x, gratings, lines of text. Noise differs from them in five ways, all of which are
 required: the same offset reaches across the whole row, in bright places and in dark ones; it is
-white along y, whereas a microscope blurs what it shows; nearly every row has one; and no period
-stands out.
+white along y, whereas a microscope blurs what it shows; nearly every row has one; no period stands
+out; and the columns show nothing of that strength that is no such noise of its own.
 """
 
 from collections.abc import Sequence
@@ -25,15 +25,28 @@ _CLIP, _WIDE = 2.0, 5.0  # standard deviations, with the scene and where it is s
 # read along both axes): of these, line noise was found in 3, which were uniform bands of one pixel
 # without any blur. `experiments/line_noise.py` draws them anew.
 _SURE = 8.0  # standard errors of the covariance of different parts of the rows
-_LEAST, _MOST = 0.1, 6.0  # of the noise: less does no harm, more is no noise of a scanner
+_LEAST, _MOST = 0.1, 5.0  # of the noise: less does no harm, more is no noise of a scanner
 _BAND, _TOP = 0.15, 0.35  # cycles a pixel: fine, and the finest that no PSF passes on
 _WHITE = 0.7  # power of the finest over that of the fine; a PSF of sigma 0.5 leaves a third
 _APART = 0.75  # covariance of distant parts over that of parts side by side
 _EACH = 0.6, 1.5  # covariance of each part with the others over the mean one
 _PEAK = 10.0  # mean powers that the largest of n may have beyond the 2 log(n) of white noise
+_FLAT = 0.15  # geometric over arithmetic mean of the powers, 0.28 of white noise, 0 of a period
 _DENSE = 0.75  # robust over usual standard deviation, 1 of Gaussian offsets, 0 of single rows
 _LOW = 0.25  # cycles a pixel: the power above is that of the noise
 _EXCESS = 3.0  # standard errors that the power of an octave is above it where there is scene
+
+
+class Noise(NamedTuple):
+    """Standard deviations of the noise of a pixel, in grey levels.
+
+    Attributes:
+        lowest: of most pixels, which may be dark ones.
+        mean: of all, edges of the scene included.
+    """
+
+    lowest: float
+    mean: float
 
 
 class Evidence(NamedTuple):
@@ -41,19 +54,25 @@ class Evidence(NamedTuple):
 
     Attributes:
         found: whether all of it does.
-        strength: the offsets' standard deviation over that of the noise of a pixel.
+        strength: what the offsets' standard deviation would be, over that of the noise of a pixel.
     """
 
     found: bool
     strength: float
 
+    def beats(self, other: "Evidence") -> bool:
+        """Return whether it is found, and no structure that columns show as well as rows."""
+        return self.found and (other.found or self.strength > other.strength)
 
-def find_offsets(images: Sequence[Float[np.ndarray, "H W"]], *, noise: float = 0.0) -> Evidence:
+
+def find_offsets(
+    images: Sequence[Float[np.ndarray, "H W"]], *, noise: Noise | None = None
+) -> Evidence:
     """Decide whether the rows of images have random offsets.
 
     Args:
         images: of one scene or of several, or differences of frames; no NaN.
-        noise: standard deviation of the noise of a pixel, which the strength is measured in; 0: of
+        noise: of a pixel, as `noise_of` measures it, in which the strength is measured; None: of
             these images.
     """
     height, width = images[0].shape
@@ -62,17 +81,18 @@ def find_offsets(images: Sequence[Float[np.ndarray, "H W"]], *, noise: float = 0
     parts = 8 if width >= 4 * SMALLEST else 4
     fine = np.arange(height) / (2 * height) >= _BAND
     spectra = np.stack([_spectrum(_profile(one, parts, _NEAR)) for one in images])
-    own = noise or float(np.mean([_noise(one) for one in images]))
+    own = noise or mean_noise([noise_of(one) for one in images])
     fine_spectra = np.where(fine, spectra, 0)
     covariance = np.einsum("fbk,fck->bc", fine_spectra, fine_spectra) / (len(images) * fine.sum())
     between = (covariance.sum() - covariance.trace()) / (parts * (parts - 1))
     within = covariance.trace() / parts
-    if not (between > 0 and own > 0):
+    if not (between > 0 and own.lowest > 0):
         return Evidence(False, 0.0)
     error = within * np.sqrt(2 / (parts * (parts - 1) * len(images) * fine.sum()))
-    strength = float(np.sqrt(between) / own)
-    found = between > _SURE * error and _LEAST < strength < _MOST and _alike(covariance, between)
-    return Evidence(bool(found and _is_white(spectra, fine)), strength)
+    size = float(np.sqrt(between))
+    found = between > _SURE * error and _LEAST * own.lowest < size < _MOST * own.mean
+    found = found and _alike(covariance, between) and _is_white(spectra, fine)
+    return Evidence(bool(found), size / own.mean)
 
 
 def estimate_offsets(image: Float[np.ndarray, "H W"]) -> Float[np.ndarray, " H"]:
@@ -115,9 +135,17 @@ def mean_without_scene(
     return _inverse(spectrum * _noise_share(spectrum**2, count=1, level=level))
 
 
-def noise_of(image: Float[np.ndarray, "H W"]) -> float:
-    """Return a robust standard deviation of the noise of a pixel, without the rows' offsets."""
-    return _noise(image)
+def noise_of(image: Float[np.ndarray, "H W"]) -> Noise:
+    """Measure the noise of a pixel by the differences of rows, without the rows' offsets."""
+    step = image[1:] - image[:-1]
+    apart = np.abs(step - np.median(step, axis=1, keepdims=True))
+    lowest, mean = 1.4826 * float(np.median(apart)), float(np.sqrt(np.pi / 2) * np.mean(apart))
+    return Noise(lowest / np.sqrt(2), mean / np.sqrt(2))
+
+
+def mean_noise(found: Sequence[Noise]) -> Noise:
+    """Return the mean of what was measured on several images."""
+    return Noise(*np.mean(found, axis=0).tolist())
 
 
 def _spectrum(profile):
@@ -156,12 +184,6 @@ def _robust_mean(values, clip=_WIDE):
     return (middle + np.clip(apart, -limit, limit).mean(axis=-1, keepdims=True))[..., 0]
 
 
-def _noise(image):
-    step = image[1:] - image[:-1]
-    apart = np.abs(step - np.median(step, axis=1, keepdims=True))
-    return 1.4826 * float(np.median(apart)) / np.sqrt(2)
-
-
 def _alike(covariance, between):
     """Whether all parts of the rows share the same offsets."""
     parts = len(covariance)
@@ -180,9 +202,10 @@ def _is_white(spectra: Float[np.ndarray, "F B H"], fine: Bool[np.ndarray, " H"])
     mean = np.where(fine, spectra.mean(axis=1), 0)
     power = mean[:, fine] ** 2
     peaked = power.max() > (2 * np.log(power.size) + _PEAK) * power.mean()
+    flat = np.exp(np.mean(np.log(power + 1e-30))) > _FLAT * power.mean()
     rows = _inverse(mean)
     dense = 1.4826 * np.median(np.abs(rows)) > _DENSE * np.sqrt(np.mean(rows**2))
-    return bool(white and dense and not peaked)
+    return bool(white and dense and flat and not peaked)
 
 
 def _level(power):

@@ -43,7 +43,17 @@ def line_offset(frames: Float[np.ndarray, "N H W"]) -> float:
     gained = differences[:, _FURTHEST] - differences[:, best]
     error = gained.std() / np.sqrt(len(gained)) or np.inf
     sure = gained.mean() > _SURE * error and gained.mean() > _BETTER * totals[_FURTHEST]
-    return float(offset) if sure and abs(offset) >= _LEAST else 0.0
+    return float(offset) if sure and abs(offset) >= _LEAST and _is_one(differences, best) else 0.0
+
+
+def _is_one(differences, best):
+    """Whether the lines fit no better when they are moved by as much to the other side.
+
+    Slanted stripes of two pixels or little more do: then each line shows the gaps of the next.
+    """
+    other = differences[:, -1 - best] - differences[:, best]
+    error = other.std() / np.sqrt(len(other)) or np.inf
+    return other.mean() > _SURE * error
 
 
 def join_lines(frame: Float[np.ndarray, "H W"], offset: float) -> Float[np.ndarray, "H W"]:

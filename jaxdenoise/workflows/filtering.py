@@ -20,6 +20,7 @@ from jaxdenoise.io.images import Image
 from jaxdenoise.microscope.calibration import Calibration, calibrate, calibrate_gaussian
 from jaxdenoise.microscope.noise_estimation import CORRELATED
 from jaxdenoise.system.errors import RequestError
+from jaxdenoise.workflows.line_removal import without_line_noise
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.requests import FilterRequest
 from jaxdenoise.workflows.settings import Number
@@ -61,7 +62,8 @@ class FilterResult:
 
     Attributes:
         rows: a row a file: "file", "output", "filter", "dtype", "sigma" or "size" in pixels, and
-            where they were found "noise_std" in grey levels and "noise_correlation".
+            where they were found "noise_std" in grey levels and "noise_correlation"; and
+            "line_noise", a line for each kind that was taken out.
     """
 
     rows: list[dict[str, Any]]
@@ -98,7 +100,9 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
     )
     rows = []
     for path, target in zip(map(str, request.inputs), targets, strict=True):
-        image, gaps = _read(path, request.axes)
+        image, gaps, lines = _read(path, request)
+        for line in lines:
+            reporter.say(f"{path}: {line}")
         filtered = filter_image(
             request.filter,
             image,
@@ -114,7 +118,8 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
             target, frames, image.info, dtype=dtype, overwrite=request.overwrite, gaps=gaps
         )
         row = {"file": path, "output": str(target), "filter": request.filter, "dtype": str(dtype)}
-        rows.append(row | filtered.parameter | _noise(filtered.calibration))
+        row |= filtered.parameter | _noise(filtered.calibration)
+        rows.append(row | {"line_noise": list(lines)})
         width = ", ".join(f"{name} {value}" for name, value in filtered.parameter.items())
         found = ", found from the image" if filtered.calibration else ""
         reporter.say(f"wrote {target} ({width}{found})")
@@ -124,11 +129,18 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
     return FilterResult(rows)
 
 
-def _read(path, axes):
-    """The image, filled where it is NaN, and where that is; None if it is so nowhere."""
-    frames, info = images.open_image(path, axes=axes)
-    filled, gaps = fill_stack(np.asarray(frames.with_gaps()))
-    return Image(filled, info), gaps
+def _read(path, request):
+    """The image, filled where it is NaN, and where that is; and a line on each kind of line noise.
+
+    None stands for NaN nowhere.
+    """
+    file = images.open_image(path, axes=request.axes)
+    filled, gaps = fill_stack(np.asarray(file.frames.with_gaps()))
+    image = Image(filled, file.info)
+    if request.line_noise == "keep":
+        return image, gaps, ()
+    image, lines = without_line_noise(path, file, image)
+    return image, gaps, lines
 
 
 def _moved(noisy, frames):
@@ -167,7 +179,7 @@ def filter_image(
 
     Args:
         name: "gaussian", "median", "box", "box3d" or "wiener".
-        image: the file. Integers of at most 16 bits are filtered as such.
+        image: the file. Whole numbers of at most 16 bits are filtered as such.
         sigma: Of the Gaussian, in pixels: a number, a tuple in the order of the axes, or "auto"
             (the default without `size`).
         size: Window in odd pixels: a number, a tuple, or "auto" (the default but for the Gaussian).
@@ -192,6 +204,8 @@ def filter_image(
         _volumes(image) if deep else (image.frames[:, None], lambda stacks: stacks[:, 0])
     )
     small = image.info.dtype.kind in "iu" and image.info.dtype.itemsize <= 2
+    # Without its line noise, an image holds fractions of grey levels.
+    small = small and bool(np.all(image.frames == np.rint(image.frames)))
     stacks = stacks.astype(image.info.dtype) if small else stacks
     parameter, found = _widths(name, sigma, size, stacks, axes=axes, mode=mode)
     options = {
