@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import ArrayLike, Float, Real
 
 from jaxdenoise.imaging.gaps import fill
 from jaxdenoise.imaging.hotpixels import Framed
@@ -35,6 +35,7 @@ _FRAMES = 32  # evenly spread frames whose mean is looked at for what is the sam
 _LINES = 8  # the same, for lines that do not meet
 _SIDE, _SINGLE = 512, 1024  # pixels of the square in the middle that decides, of a single frame
 _AROUND = 8  # frames on each side whose mean stands for the scene
+_TOLD = 8  # frames that tell which of two measurements errs less
 _PIXELS = 2**25  # of these frames in memory, at most
 
 
@@ -83,8 +84,8 @@ class LineNoise(NamedTuple):
 
 
 def remove_line_noise(
-    stack: Real[np.ndarray, "N H W"],
-) -> tuple[Real[np.ndarray, "N H W"], LineNoise | None]:
+    stack: Real[ArrayLike, "*frames H W"],
+) -> tuple[Real[ArrayLike, "*frames H W"], LineNoise | None]:
     """Find structured noise of scanners and cameras in the frames of one movie, and take it out.
 
     Looked for are an offset of each row or column of each frame, one that is the same in all
@@ -134,6 +135,15 @@ def find_line_noise(
     return found.result() if found.evidence else None
 
 
+class _Measured(NamedTuple):
+    """The offsets of a frame alone and against those around it, and how far its halves disagree."""
+
+    own: Float[np.ndarray, " H"]
+    offsets: Float[np.ndarray, " H"]
+    own_apart: float | None
+    apart: float
+
+
 class _Search:
     """Goes through the kinds of noise; what was found is taken out before the next is looked for.
 
@@ -180,8 +190,13 @@ class _Search:
         found = [find_offsets([_along(mean[middle], axis)], noise=noise) for axis in (0, 1)]
         for axis in (0, 1):
             if found[axis].beats(found[1 - axis]):
-                self._fixed[axis] = estimate_offsets(_along(mean, axis)).astype(np.float32)
+                self._fixed[axis] = self._same_in(chosen, axis)
                 self._say(axis, found[axis].strength, " that is the same in all frames")
+
+    def _same_in(self, numbers, axis):
+        """The mean over frames of the offsets that each shows: the scene, if it moves, averages."""
+        found = [estimate_offsets(_along(self._read(n), axis)) for n in numbers]
+        return np.mean(found, axis=0).astype(np.float32)
 
     def _say(self, axis, strength, kind=""):
         self.evidence.append(
@@ -218,15 +233,20 @@ class _Search:
             n = self._numbers[0]
             result[n] = estimate_offsets(_along(self._read(n), axis))
             return result
-        found = np.stack(list(self._against_mean(axis)))
-        result[self._numbers] = without_scene(found, mean=True)
+        found = list(self._measured(axis))
+        # What moves is better measured in each frame alone, what is still by its mean over time.
+        told = [(one.own_apart, one.apart) for one in found if one.own_apart is not None]
+        alone, around = np.mean(told, axis=0) if told else (0.0, 1.0)
+        chosen = [one.own if alone < around else one.offsets for one in found]
+        result[self._numbers] = without_scene(np.stack(chosen))
         return result
 
-    def _against_mean(self, axis: int) -> Iterator[Float[np.ndarray, " H"]]:
-        """Yield the offsets of each frame against the mean of those around it.
+    def _measured(self, axis: int) -> Iterator["_Measured"]:
+        """Yield the offsets of each frame, alone and against the mean of those around it.
 
         From that mean, the mean of their own offsets is taken out, as each of them alone shows it.
         """
+        told = 0
         pixels = self._frames.shape[1] * self._frames.shape[2]
         most = max(1, min(_AROUND, _PIXELS // (2 * pixels)))
         for series in self._series():
@@ -241,13 +261,16 @@ class _Search:
                     total, first = total - window.popleft()[0], first + 1
                 frame, own = window[place - first]
                 if len(window) == 1:
-                    yield own
+                    yield _Measured(own, own, None, 0.0)
                     continue
                 others = np.stack([one for at, (_, one) in enumerate(window, first) if at != place])
                 mean = (total - frame) / len(others)
                 mean -= mean_without_scene(others.mean(axis=0), others)[:, None]
                 difference = frame - mean
-                yield rough_offsets(difference - np.median(difference))
+                offsets, apart = _by_halves(rough_offsets, difference - np.median(difference))
+                told += 1
+                own_apart = _by_halves(estimate_offsets, frame)[1] if told <= _TOLD else None
+                yield _Measured(own, offsets, own_apart, apart)
 
     def _series(self):
         """The numbers of the frames that follow each other, a list a row."""
@@ -279,6 +302,12 @@ class _Search:
 
 def _along(image, axis):
     return image if axis == 0 else np.ascontiguousarray(image.T)
+
+
+def _by_halves(measure, image):
+    """The mean of what both halves of the rows show, and the mean square of their difference."""
+    one, other = (measure(half) for half in np.array_split(image, 2, axis=1))
+    return (one + other) / 2, float(np.var(one - other))
 
 
 def _spread(numbers, count):
