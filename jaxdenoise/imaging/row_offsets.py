@@ -25,10 +25,10 @@ _CLIP, _WIDE = 2.0, 5.0  # standard deviations, with the scene and where it is s
 
 # What follows was set on 4,200 synthetic images without line noise, of 14 kinds (cells, fibres and
 # gratings along x, text, tiles, membranes, textures; PSF sigma 0 to 3 pixels, 0.5 to 3,000 photons,
-# read along both axes): of these, line noise was found in 3, which were uniform bands of one pixel
-# without any blur. `experiments/line_noise.py` draws them anew.
+# read along both axes). It is found where there is none in uniform bands of one pixel without any
+# blur, and in little else: `experiments/line_noise.py` counts anew.
 _SURE = 8.0  # standard errors of the covariance of different parts of the rows
-_LEAST, _MOST = 0.1, 5.0  # of the noise: less does no harm, more is no noise of a scanner
+_LEAST, _MOST = 0.1, 4.0  # of the noise: less does no harm, more is no noise of a scanner
 _BAND, _TOP = 0.15, 0.35  # cycles a pixel: fine, and the finest that no PSF passes on
 _WHITE = 0.7  # power of the finest over that of the fine; a PSF of sigma 0.5 leaves a third
 _APART = 0.75  # covariance of distant parts over that of parts side by side
