@@ -11,6 +11,7 @@ from .imaging.filters import gaussian_filter as gaussian_filter
 from .imaging.filters import median_filter as median_filter
 from .imaging.filters import wiener_filter as wiener_filter
 from .imaging.levels import quantize as quantize
+from .imaging.line_noise import remove_line_noise as remove_line_noise
 from .imaging.metrics import mean_over_std as mean_over_std
 from .imaging.metrics import psnr as psnr
 from .imaging.metrics import si_psnr as si_psnr

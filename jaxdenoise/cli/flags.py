@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxdenoise.cli import values
 from jaxdenoise.config import INITS, PRECISIONS, PRESETS, TARGETS
-from jaxdenoise.workflows.requests import CHANNELS, DTYPES, FORMATS, SEQUENCES
+from jaxdenoise.workflows.requests import CHANNELS, DTYPES, FORMATS, LINE_NOISE, SEQUENCES
 
 _PSF = (
     "Gaussian's sigma in pixels, not its FWHM (default: 1.0, with --preset best auto), a measured "
@@ -65,6 +65,7 @@ def add_training(verb: ArgumentParser, *, psf: str | None = None, psf_help: str 
         choices=SEQUENCES,
         help="the axis of neighbouring frames (default: the only one)",
     )
+    add_line_noise(verb)
     _add_devices(verb)
 
 
@@ -218,6 +219,17 @@ def add_files(verb: ArgumentParser) -> None:
         choices=FORMATS,
         default="same",
         help="of what is written (default: the input's)",
+    )
+
+
+def add_line_noise(verb: ArgumentParser) -> None:
+    """Add --line-noise."""
+    verb.add_argument(
+        "--line-noise",
+        choices=LINE_NOISE,
+        default="auto",
+        help="auto: take out offsets of rows or columns, and move back odd lines that do not meet "
+        "the even ones, where they are found (default); keep: leave them",
     )
 
 

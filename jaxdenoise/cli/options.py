@@ -35,7 +35,7 @@ _SETTINGS = (
 )  # flags of all trainings
 _OPTICS = ("na", "emission", "excitation", "pinhole", "pixel_size")
 _FILES = ("output", "axes", "overwrite")
-_TRAINED = (*_FILES, "along", "devices", "report")
+_TRAINED = (*_FILES, "along", "line_noise", "devices", "report")
 
 
 class Processes(NamedTuple):
@@ -152,7 +152,7 @@ def _psf(args, text):
 
 
 def _filter(args, text):
-    own = ("filter", "sigma", "size", "mode", "dtype", "format")
+    own = ("filter", "sigma", "size", "mode", "dtype", "format", "line_noise")
     return FilterRequest(inputs=args.input, **_taken(args, (*_FILES, *own)))
 
 

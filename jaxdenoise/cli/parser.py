@@ -179,6 +179,7 @@ def _filter(verb):
         default="reflect",
         help="border, in scipy's words (default: reflect)",
     )
+    flags.add_line_noise(verb)
     flags.add_files(verb)
     flags.add_axes(verb)
     flags.add_common(verb)

@@ -200,7 +200,7 @@ def _pieces(job: Job, options: Any) -> Iterator[tuple[Any, Combined]]:
     if current_crew().is_primary:
         for n in part.survey.odd:
             rows, columns = _everything(part.frames.shape[1:])
-            frame = part.frames[n, rows, columns]
+            frame = part.frames.original((n, rows, columns))
             yield (n, rows, columns), Combined(frame, frame, np.zeros_like(frame))
 
 

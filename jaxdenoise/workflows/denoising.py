@@ -42,11 +42,13 @@ class Judged(NamedTuple):
         path: of the input.
         channel: its number; None of a file without channels.
         verdict: on what is in the file.
+        line_noise: a line for each kind of line noise that was taken out.
     """
 
     path: str
     channel: int | None
     verdict: GuardVerdict
+    line_noise: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ class DenoiseResult:
                 for name, trained in self.models.items()
             ],
             "verdicts": [
-                {"file": one.path, "channel": one.channel} | one.verdict.to_dict()
+                {"file": one.path, "channel": one.channel, "line_noise": list(one.line_noise)}
+                | one.verdict.to_dict()
                 for one in self.verdicts
             ],
         }
@@ -145,7 +148,7 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
         for (name, part), results, verdict in zip(
             own.items(), applied.results, applied.verdicts, strict=True
         ):
-            verdicts.append(Judged(str(part.path), part.channel, verdict))
+            verdicts.append(Judged(str(part.path), part.channel, verdict, part.line_evidence))
             if part.ordinary:
                 models.setdefault(name, trained[name])
                 shown.setdefault(name, _Shown(makers[name].job(part), results, verdict))
@@ -156,7 +159,8 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
         part = one.job.part if one.results else one.job.part.of_frames(list(numbers))
         reports[name] = plan.reports[name]
         about: dict[str, Any] = {"results": one.results, "guard": one.verdict}
-        about |= {"sweep": models[name].choice, "evidence": models[name].evidence}
+        evidence = (*part.line_evidence, *models[name].evidence)
+        about |= {"sweep": models[name].choice, "evidence": evidence}
         write_report(request, reports[name], part, denoisers, reporter, **about)
     pages = {(str(one.job.part.path), one.job.part.channel): reports[n] for n, one in shown.items()}
     _say_verdicts(verdicts, pages, reporter)
@@ -240,10 +244,15 @@ def _checked(request):
     images.check_space(request.output, len(outputs) * stored)
     reach = _reach(request)
     by_model = (
-        parts_alone(request.inputs, files)
+        parts_alone(request.inputs, files, line_noise=request.line_noise)
         if request.instant
         else parts_by_model(
-            request.inputs, files, channels=_channels(request), reach=reach, along=request.along
+            request.inputs,
+            files,
+            channels=_channels(request),
+            reach=reach,
+            along=request.along,
+            line_noise=request.line_noise,
         )
     )
     stem = outputs["denoised"][0].name.rsplit("denoised", 1)[0]

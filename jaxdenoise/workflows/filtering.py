@@ -12,6 +12,7 @@ from jaxdenoise.io import images
 from jaxdenoise.io.images import Image
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows.image_filter import filter_image
+from jaxdenoise.workflows.line_removal import without_line_noise
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.requests import FilterRequest
 
@@ -26,7 +27,8 @@ class FilterResult:
     Attributes:
         rows: a row a file: "file", "output", "filter", "dtype", "sigma" or "size" in pixels, and
             where they were found "noise_std" in grey levels and "noise_correlation"; of channels
-            for which they were found one by one, these are lists.
+            for which they were found one by one, these are lists. And "line_noise", a line for each
+            kind that was taken out.
     """
 
     rows: list[dict[str, Any]]
@@ -63,10 +65,13 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
     )
     rows = []
     for path, target in zip(map(str, request.inputs), targets, strict=True):
-        image, gaps = _read(path, request.axes)
+        image, gaps, lines = _read(path, request)
+        for line in lines:
+            reporter.say(f"{path}: {line}")
         channels = _filter_channels(request, path, image)
         _, first = channels[0]
-        dtype, frames = first.dtype, np.empty_like(image.frames, first.frames.dtype)
+        kind = np.result_type(*(one.frames.dtype for _, one in channels))
+        dtype, frames = first.dtype, np.empty_like(image.frames, kind)
         for numbers, one in channels:
             frames[numbers] = one.frames
         moved = _moved(image.frames, frames)
@@ -81,7 +86,8 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
             gaps=gaps,
         )
         row = {"file": path, "output": str(target), "filter": request.filter}
-        rows.append(row | {"dtype": str(dtype.dtype)} | _parameters([one for _, one in channels]))
+        row |= {"dtype": str(dtype.dtype)} | _parameters([one for _, one in channels])
+        rows.append(row | {"line_noise": list(lines)})
         width = ", ".join(f"{name} {rows[-1][name]}" for name in first.parameter)
         found = ", found from the image" if first.calibration else ""
         reporter.say(f"wrote {target} ({width}{found})")
@@ -144,11 +150,18 @@ def _parameters(filtered):
     return rows[0] if len(rows) == 1 else {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def _read(path, axes):
-    """The image, filled where it is NaN, and where that is; None if it is so nowhere."""
-    frames, info = images.open_image(path, axes=axes)
-    filled, gaps = fill_stack(np.asarray(frames.with_gaps()))
-    return Image(filled, info), gaps
+def _read(path, request):
+    """The image, filled where it is NaN, and where that is; and a line on each kind of line noise.
+
+    None stands for NaN nowhere.
+    """
+    file = images.open_image(path, axes=request.axes)
+    filled, gaps = fill_stack(np.asarray(file.frames.with_gaps()))
+    image = Image(filled, file.info)
+    if request.line_noise == "keep":
+        return image, gaps, ()
+    image, lines = without_line_noise(path, file, image)
+    return image, gaps, lines
 
 
 def _moved(noisy, frames):

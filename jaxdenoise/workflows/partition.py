@@ -19,7 +19,13 @@ _AXES = "TZS"  # along which frames may stand in a row
 
 
 def parts_by_model(
-    inputs: Inputs, files: Files, *, channels: str, reach: int, along: str | None
+    inputs: Inputs,
+    files: Files,
+    *,
+    channels: str,
+    reach: int,
+    along: str | None,
+    line_noise: str = "auto",
 ) -> dict[str, list[Part]]:
     """Return the parts of files once for each model that is trained or used: dict of name to parts.
 
@@ -30,6 +36,7 @@ def parts_by_model(
             and so on. "together": there is one, "". "auto": separate where a file has channels.
         reach: neighbours on each side that the network sees: then the frames stand in rows.
         along: the axis of these rows; None: the only one.
+        line_noise: as of `parts.Part`.
 
     Raises:
         RequestError: there are no channels, or the files differ in their number.
@@ -46,7 +53,7 @@ def parts_by_model(
             apart = channels == "separate"
             name = f"channel-{channel}" if apart else ""
             ordered = in_rows(path, one, along) if reach else one
-            part = Part(path, number, ordered, channel if apart else None)
+            part = Part(path, number, ordered, channel if apart else None, line_noise)
             found.setdefault(name, []).append(part)
     if len(counts) > 1:
         raise RequestError(
@@ -55,7 +62,7 @@ def parts_by_model(
     return found
 
 
-def parts_alone(inputs: Inputs, files: Files) -> dict[str, list[Part]]:
+def parts_alone(inputs: Inputs, files: Files, *, line_noise: str = "auto") -> dict[str, list[Part]]:
     """Return each channel of each file: dict of its name, as in `parts_by_model`, to parts.
 
     Files may differ in their number of channels, since no two parts share anything.
@@ -65,7 +72,7 @@ def parts_alone(inputs: Inputs, files: Files) -> dict[str, list[Part]]:
         several = channel_count(file) > 1
         for channel, one in enumerate(channels_of(path, file) if several else [file]):
             name = f"channel-{channel}" if several else ""
-            part = Part(path, number, one, channel if several else None)
+            part = Part(path, number, one, channel if several else None, line_noise)
             found.setdefault(name, []).append(part)
     return found
 

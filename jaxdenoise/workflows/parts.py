@@ -9,17 +9,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxdenoise.imaging.gaps import fill, fill_stack, mark_gaps
 from jaxdenoise.imaging.hotpixels import HotPixels, describe, find_hot_pixels
+from jaxdenoise.imaging.line_noise import LineNoise, find_line_noise
 from jaxdenoise.imaging.scan_lines import line_offset
 from jaxdenoise.io.frames import FramePlace, Frames
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.network.exposure import Exposure, measure_exposure, noise_std
+from jaxdenoise.workflows.odd_frames import DARK, flashes, told
 from jaxdenoise.workflows.reporter import Reporter
 
 # Pixels of a frame that is looked at as a whole. Of larger ones only a square in the middle is, and
@@ -31,11 +33,6 @@ _LIKE = 1.3  # factor between the noise of frames that are denoised as one group
 _SATURATED = 0.5  # share of the pixels at the detector's last grey level
 _MOST_EXPOSED = 0.5  # share of the frames that are so
 _FULL = [2**bits - 1 for bits in (8, 10, 11, 12, 13, 14, 15, 16)]  # last levels of detectors
-# A flash, or a frame without light: its mean is this many robust standard deviations, and this
-# share of the usual mean above the darkest pixels, off the median of the frames around it in time.
-_OFF, _OFF_SHARE, _DARK = 10.0, 0.5, 0.01
-_AROUND = 5  # frames
-_MOST_ODD = 0.1  # of the frames: more are no accident
 
 
 class Survey(NamedTuple):
@@ -54,15 +51,20 @@ class Survey(NamedTuple):
 
 
 class CleanFrames:
-    """Frames of a file without gaps and hot pixels; otherwise as `frames.Frames`."""
+    """Frames of a file without gaps, line noise and hot pixels; otherwise as `frames.Frames`."""
 
     ndim, dtype = 3, np.dtype(np.float32)
 
     def __init__(
-        self, frames: Frames, gaps: Bool[np.ndarray, " N"], hot: HotPixels | None = None
+        self,
+        frames: Frames,
+        gaps: Bool[np.ndarray, " N"],
+        hot: HotPixels | None = None,
+        lines: LineNoise | None = None,
     ) -> None:
-        """Take frames, whether each has pixels without data, and their hot pixels."""
+        """Take frames, whether each has pixels without data, their hot pixels and line noise."""
         self._frames, self._gaps, self._hot = frames.with_gaps(), gaps, hot
+        self._lines, self._moved = lines, lines is not None and lines.shift != 0
         self.shape: tuple[int, ...] = frames.shape
         self.numbers, self.size, self.row = frames.numbers, frames.size, frames.row
         self._large = self.shape[1] * self.shape[2] > _WHOLE
@@ -75,7 +77,7 @@ class CleanFrames:
     def __getitem__(self, index: FramePlace) -> Float[np.ndarray, "h w"]:
         """Read a part of one frame, filled."""
         number, rows, columns = index
-        if not self._gaps[number]:
+        if not self._gaps[number] and not self._moved:
             return self._replaced(self._frames[index], index)
         if self._large:
             part = mark_gaps(self._frames[index])
@@ -85,7 +87,7 @@ class CleanFrames:
     def marked(self, index: FramePlace) -> Float[np.ndarray, "h w"]:
         """Read a part of one frame, NaN where there is no data."""
         number, rows, columns = index
-        if not self._gaps[number]:
+        if not self._gaps[number] and not self._moved:
             return self._replaced(self._frames[index], index)
         if self._large:
             return mark_gaps(self._frames[index])
@@ -99,17 +101,23 @@ class CleanFrames:
         """Return some of the frames, by their numbers."""
         numbers = list(numbers)
         hot = None if self._hot is None else hot_pixels_of(self._hot, numbers)
-        return CleanFrames(self._frames.choose(numbers), self._gaps[numbers], hot)
+        lines = None if self._lines is None else self._lines.of_frames(numbers)
+        return CleanFrames(self._frames.choose(numbers), self._gaps[numbers], hot, lines)
 
     def _replaced(self, part, index):
+        number, rows, columns = index
+        if self._lines is not None and not self._moved:
+            part = self._lines.without_offsets(part, number.__index__(), rows, columns)
         if self._hot is None:
             return part
-        number, rows, columns = index
         return self._hot.replaced_in(part, number.__index__(), rows, columns)
 
     def _mark(self, number):
         everything = number, slice(None), slice(None)
-        marked = mark_gaps(self._frames[everything])
+        marked = self._frames[everything]
+        marked = mark_gaps(marked) if self._gaps[number] else marked
+        if self._lines is not None and self._moved:
+            marked = self._lines.removed_from(marked, number)
         gaps = np.isnan(marked)
         marked = self._replaced(marked, everything)
         return marked, fill(marked, gaps) if gaps.any() else marked
@@ -143,35 +151,62 @@ class Part:
         number: of the file among the inputs.
         file: the open file, with the frames of this channel.
         channel: its number; None of a file without channels.
+        line_noise: "auto": it is taken out; "keep".
     """
 
     path: str | Path
     number: int
     file: ImageFile
     channel: int | None = None
+    line_noise: str = "auto"
 
     @cached_property
-    def survey(self) -> Survey:
+    def _seen(self) -> Survey:
         """All frames are read for it, one after the other."""
         return survey(self.file)
 
     @cached_property
+    def survey(self) -> Survey:
+        """Of the frames without line noise."""
+        if self.lines is None:
+            return self._seen
+        frames = CleanFrames(self.file.frames, self._seen.gaps, lines=self.lines)
+        noise, (rows, columns) = self._seen.noise.copy(), _middle(frames.shape[1:])
+        for n in self._usual:
+            noise[n] = noise_std(frames[n, rows, columns][None])
+        return self._seen._replace(noise=noise)
+
+    @cached_property
+    def lines(self) -> LineNoise | None:
+        """The line noise; None where there is none, it is kept, or frames are too large."""
+        frames = CleanFrames(self.file.frames, self._seen.gaps)
+        if self.line_noise == "keep" or self._is_large:
+            return None
+        return find_line_noise(_Marked(frames), row=frames.row, numbers=self._usual)
+
+    @cached_property
     def hot(self) -> HotPixels | None:
         """The hot pixels; None of frames that are too large to be looked at as a whole."""
-        frames = CleanFrames(self.file.frames, self.survey.gaps)
-        if frames.shape[1] * frames.shape[2] > _WHOLE:
-            return None
-        return find_hot_pixels(_Marked(frames))
+        frames = CleanFrames(self.file.frames, self.survey.gaps, lines=self.lines)
+        return None if self._is_large else find_hot_pixels(_Marked(frames))
+
+    @property
+    def _is_large(self) -> bool:
+        return self.file.frames.shape[1] * self.file.frames.shape[2] > _WHOLE
+
+    @property
+    def _usual(self) -> list[int]:
+        return [n for n in range(len(self.file.frames)) if n not in self._seen.odd]
 
     @cached_property
     def frames(self) -> CleanFrames:
-        """The frames with gaps filled and hot pixels replaced."""
-        return CleanFrames(self.file.frames, self.survey.gaps, self.hot)
+        """The frames with gaps filled, line noise taken out and hot pixels replaced."""
+        return CleanFrames(self.file.frames, self.survey.gaps, self.hot, self.lines)
 
     @cached_property
     def ordinary(self) -> list[int]:
         """The numbers of the frames with which nothing is wrong."""
-        return [n for n in range(len(self.file.frames)) if n not in self.survey.odd]
+        return self._usual
 
     @cached_property
     def sample(self) -> Float[np.ndarray, "M h w"]:
@@ -197,11 +232,13 @@ class Part:
     def of_frames(self, numbers: list[int]) -> "Part":
         """Return a part of some of the frames, by their numbers."""
         frames = self.file.frames.choose(numbers)
-        part = Part(self.path, self.number, self.file._replace(frames=frames), self.channel)
+        file = self.file._replace(frames=frames)
+        part = Part(self.path, self.number, file, self.channel, self.line_noise)
         seen = Survey(self.survey.noise[numbers], self.survey.gaps[numbers], {})
         # What `cached_property` would find out again.
         hot = None if self.hot is None else hot_pixels_of(self.hot, numbers)
-        part.__dict__.update(survey=seen, hot=hot)
+        lines = None if self.lines is None else self.lines.of_frames(numbers)
+        part.__dict__.update(_seen=seen, survey=seen, hot=hot, lines=lines)
         return part
 
     def name_of(self, number: int) -> str:
@@ -214,14 +251,15 @@ class Part:
         return int(np.sum(np.asarray(self.file.frames.numbers) < self.file.frames.numbers[number]))
 
     def tell(self, reporter: Reporter) -> None:
-        """Say how many hot pixels are replaced, and warn of odd frames."""
-        said = None if self.hot is None else describe(self.hot)
-        if said is not None:
-            channel = "" if self.channel is None else f", channel {self.channel}"
-            reporter.say(f"{self.path}{channel}: {said}")
+        """Say what line noise is taken out, how many hot pixels are replaced, and warn of more."""
+        channel = "" if self.channel is None else f", channel {self.channel}"
+        for said in (*self.line_evidence, None if self.hot is None else describe(self.hot)):
+            if said is not None:
+                reporter.say(f"{self.path}{channel}: {said}")
         for line in self._warnings():
             warnings.warn(line, stacklevel=3)
-        offset = line_offset(fill_stack(self.sample)[0]) if self.ordinary else 0.0
+        kept = self.line_noise == "keep" or self._is_large
+        offset = line_offset(fill_stack(self.sample)[0]) if kept and self.ordinary else 0.0
         if offset:
             warnings.warn(
                 f"{self.path}: every other line is moved by {offset:+.1f} pixels along x, as by "
@@ -229,13 +267,18 @@ class Part:
                 stacklevel=3,
             )
 
+    @property
+    def line_evidence(self) -> tuple[str, ...]:
+        """A line for each kind of line noise that is taken out."""
+        return () if self.lines is None else self.lines.evidence
+
     def _warnings(self) -> list[str]:
         """A line for each way in which frames are odd."""
         kinds: dict[str, list[int]] = {}
         for number, what in self.survey.odd.items():
             kinds.setdefault(what, []).append(self._in_file(number) + 1)
         name = str(self.path) if self.channel is None else f"{self.path}, channel {self.channel}"
-        return [f"{name}: {_told(what, numbers)}" for what, numbers in kinds.items()]
+        return [f"{name}: {told(what, numbers)}" for what, numbers in kinds.items()]
 
 
 def survey(file: ImageFile) -> Survey:
@@ -245,10 +288,7 @@ def survey(file: ImageFile) -> Survey:
     noise, gaps = np.zeros(count), np.zeros(count, bool)
     means, dark, odd, full = np.zeros(count), np.zeros(count), {}, {}
     large = height * width > _WHOLE
-    rows, columns = (
-        slice((n - _SIDE) // 2, (n + _SIDE) // 2) if n > _SIDE else slice(None)
-        for n in (height, width)
-    )
+    rows, columns = _middle((height, width))
     for n in range(count):
         frame = frames[n, rows, columns] if large else frames[n, :, :]
         marked = mark_gaps(frame)
@@ -258,7 +298,7 @@ def survey(file: ImageFile) -> Survey:
         if data.size == 0 or data.min() == data.max():
             odd[n] = "holds no data" if data.size == 0 else "holds a single grey level"
             continue
-        means[n], dark[n] = data.mean(dtype=np.float64), np.quantile(data, _DARK)
+        means[n], dark[n] = data.mean(dtype=np.float64), np.quantile(data, DARK)
         full[n] = float(np.mean(data == data.max())), float(data.max())
         whole = fill(marked, invalid) if invalid.any() else marked
         noise[n] = noise_std((whole if large else whole[rows, columns])[None])
@@ -267,8 +307,14 @@ def survey(file: ImageFile) -> Survey:
     if file.info.dtype.kind in "iu" and len(exposed) <= _MOST_EXPOSED * count:
         odd |= dict.fromkeys(exposed, "is over-exposed")
     good = np.array([n for n in range(count) if n not in odd], int)
-    odd |= {int(n): "flashes or is dark" for n in _flashes(file, means, dark, good)}
+    odd |= {int(n): "flashes or is dark" for n in flashes(file, means, dark, good)}
     return Survey(noise, gaps, dict(sorted(odd.items())))
+
+
+def _middle(shape):
+    return tuple(
+        slice((n - _SIDE) // 2, (n + _SIDE) // 2) if n > _SIDE else slice(None) for n in shape
+    )
 
 
 def sample(frames: CleanFrames, numbers: Sequence[int]) -> Float[np.ndarray, "M h w"]:
@@ -286,54 +332,3 @@ def sample(frames: CleanFrames, numbers: Sequence[int]) -> Float[np.ndarray, "M 
 
 def _is_full(share, level):
     return share > _SATURATED and level in _FULL
-
-
-def _flashes(file: ImageFile, means: Any, dark: Any, good: Any) -> list[int]:
-    """The frames of a series in time whose mean is far off that of the frames around them."""
-    others = [
-        (letter, size)
-        for letter, size in zip(file.info.axes, file.info.shape, strict=True)
-        if letter not in "YX"
-    ]
-    letters = "".join(letter for letter, _ in others)
-    if "T" not in letters or len(good) < _AROUND:
-        return []
-    places = np.stack(
-        np.unravel_index(np.array(file.frames.numbers)[good], [size for _, size in others]), axis=1
-    )
-    beside = np.delete(places, letters.index("T"), axis=1)
-    found: list[int] = []
-    for one in np.unique(beside, axis=0):
-        series = good[(beside == one).all(axis=1)]
-        if len(series) >= _AROUND:
-            signal = float(np.median(means[series]) - np.median(dark[series]))
-            found += series[_off(means[series], signal)].tolist()
-    return found if len(found) <= max(1, _MOST_ODD * len(good)) else []
-
-
-def _off(means, signal):
-    """Whether each mean of a series is off: (N,) bool."""
-    half = _AROUND // 2
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(means, half, "reflect"), _AROUND)
-    middle = np.median(windows, axis=1)
-    off = np.abs(means - middle)
-    usual = 1.4826 * np.median(off)
-    return off > max(_OFF * usual, _OFF_SHARE * signal)
-
-
-_SEVERAL = {  # what is wrong with one frame, said of several
-    "holds no data": "hold no data",
-    "holds a single grey level": "hold a single grey level",
-    "is over-exposed": "are over-exposed",
-    "flashes or is dark": "flash or are dark",
-}
-
-
-def _told(what: str, numbers: Sequence[int]) -> str:
-    if len(numbers) == 1:
-        return f"frame {numbers[0]} {what}; it trains nothing and is written as it is"
-    few = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
-    return (
-        f"{len(numbers)} frames ({few}) {_SEVERAL[what]}; they train nothing and are written as "
-        "they are"
-    )

@@ -25,6 +25,7 @@ BORDERS = ("reflect", "mirror", "nearest", "wrap", "constant")
 # the network that comes with the package (for which a `TrainConfig` as preset gives these, too).
 _OF_MODEL = ("weights",)
 _OF_INSTANT = ("background", "stride", "precision", "symmetries")
+LINE_NOISE = ("auto", "keep")
 SEQUENCES = ("T", "Z", "S")  # axes along which frames may be neighbours
 
 
@@ -61,6 +62,9 @@ class _OfTraining(_OfImages):
     Attributes:
         training: what is trained, and how.
         along: the axis of neighbouring frames, T, Z or S; None: the only one.
+        line_noise: "auto": offsets of rows or columns, and odd lines of a bidirectional scan that
+            do not meet the even ones, are taken out where they are found, but with the preset
+            "paper"; "keep": they are left.
         devices: how many devices share the work; None: all (to train, as many as can share a
             batch). Only for a single process.
         report: write the report, an HTML file.
@@ -69,12 +73,16 @@ class _OfTraining(_OfImages):
 
     training: Training = field(default_factory=Training)
     along: str | None = None
+    line_noise: str = "auto"
     devices: int | None = None
     report: bool = True
     command: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("line_noise", self.line_noise, LINE_NOISE)
+        if self.training.preset == "paper":  # the published procedure changes no pixel
+            _set(self, line_noise="keep")
         check_choice("along", self.along, (None, *SEQUENCES))
         check_whole("devices", self.devices)
 
@@ -204,6 +212,7 @@ class FilterRequest(_OfImages):
         dtype: of the files written: "same" as the input's; "float32"; or "auto", the input's unless
             whole grey levels cost more than a tenth of what was gained or move a mean by 0.5 %.
         format: of the files written: "same" as the input's, "tiff" or "zarr".
+        line_noise: as of `DenoiseRequest`.
     """
 
     filter: str = "gaussian"
@@ -212,10 +221,12 @@ class FilterRequest(_OfImages):
     mode: str = "reflect"
     dtype: str = "auto"
     format: str = "same"
+    line_noise: str = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("filter", self.filter, FILTERS)
+        check_choice("line_noise", self.line_noise, LINE_NOISE)
         check_choice("mode", self.mode, BORDERS)
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("format", self.format, FORMATS)

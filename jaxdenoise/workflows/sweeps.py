@@ -75,7 +75,12 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
     noisy_psnr = judge(np.asarray(file.frames) for file in files)
     reach = request.training.config().network.neighbours
     parts = parts_by_model(
-        request.inputs, files, channels="together", reach=reach, along=request.along
+        request.inputs,
+        files,
+        channels="together",
+        reach=reach,
+        along=request.along,
+        line_noise=request.line_noise,
     )[""]
     check_data(parts)
     current_crew().barrier()  # all have checked before the first writes
@@ -97,7 +102,7 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
         table |= {"noisy_psnr": noisy_psnr}
         _keep_models(request, psfs, found, table, stack.frames, parts, judge)
         write_text(output / "sweep.json", json.dumps(table, indent=2) + "\n")
-        shown = {"sweep": table, "truth": judge.truth}
+        shown = {"sweep": table, "truth": judge.truth, "evidence": parts[0].line_evidence}
         write_report(request, report, parts[0], [found.denoiser], reporter, **shown)
     return SweepResult(table, found, output, report)
 

@@ -135,6 +135,7 @@ def train(request: TrainRequest, reporter: Reporter = SILENT) -> TrainResult:
         channels=request.channels,
         reach=training.config().network.neighbours,
         along=request.along,
+        line_noise=request.line_noise,
     )
     runs = {name: output / name for name in parts}
     reports = {
@@ -166,7 +167,8 @@ def _train_into(request, run, parts, report, reporter):
         options = {"devices": request.devices, "run": run, "keep": keep}
         trained = train_members(request.training, request.inputs, parts, reporter, **options)
         reporter.say(f"wrote {run}")
-        about = {"sweep": trained.choice, "evidence": trained.evidence}
+        evidence = (*parts[0].line_evidence, *trained.evidence)
+        about = {"sweep": trained.choice, "evidence": evidence}
         write_report(request, report, parts[0], trained.models.members, reporter, **about)
     return trained
 

@@ -96,8 +96,11 @@ def test_lines_of_a_scan_that_do_not_meet_are_named(tmp_path):
     sharp[tuple(rng.integers(0, 96, (2, 60)))] = 1
     clean = ndimage.gaussian_filter(sharp, 1.5) * 1000 + 2
     clean[1::2] = np.roll(clean[1::2], 2, axis=1)
+    image = rng.poisson(clean).astype(np.uint16)
     with pytest.warns(UserWarning, match=r"every other line is moved by \+2\.\d pixels along x"):
-        instant(tmp_path, rng.poisson(clean).astype(np.uint16))
+        instant(tmp_path, image, line_noise="keep")
+    _, heard = instant(tmp_path, image)
+    assert any("odd lines were 2." in line for line in heard)
 
 
 @pytest.mark.parametrize("kept", [applying.KEPT, 0])
