@@ -16,7 +16,7 @@ from jaxdenoise.microscope.widths import full_width
 
 __all__ = ["MeasuredVolumePsf", "measure_volume_psf"]
 
-_FEWEST = 7  # planes of a stack in which a width along z can be measured
+FEWEST = 7  # planes of a stack in which a width along z can be measured
 _RADIUS = 4.0  # sigmas from the centre of the PSF to its first and last plane, as along y and x
 _LEAST = 2.0  # sigmas that a bead must have on each side, of planes and of the stack
 _RIM = 2  # pixels around the PSF, where the remaining background is measured
@@ -67,9 +67,9 @@ def measure_volume_psf(
         ValueError: As `beads.measure_psf`; too few planes, or no bead has enough of them.
     """
     planes = np.asarray(stack)
-    if planes.ndim != 3 or len(planes) < _FEWEST:
+    if planes.ndim != 3 or len(planes) < FEWEST:
         raise ValueError(
-            f"measure_volume_psf: expected a stack (Z, H, W) of at least {_FEWEST} planes, got "
+            f"measure_volume_psf: expected a stack (Z, H, W) of at least {FEWEST} planes, got "
             f"shape {planes.shape}"
         )
     lateral = measure_psf(stack, size=size, saturation=saturation, bead_diameter=bead_diameter)

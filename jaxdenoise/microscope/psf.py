@@ -266,7 +266,7 @@ def convolve_inside(
     return fftconvolve(extended, psf, mode="valid").astype(planes.dtype)
 
 
-def reflected(index: Int[np.ndarray, " n"], size: int) -> Int[np.ndarray, " n"]:
+def reflected(index: Int[np.ndarray, "*n"], size: int) -> Int[np.ndarray, "*n"]:
     """Fold any indices into 0 <= index < size as NumPy's "reflect" padding does. Host side."""
     period = 2 * size - 2 + (size == 1)
     return abs((index + size - 1) % period - (size - 1))
