@@ -240,6 +240,8 @@ def _checked(request):
     images.check_space(request.output, len(outputs) * stored)
     reach = _reach(request)
     planes = _mixes_planes(request, files)
+    if planes and current_crew().count > 1:
+        raise RequestError("a PSF that mixes planes needs all of them: run a single process")
     by_model = (
         parts_alone(request.inputs, files)
         if request.instant
