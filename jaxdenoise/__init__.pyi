@@ -20,13 +20,16 @@ from .imaging.metrics import ssim as ssim
 from .imaging.resolution import fourier_ring_correlation as fourier_ring_correlation
 from .io.images import read as read
 from .io.images import write as write
+from .microscope.bead_volumes import measure_volume_psf as measure_volume_psf
 from .microscope.beads import measure_psf as measure_psf
 from .microscope.calibration import calibrate as calibrate
 from .microscope.noise import gaussian_noise as gaussian_noise
 from .microscope.noise import poisson_gaussian_noise as poisson_gaussian_noise
 from .microscope.noise_estimation import estimate_noise as estimate_noise
 from .microscope.noise_estimation import noise_level as noise_level
+from .microscope.optics import confocal_axial_sigma as confocal_axial_sigma
 from .microscope.optics import confocal_sigma as confocal_sigma
+from .microscope.optics import widefield_axial_sigma as widefield_axial_sigma
 from .microscope.optics import widefield_sigma as widefield_sigma
 from .microscope.psf import convolve as convolve
 from .microscope.psf import gaussian_psf as gaussian_psf

@@ -9,7 +9,8 @@ from jaxdenoise.workflows.requests import CHANNELS, DTYPES, FORMATS, LINE_NOISE,
 
 _PSF = (
     "Gaussian's sigma in pixels, not its FWHM (default: 1.0, with --preset best auto), a measured "
-    "PSF, none, or auto: chosen from the data, in 2.2 times the time"
+    "PSF, none, or auto: chosen from the data, in 2.2 times the time; of stacks along Z also Z,YX "
+    "or Z,Y,X: sigma along z in planes, and in the plane in pixels"
 )
 
 
@@ -33,7 +34,7 @@ def add_training(verb: ArgumentParser, *, psf: str | None = None, psf_help: str 
         default="fast",
         help="fast: a minute on two cores; best: a pretrained start, fitted; paper: as published",
     )
-    group.add_argument("--psf", default=psf, metavar="SIGMA|FILE|none|auto", help=psf_help)
+    group.add_argument("--psf", default=psf, metavar="SIGMA|Z,YX|FILE|none|auto", help=psf_help)
     _add_noise_model(group)
     _add_targets(group)
     group.add_argument("--epochs", type=values.positive, metavar="N")
@@ -190,6 +191,18 @@ def add_optics(verb: ArgumentParser) -> None:
         type=values.length,
         metavar="UM",
         help="in the sample, in micrometres (default: what the file says)",
+    )
+    group.add_argument(
+        "--refractive-index",
+        type=values.length,
+        metavar="N",
+        help="of the immersion: the PSF of stacks along Z gets its width along z",
+    )
+    group.add_argument(
+        "--z-step",
+        type=values.length,
+        metavar="UM",
+        help="between planes, in micrometres (default: what the file says)",
     )
 
 

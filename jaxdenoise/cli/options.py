@@ -33,7 +33,15 @@ _SETTINGS = (
     "stride",
     "neighbours",
 )  # flags of all trainings
-_OPTICS = ("na", "emission", "excitation", "pinhole", "pixel_size")
+_OPTICS = (
+    "na",
+    "emission",
+    "excitation",
+    "pinhole",
+    "pixel_size",
+    "refractive_index",
+    "z_step",
+)
 _FILES = ("output", "axes", "overwrite")
 _TRAINED = (*_FILES, "along", "line_noise", "devices", "report")
 

@@ -78,8 +78,10 @@ def _show_info(request, result):
 def _show_psf(request, result):
     found = result.measured
     print(f"wrote {result.output}, the mean of {len(found.positions)} beads")
-    widths = f"sigma {_pair(found.sigma)}, full width at half maximum {_pair(found.fwhm)}"
-    print(f"{widths}; in pixels, y and x")
+    wide = result.volume or found
+    widths = f"sigma {_pair(wide.sigma)}, full width at half maximum {_pair(wide.fwhm)}"
+    axes = "in pixels, y and x" if result.volume is None else "z in planes, y and x in pixels"
+    print(f"{widths}; {axes}")
     print(f"noise {100 * found.noise:.2g} % of the peak")
     left_out = ", ".join(f"{count} {reason}" for reason, count in found.rejected.items() if count)
     print(f"left out: {left_out or 'none'}")

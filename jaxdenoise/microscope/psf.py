@@ -1,48 +1,71 @@
 """Point spread functions (PSFs): kernels of sum 1, their sizes, and their convolution.
 
 A Gaussian's width is given as its standard deviation sigma in pixels everywhere; `widths` converts
-to and from the full width at half maximum. PSFs have odd sides, so that the centre is a pixel.
+to and from the full width at half maximum. PSFs have odd sides, so that the centre is a pixel. The
+PSF of an image is an image (h, w), that of a volume of planes (Z, H, W) a volume (d, h, w): light
+from out of focus falls on the planes beside.
 """
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.signal import fftconvolve
-from jaxtyping import Array, ArrayLike, Float, Float32, Shaped
+from jaxtyping import Array, ArrayLike, Float, Float32, Int, Shaped
 
 from jaxdenoise.imaging.arguments import PerAxis, Size
 from jaxdenoise.imaging.windows import gaussian_radius, gaussian_weights
 
 
-def gaussian_psf(sigma: PerAxis, *, size: Size | None = None) -> Float32[Array, "h w"]:
+def gaussian_psf(sigma: PerAxis, *, size: Size | None = None) -> Float32[Array, "*d h w"]:
     """Return a Gaussian PSF, sampled at the pixel centres.
 
     Args:
-        sigma: Standard deviation in pixels, a number or a pair (y, x); 0 means no blur. It may be
-            traced if `size` is given.
-        size: Odd side length in pixels, a number or a pair (y, x), static. Default:
+        sigma: Standard deviation in pixels: a number or a pair (y, x), or for the PSF of a volume
+            three numbers (z, y, x), that of z in planes; 0 means no blur. It may be traced if
+            `size` is given.
+        size: Odd side length in pixels, a number, or as many as sigma has; static. Default:
             2 * round(4 sigma) + 1, so that the kernel is what ``scipy.ndimage.gaussian_filter``
             makes of a single bright pixel.
 
     Returns:
-        (h, w) float32, non-negative, sum 1.
+        (h, w) or (d, h, w) float32, non-negative, sum 1.
 
     Raises:
-        ValueError: PerAxis is negative, not finite, or traced without a size, or a size is even or
+        ValueError: Sigma is negative, not finite, or traced without a size, or a size is even or
             not positive.
     """
-    sigmas = _pair("sigma", sigma)
-    sizes = [2 * _radius(s) + 1 for s in sigmas] if size is None else _pair("size", size)
-    rows, columns = (_gaussian_kernel(s, n) for s, n in zip(sigmas, sizes, strict=True))
-    return rows[:, None] * columns[None, :]
+    count = max(_count("sigma", sigma), 2)
+    if size is not None and _count("sigma", sigma) == 1:
+        count = max(_count("size", size), 2)
+    sigmas = _per_axis("sigma", sigma, count)
+    sizes = [2 * _radius(s) + 1 for s in sigmas] if size is None else _per_axis("size", size, count)
+    *planes, rows, columns = (_gaussian_kernel(s, n) for s, n in zip(sigmas, sizes, strict=True))
+    image = rows[:, None] * columns[None, :]
+    return planes[0][:, None, None] * image if planes else image
 
 
-def _pair(name, value):
+def _count(name, value):
+    """How many numbers are given: one for all axes, or one an axis."""
     if not isinstance(value, list | tuple) and jnp.ndim(value) == 0:
-        return [value, value]
-    if len(value) != 2:
+        return 1
+    if len(value) not in (2, 3):
         raise ValueError(
-            f"gaussian_psf: {name} must be a number or a pair (y, x), not {len(value)} numbers"
+            f"gaussian_psf: {name} must be a number, a pair (y, x) or three numbers (z, y, x), not "
+            f"{len(value)} numbers"
+        )
+    return len(value)
+
+
+def _per_axis(name, value, count):
+    given = _count(name, value)
+    if given == 1:
+        return [value] * count
+    if given != count:
+        raise ValueError(
+            f"gaussian_psf: {name} has {given} numbers for a PSF of {count} axes; give one number, "
+            "or one an axis"
         )
     return list(value)
 
@@ -69,23 +92,26 @@ def _gaussian_kernel(sigma, size):
     return gaussian_weights(sigma, int(size) // 2)
 
 
-def normalized_psf(psf: Shaped[ArrayLike, "..."]) -> Float32[np.ndarray, "h w"]:
+def normalized_psf(psf: Shaped[ArrayLike, "..."]) -> Float32[np.ndarray, "*d h w"]:
     """Check a measured PSF and scale it to sum 1. Host side.
 
     Args:
-        psf: (h, w) array with odd sides, centred, the background subtracted; bool or any real
-            dtype.
+        psf: (h, w) array, or (d, h, w) of a volume, with odd sides, centred, the background
+            subtracted; bool or any real dtype.
 
     Returns:
-        (h, w) float32 with sum 1.
+        float32 of the same shape with sum 1.
 
     Raises:
-        ValueError: The PSF is not 2-D, has even sides or values that are not finite, or its sum is
-            not positive.
+        ValueError: The PSF is not 2-D or 3-D, has even sides or values that are not finite, or its
+            sum is not positive.
     """
     psf = np.asarray(psf)
-    if psf.ndim != 2:
-        raise ValueError(f"PSF: expected one 2-D image, got shape {psf.shape}; give a single plane")
+    if psf.ndim not in (2, 3):
+        raise ValueError(
+            f"PSF: expected one 2-D image or a volume (d, h, w), got shape {psf.shape}; give a "
+            "single plane"
+        )
     _check_odd(psf.shape)
     psf = psf.astype(np.float64)
     if not np.isfinite(psf).all():
@@ -95,35 +121,41 @@ def normalized_psf(psf: Shaped[ArrayLike, "..."]) -> Float32[np.ndarray, "h w"]:
     return (psf / psf.sum()).astype(np.float32)
 
 
-def trimmed(psf: Float[ArrayLike, "h w"]) -> Float[np.ndarray, "_ _"]:
+def trimmed(psf: Float[ArrayLike, "*d h w"]) -> Float[np.ndarray, "... _ _"]:
     """Cut off the rim of a PSF that float32 does not resolve. Host side.
 
-    Opposite rows, and columns, are cut in pairs: in all they weigh at most 1e-8 of the PSF on each
-    axis. The published 81x81 pixels of a Gaussian of sigma 1 become 13x13.
+    Opposite rows, and columns, and planes of a volume, are cut in pairs: in all they weigh at most
+    1e-8 of the PSF on each axis. The published 81x81 pixels of a Gaussian of sigma 1 become 13x13.
     """
     psf = np.asarray(psf)
-    for axis in (0, 1):
-        weights = np.abs(psf).sum(axis=1 - axis, dtype=np.float64)
+    for axis in range(psf.ndim):
+        weights = np.abs(psf).sum(axis=_others(axis, psf.ndim), dtype=np.float64)
         rims = np.cumsum(weights + weights[::-1])[: len(weights) // 2]
         rim = np.count_nonzero(rims <= 1e-8 * weights.sum())
         psf = psf.take(range(rim, psf.shape[axis] - rim), axis)
     return psf
 
 
-def padded(psf: Float[ArrayLike, "h w"], shape: tuple[int, int]) -> Float[np.ndarray, "_ _"]:
+def _others(axis, ndim):
+    return tuple(other for other in range(ndim) if other != axis)
+
+
+def padded(psf: Float[ArrayLike, "*d h w"], shape: Sequence[int]) -> Float[np.ndarray, "... _ _"]:
     """Add a rim of zeros around a PSF, so that its centre stays the centre. Host side.
 
     Args:
-        psf: (h, w) array with odd sides.
-        shape: Odd sides (y, x) of the result in pixels, none shorter than the PSF's.
+        psf: (h, w) or (d, h, w) array with odd sides.
+        shape: Odd sides (y, x), or (z, y, x), of the result in pixels, none shorter than the PSF's.
 
     Raises:
-        ValueError: A side is even, or shorter than the PSF's.
+        ValueError: A side is even, or shorter than the PSF's, or there are not as many.
     """
     psf = np.asarray(psf)
     for sides in (psf.shape, shape):
         _check_odd(sides)
-    if shape[0] < psf.shape[0] or shape[1] < psf.shape[1]:
+    if len(shape) != psf.ndim:
+        raise ValueError(f"PSF of {_by(psf.shape)} pixels cannot be padded to {_by(shape)}")
+    if any(side < length for side, length in zip(shape, psf.shape, strict=True)):
         raise ValueError(
             f"PSF of {_by(psf.shape)} pixels is larger than the {_by(shape)} to pad it to"
         )
@@ -131,48 +163,84 @@ def padded(psf: Float[ArrayLike, "h w"], shape: tuple[int, int]) -> Float[np.nda
     return np.pad(psf, [(rim, rim) for rim in rims])
 
 
-def square(psf: Float[ArrayLike, "h w"]) -> Float[np.ndarray, "side side"]:
-    """Add rows or columns of zeros to a PSF with odd sides to make it square. Host side."""
-    side = max(np.shape(psf))
-    return padded(psf, (side, side))
+def square(psf: Float[ArrayLike, "*d h w"]) -> Float[np.ndarray, "... side side"]:
+    """Add rows or columns of zeros to a PSF with odd sides to make it square. Host side.
+
+    The number of planes of a volume stays.
+    """
+    *depth, height, width = np.shape(psf)
+    side = max(height, width)
+    return padded(psf, (*depth, side, side))
 
 
-def psf_sigma(psf: Float[ArrayLike, "h w"]) -> float:
+def psf_sigma(psf: Float[ArrayLike, "*d h w"]) -> float:
     """Return the sigma in pixels of the Gaussian with a PSF's variance. Host side.
 
     The variance is the mean of those along y and x.
 
     Args:
-        psf: (h, w) of sum 1.
+        psf: (h, w) or (d, h, w) of sum 1.
     """
-    psf = np.asarray(psf, np.float64)
-    variances = []
-    for axis in (0, 1):
-        weights, place = psf.sum(axis=1 - axis), np.arange(psf.shape[axis])
-        variances.append(weights @ (place - weights @ place) ** 2)
+    variances = _variances(psf)[-2:]
     return float(np.sqrt(max(np.mean(variances), 0)))
 
 
-def convolve(image: Float[ArrayLike, "H W"], psf: Float[ArrayLike, "h w"]) -> Float[Array, "H W"]:
-    """Blur an image with a PSF, the border reflected without repeating the edge pixel.
-
-    The border is NumPy's and PyTorch's "reflect", scipy's "mirror" and OpenCV's BORDER_REFLECT_101,
-    as in the published DecoNoising.
+def psf_sigmas(psf: Float[ArrayLike, "*d h w"]) -> tuple[float, ...]:
+    """Return the root of a PSF's variance along each axis, (y, x) or (z, y, x). Host side.
 
     Args:
-        image: (H, W) float array.
-        psf: (h, w) float array with odd sides, not larger than the image.
+        psf: (h, w) or (d, h, w) of sum 1.
+    """
+    return tuple(float(np.sqrt(max(variance, 0))) for variance in _variances(psf))
+
+
+def _variances(psf):
+    psf = np.asarray(psf, np.float64)
+    variances = []
+    for axis in range(psf.ndim):
+        weights, place = psf.sum(axis=_others(axis, psf.ndim)), np.arange(psf.shape[axis])
+        variances.append(weights @ (place - weights @ place) ** 2)
+    return variances
+
+
+def in_plane(psf: Float[ArrayLike, "*d h w"]) -> Float[np.ndarray, "h w"]:
+    """Return the PSF of the plane in focus, of sum 1: a volume's middle plane. Host side.
+
+    An image (h, w) is returned as it is.
+    """
+    psf = np.asarray(psf)
+    if psf.ndim == 2:
+        return psf
+    return normalized_psf(psf[len(psf) // 2])
+
+
+def convolve(
+    image: Float[ArrayLike, "*Z H W"], psf: Float[ArrayLike, "*d h w"]
+) -> Float[Array, "*Z H W"]:
+    """Blur an image or a volume with a PSF, the border reflected without repeating the edge pixel.
+
+    The border is NumPy's and PyTorch's "reflect", scipy's "mirror" and OpenCV's BORDER_REFLECT_101,
+    as in the published DecoNoising; so are the first and the last plane of a volume.
+
+    Args:
+        image: (H, W) float array; or a volume (Z, H, W).
+        psf: (h, w) float array with odd sides, not larger than the image; of a volume (d, h, w).
+            It may be deeper than the volume: then the planes are reflected more than once.
 
     Returns:
-        (H, W), the dtype of the image. The convolution runs through FFTs, so a result that should
+        The shape and dtype of the image. The convolution runs through FFTs, so a result that should
         be 0 may differ from it by about 1e-7 times the image's maximum, in either direction.
 
     Raises:
-        ValueError: The image or the PSF is not 2-D, or the PSF has even sides or is larger than the
-            image.
+        ValueError: Image and PSF are not both 2-D or both 3-D, or the PSF has even sides or is
+            larger than the image.
     """
     image, psf = jnp.asarray(image), jnp.asarray(psf)
     check_psf_fits(psf.shape, image.shape)
+    if image.ndim == 3:
+        beyond = psf.shape[0] // 2
+        planes = reflected(np.arange(-beyond, image.shape[0] + beyond), image.shape[0])
+        return convolve_inside(image[planes], psf)
     if psf.shape == (1, 1):
         return (image * psf[0, 0]).astype(image.dtype)
     radius = psf.shape[0] // 2, psf.shape[1] // 2
@@ -180,20 +248,44 @@ def convolve(image: Float[ArrayLike, "H W"], psf: Float[ArrayLike, "h w"]) -> Fl
     return fftconvolve(extended, psf, mode="valid").astype(image.dtype)
 
 
+def convolve_inside(
+    planes: Float[ArrayLike, "Z H W"], psf: Float[ArrayLike, "d h w"]
+) -> Float[Array, "_ H W"]:
+    """Blur the planes of a volume that have all planes beside them that the PSF reaches.
+
+    Args:
+        planes: (Z, H, W) float array, at least d planes; reflected along y and x, not along z.
+        psf: (d, h, w) float array with odd sides.
+
+    Returns:
+        (Z - d + 1, H, W), the dtype of the planes.
+    """
+    planes, psf = jnp.asarray(planes), jnp.asarray(psf)
+    down, right = psf.shape[1] // 2, psf.shape[2] // 2
+    extended = jnp.pad(planes, [(0, 0), (down, down), (right, right)], mode="reflect")
+    return fftconvolve(extended, psf, mode="valid").astype(planes.dtype)
+
+
+def reflected(index: Int[np.ndarray, "*n"], size: int) -> Int[np.ndarray, "*n"]:
+    """Fold any indices into 0 <= index < size as NumPy's "reflect" padding does. Host side."""
+    period = 2 * size - 2 + (size == 1)
+    return abs((index + size - 1) % period - (size - 1))
+
+
 def check_psf_fits(psf_shape: tuple[int, ...], image_shape: tuple[int, ...]) -> None:
-    """Check that a PSF can be applied to an image.
+    """Check that a PSF can be applied to an image, or to a volume.
 
     Raises:
-        ValueError: One of both is not 2-D, a side of the PSF is even, or it is longer than the
-            image's.
+        ValueError: They are not both 2-D or both 3-D, a side of the PSF is even, or a row or column
+            of it is longer than the image's.
     """
-    if len(psf_shape) != 2 or len(image_shape) != 2:
+    if len(psf_shape) != len(image_shape) or len(psf_shape) not in (2, 3):
         raise ValueError(
-            f"convolve: expected image (H, W) and psf (h, w), got shapes {image_shape} and "
-            f"{psf_shape}; vmap over the rest"
+            "convolve: expected image (H, W) and psf (h, w), or volume (Z, H, W) and psf "
+            f"(d, h, w), got shapes {image_shape} and {psf_shape}; vmap over the rest"
         )
     _check_odd(psf_shape)
-    if psf_shape[0] > image_shape[0] or psf_shape[1] > image_shape[1]:
+    if any(s > n for s, n in zip(psf_shape[-2:], image_shape[-2:], strict=True)):
         raise ValueError(
             f"PSF of {_by(psf_shape)} pixels is larger than the image of {_by(image_shape)}; "
             "give a larger image or a smaller PSF"
@@ -201,7 +293,7 @@ def check_psf_fits(psf_shape: tuple[int, ...], image_shape: tuple[int, ...]) -> 
 
 
 def _check_odd(shape):
-    if shape[0] % 2 == 0 or shape[1] % 2 == 0:
+    if any(side % 2 == 0 for side in shape):
         raise ValueError(
             "PSF: sides must be odd so that there is a centre pixel, "
             f"got {_by(shape)}; jaxdenoise.clean_psf pads and centres it"

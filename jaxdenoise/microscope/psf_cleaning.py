@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import ArrayLike, Float32, Shaped
 
 from jaxdenoise.microscope.psf import normalized_psf, trimmed
-from jaxdenoise.microscope.psf_faults import SHOWS_RIM, is_pedestal, locate, tolerance
+from jaxdenoise.microscope.psf_faults import SHOWS_RIM, Located, is_pedestal, locate, tolerance
+from jaxdenoise.microscope.psf_volumes import axial_centre, without_pedestal
 from jaxdenoise.microscope.resampling import moved_to_middle, resampled
 
 _RISES = 3.0  # standard errors: by how much a ring around the centre rises above the noise
@@ -27,25 +28,27 @@ class CleanPsf(NamedTuple):
     """Result of `clean_psf`.
 
     Attributes:
-        psf: (h, w) float32 with odd sides, centred, sum 1.
+        psf: (h, w), or (d, h, w) of a volume, float32 with odd sides, centred, sum 1.
         notes: What was done, a phrase each, such as "padded from 16x16 to 17x17 pixels"; empty if
             the PSF stayed as it was.
     """
 
-    psf: Float32[np.ndarray, "h w"]
+    psf: Float32[np.ndarray, "*d h w"]
     notes: tuple[str, ...]
 
 
 def clean_psf(
     psf: Shaped[ArrayLike, "..."],
     *,
-    pixel_size: tuple[float, float] | None = None,
-    image_pixel_size: tuple[float, float] | None = None,
+    pixel_size: tuple[float, ...] | None = None,
+    image_pixel_size: tuple[float, ...] | None = None,
     largest: int | None = None,
+    volume: bool = False,
 ) -> CleanPsf:
     """Make a measured or computed PSF fit to train with, and say what was done. Host side.
 
-    - Of a volume the sharpest plane is taken.
+    - Of a volume the sharpest plane is taken, unless the images are volumes too: then all planes
+      stay, and what follows is done along z as well.
     - A pedestal above 1 % of the peak, or of more than a tenth of the sum, is taken off, and what
       lies so far out that it does not rise above the noise becomes 0.
     - It is centred if it is more than 0.1 pixels off: by whole pixels with rows and columns of
@@ -62,9 +65,12 @@ def clean_psf(
     Args:
         psf: (h, w), or (Z, h, w) through focus; bool or any real dtype. Further axes of length 1
             count for nothing.
-        pixel_size: (y, x) of the PSF's pixels, in any unit; None: as the image's.
-        image_pixel_size: (y, x) of the image's pixels in the same unit; None: as the PSF's.
+        pixel_size: (y, x) of the PSF's pixels, in any unit, or (z, y, x) with the distance between
+            planes; None: as the image's.
+        image_pixel_size: (y, x) or (z, y, x) of the image's pixels in the same unit; None: as the
+            PSF's.
         largest: The image's shorter side in pixels, which the PSF should not exceed; None: any.
+        volume: Whether the images are volumes, which a PSF of planes blurs along z too.
 
     Raises:
         ValueError: The array is no PSF: see `psf.normalized_psf`; or a volume whose sharpest plane
@@ -72,18 +78,50 @@ def clean_psf(
     """
     array = _real(psf)
     notes: list[str] = []
+    if volume and array.ndim == 3 and len(array) > 1:
+        return _clean_volume(array, pixel_size, image_pixel_size, largest, notes)
+    own, wanted = (size and size[-2:] for size in (pixel_size, image_pixel_size))
     image = _in_focus(array, notes)
     image = _from_corners(image, notes)
     found = locate(image)
     raised = is_pedestal(image, found)
     if raised:
         image = _without_noise(image - found.pedestal, found)
-        level = f"{100 * found.pedestal / found.peak:.2g} %"
-        notes.append(f"a pedestal of {level} of the peak taken off")
-    image = _centred(image, found.centre, _steps(pixel_size, image_pixel_size, notes), notes)
+        notes.append(_taken_off(found))
+    image = _centred(image, found.centre, _steps(own, wanted, notes), notes)
     image = trimmed(image) if raised else image
     image = _fitting(image, largest, notes)
     return CleanPsf(normalized_psf(image), tuple(notes))
+
+
+def _clean_volume(array, pixel_size, image_pixel_size, largest, notes):
+    """As `clean_psf`, of all planes."""
+    array = _from_corners(array, notes)
+    plane = _sharpest(array)
+    found = locate(array[plane])
+    raised = is_pedestal(array[plane], found)
+    if raised:
+        array = without_pedestal(array, found.pedestal, found.centre, found.noise)
+        notes.append(_taken_off(found))
+    # Refused if the plane in focus is cut off at a border.
+    _check_whole(array[plane], found.centre - np.array(array.shape[1:]) // 2)
+    centre = np.array([axial_centre(array, plane), *found.centre])
+    own, wanted = _of_axes(pixel_size, image_pixel_size), _of_axes(image_pixel_size, pixel_size)
+    array = _centred(array, centre, _steps(own, wanted, notes), notes)
+    array = trimmed(array) if raised else array
+    return CleanPsf(normalized_psf(_fitting(array, largest, notes)), tuple(notes))
+
+
+def _of_axes(size, other):
+    """(z, y, x); planes whose distance is not said are as far apart as the other's."""
+    if size is None or len(size) == 3:
+        return size
+    return (other[0] if other and len(other) == 3 else 1.0, *size)
+
+
+def _taken_off(found: Located) -> str:
+    level = f"{100 * found.pedestal / found.peak:.2g} %"
+    return f"a pedestal of {level} of the peak taken off"
 
 
 def _real(psf):
@@ -107,6 +145,16 @@ def _in_focus(array, notes):
     """The sharpest plane of a volume: that of the highest mean square above its background."""
     if array.ndim == 2:
         return array
+    best, count = _sharpest(array), len(array)
+    notes.append(
+        f"plane {best + 1} of {count}, the sharpest, is used; light from out of focus, which other "
+        "planes hold, is not modelled"
+    )
+    return array[best]
+
+
+def _sharpest(array):
+    """The number of the sharpest plane; ValueError if the focus may lie outside."""
     planes = array - np.median(array, axis=(1, 2), keepdims=True)
     sharpness = np.mean(planes**2, axis=(1, 2))
     best, count = int(np.argmax(sharpness)), len(array)
@@ -119,23 +167,20 @@ def _in_focus(array, notes):
             f"PSF: the {which} of its {count} planes is the sharpest, so that its focus may lie "
             f"outside; {advice}"
         )
-    notes.append(
-        f"plane {best + 1} of {count}, the sharpest, is used; light from out of focus, which other "
-        "planes hold, is not modelled"
-    )
-    return array[best]
+    return best
 
 
 def _from_corners(image, notes):
     """Roll a PSF whose centre is the first pixel, as Fourier transforms order it."""
     peak = np.unravel_index(np.argmax(image), image.shape)
     corner = all(min(p, n - p) <= 1 for p, n in zip(peak, image.shape, strict=True))
+    first = image if image.ndim == 2 else image[0]
     # Light beyond the border, at the other end of the row and of the column.
-    beyond = image[-1, 0], image[0, -1], image[-1, -1]
+    beyond = first[-1, 0], first[0, -1], first[-1, -1]
     level = np.median(image)
-    if min(image.shape) < SHOWS_RIM or not corner or image[0, 0] <= level:
+    if min(image.shape[-2:]) < SHOWS_RIM or not corner or first[0, 0] <= level:
         return image
-    if min(beyond) - level < 0.05 * (image[0, 0] - level):
+    if min(beyond) - level < 0.05 * (first[0, 0] - level):
         return image
     notes.append("rolled from the corners, where its centre was, to the middle")
     return np.fft.fftshift(image)
@@ -176,10 +221,11 @@ def _steps(pixel_size, image_pixel_size, notes):
 def _centred(image, centre, steps, notes):
     """With the centre in the middle of the middle pixel, and of odd sides."""
     nominal = np.array(image.shape) // 2  # of even sides as Fourier transforms have it
-    off, most = centre - nominal, tolerance(image.shape)
+    off, most = centre - nominal, tolerance(image.shape[-2:])
     if np.abs(off).max() > most:
-        _check_whole(image, off)
-        words = (("down", "up"), ("right", "left"))
+        if image.ndim == 2:
+            _check_whole(image, off)
+        words = (("deeper", "back"), ("down", "up"), ("right", "left"))[-image.ndim :]
         moves = [
             f"{word[int(d > 0)]} by {abs(d):.2f}"
             for d, word in zip(off, words, strict=True)
@@ -217,19 +263,19 @@ def _check_whole(image, off):
 
 
 def _fitting(image, largest, notes):
-    """Cut down to the image, if it holds nearly all of the PSF."""
-    if largest is None or max(image.shape) <= _LARGE * largest:
+    """Cut rows and columns down to the image, if it holds nearly all of the PSF."""
+    if largest is None or max(image.shape[-2:]) <= _LARGE * largest:
         return image
     small = trimmed(image)
-    sides = [min(side, largest - 1 + largest % 2) for side in small.shape]
-    rims = [(side - kept) // 2 for side, kept in zip(small.shape, sides, strict=True)]
-    cut = small[rims[0] : rims[0] + sides[0], rims[1] : rims[1] + sides[1]]
+    sides = [min(side, largest - 1 + largest % 2) for side in small.shape[-2:]]
+    rims = [(side - kept) // 2 for side, kept in zip(small.shape[-2:], sides, strict=True)]
+    cut = small[..., rims[0] : rims[0] + sides[0], rims[1] : rims[1] + sides[1]]
     lost = 1 - np.abs(cut).sum() / np.abs(image).sum()
     if lost > _CUT:
         return small
     if lost > _LOST:
         notes.append(
-            f"cut from {_by(small.shape)} to {_by(sides)} pixels to fit the image, which loses "
+            f"cut from {_by(small.shape)} to {_by(cut.shape)} pixels to fit the image, which loses "
             f"{100 * lost:.2g} % of its light"
         )
     return cut

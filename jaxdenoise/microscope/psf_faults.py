@@ -53,19 +53,26 @@ def psf_faults(psf: Shaped[ArrayLike, "..."]) -> tuple[str, ...]:
     """Return what speaks against training with an array as it is: a phrase each. Host side.
 
     Args:
-        psf: (h, w) with odd sides, bool or any real dtype.
+        psf: (h, w) with odd sides, bool or any real dtype; of a volume (d, h, w) the plane of the
+            brightest pixel is looked at, which should be the middle one.
 
     Returns:
         "its centre is 2.00 pixels off", if that is more than 0.25; "it stands on a pedestal of 3 %
         of its peak", if `clean_psf` would take it off. Empty for a good PSF.
     """
     array = np.asarray(psf)
-    if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "buif":
+    if array.ndim not in (2, 3) or array.size == 0 or array.dtype.kind not in "buif":
         return ()  # no PSF at all, which others refuse
     array = array.astype(np.float64)
     if not np.isfinite(array).all():
         return ()
-    found, faults = locate(array), []
+    faults = []
+    if array.ndim == 3:
+        plane = int(np.argmax(array.max(axis=(1, 2))))
+        if abs(plane - len(array) // 2) > 0 and not _is_flat(array):
+            faults.append(f"its centre is {abs(plane - len(array) // 2)} planes off")
+        array = array[plane]
+    found = locate(array)
     off = found.centre - (np.array(array.shape) - 1) / 2
     if np.hypot(*off) > max(_WARN_OFF_CENTRE, tolerance(array.shape)):
         faults.append(f"its centre is {np.hypot(*off):.2f} pixels off")
@@ -73,6 +80,11 @@ def psf_faults(psf: Shaped[ArrayLike, "..."]) -> tuple[str, ...]:
         level = f"{100 * found.pedestal / found.peak:.2g} %"
         faults.append(f"it stands on a pedestal of {level} of its peak")
     return tuple(faults)
+
+
+def _is_flat(volume):
+    """Whether the middle plane is as bright as the brightest, to rounding."""
+    return volume[len(volume) // 2].max() >= (1 - 1e-6) * volume.max()
 
 
 def warn_of_faults(*psfs: Shaped[ArrayLike, "..."]) -> None:

@@ -10,16 +10,16 @@ from jaxtyping import Float64, Real
 
 
 def resampled(
-    psf: Real[np.ndarray, "h w"],
-    centre: tuple[float, float],
-    step: tuple[float, float] = (1.0, 1.0),
-) -> Float64[np.ndarray, "_ _"]:
+    psf: Real[np.ndarray, "*d h w"],
+    centre: tuple[float, ...],
+    step: tuple[float, ...] | None = None,
+) -> Float64[np.ndarray, "... _ _"]:
     """Return a PSF on other pixels, the middle one of which lies around its centre. Host side.
 
     Args:
-        psf: (h, w), the light of each pixel. 0 is assumed around it.
-        centre: (y, x) in pixels from the middle of the first pixel, within the PSF.
-        step: Height and width of the new pixels in pixels of the PSF.
+        psf: (h, w) or (d, h, w), the light of each pixel. 0 is assumed around it.
+        centre: (y, x) or (z, y, x) in pixels from the middle of the first pixel, within the PSF.
+        step: Sides of the new pixels in pixels of the PSF; default: 1 along each axis.
 
     Returns:
         Odd sides, as many pixels as cover the PSF, the same sum. What is nowhere negative remains
@@ -28,21 +28,22 @@ def resampled(
     """
     result = np.asarray(psf, np.float64)
     lowest = min(0.0, float(result.min()))
-    for axis in (0, 1):
+    steps = (1.0,) * result.ndim if step is None else step
+    for axis in range(result.ndim):
         result = np.moveaxis(
-            _along(np.moveaxis(result, axis, 0), centre[axis], step[axis]), 0, axis
+            _along(np.moveaxis(result, axis, 0), centre[axis], steps[axis]), 0, axis
         )
     return np.maximum(result, lowest)
 
 
 def moved_to_middle(
-    psf: Real[np.ndarray, "h w"], centre: tuple[int, int]
-) -> Real[np.ndarray, "_ _"]:
+    psf: Real[np.ndarray, "*d h w"], centre: tuple[int, ...]
+) -> Real[np.ndarray, "... _ _"]:
     """Add rows and columns of zeros until a pixel is the middle one. No value changes. Host side.
 
     Args:
-        psf: (h, w).
-        centre: (row, column) of the pixel.
+        psf: (h, w), or (d, h, w), to which planes are added as well.
+        centre: (row, column) or (plane, row, column) of the pixel.
 
     Returns:
         Odd sides.
@@ -72,9 +73,10 @@ def _light_up_to(light, places):
     matrix = 4 * np.eye(side + 1) + np.eye(side + 1, k=1) + np.eye(side + 1, k=-1)
     matrix[0, :2], matrix[-1, -2:] = (1, 0), (0, 1)
     inner = 3 * (light[1:] + light[:-1])
-    slopes = np.linalg.solve(matrix, np.concatenate([light[:1], inner, light[-1:]]))
+    known = np.concatenate([light[:1], inner, light[-1:]])
+    slopes = np.linalg.solve(matrix, known.reshape(side + 1, -1)).reshape(known.shape)
     low = np.minimum(places.astype(int), side - 1)
-    t = (places - low)[:, None]
+    t = (places - low).reshape(-1, *(1,) * (light.ndim - 1))
     return (
         (1 + 2 * t) * (1 - t) ** 2 * total[low]
         + t**2 * (3 - 2 * t) * total[low + 1]

@@ -65,17 +65,21 @@ def full_width(
     return float(width)
 
 
-def full_widths(psf: Real[ArrayLike, "h w"]) -> tuple[float, float]:
-    """Measure the full widths at half maximum (y, x) of a PSF along the lines through its centre.
+def full_widths(psf: Real[ArrayLike, "*d h w"]) -> tuple[float, ...]:
+    """Measure the full widths at half maximum of a PSF along the lines through its centre.
 
     Host side. They are exact for a Gaussian. Beyond its sides the PSF counts as 0.
 
     Returns:
-        (y, x) in pixels.
+        (y, x), or (z, y, x) of a volume, in pixels.
     """
     psf = np.pad(np.asarray(psf, float), 1)
-    y, x = (length // 2 for length in psf.shape)
-    return (
-        full_width(psf[:, x], y, interpolation="gaussian"),
-        full_width(psf[y], x, interpolation="gaussian"),
+    centre = tuple(length // 2 for length in psf.shape)
+    return tuple(
+        full_width(
+            np.moveaxis(psf, axis, -1)[centre[:axis] + centre[axis + 1 :]],
+            centre[axis],
+            interpolation="gaussian",
+        )
+        for axis in range(psf.ndim)
     )

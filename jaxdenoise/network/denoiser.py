@@ -50,7 +50,7 @@ class Denoiser:
         averaged: exponential moving average of the parameters at the end (the same as ``last`` when
             ``config.averaging`` is 0).
         last: parameters after the last step.
-        psf: (h, w) float32.
+        psf: (h, w) float32; (d, h, w) of a model of volumes.
         scale: `Scale`: background, mean and standard deviation in grey levels.
         history: dict of (epochs,) float arrays: epoch, learning_rate, train_loss, data_loss,
             positivity_loss, validation_loss, chosen (1 where the epoch's parameters became

@@ -19,7 +19,7 @@ from jaxdenoise.imaging.gaps import fill_stack
 from jaxdenoise.imaging.hotpixels import replaced
 from jaxdenoise.io.frames import ReadableFrames
 from jaxdenoise.microscope.noise_estimation import noise_level
-from jaxdenoise.microscope.psf import trimmed
+from jaxdenoise.microscope.psf import in_plane, trimmed
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.stacks import checked_stack, row_length
 from jaxdenoise.prediction.light import with_light
@@ -135,7 +135,7 @@ def ensemble_tiles(
     ]
     tiles = _combined(running)
     if marked is not None:
-        network, psf = denoisers[0].config.network, trimmed(denoisers[0].psf)
+        network, psf = denoisers[0].config.network, in_plane(trimmed(denoisers[0].psf))
         square = make_tiling(frames.shape, tile_size, network, psf, share).square
         tiles = with_light(tiles, marked, square=square, stride=network.stride)
     yield from tiles

@@ -22,7 +22,7 @@ from jaxdenoise.io.frames import ReadableFrames
 from jaxdenoise.microscope.psf import check_psf_fits, trimmed
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.stacks import check_levels, checked_stack, row_length, table
-from jaxdenoise.prediction import forward, tiling
+from jaxdenoise.prediction import forward, tiling, volumes
 from jaxdenoise.prediction.forward import Denoised
 from jaxdenoise.prediction.light import with_light
 from jaxdenoise.system import errors, meshes
@@ -104,7 +104,8 @@ def denoise_tiles(
         denoiser: `denoiser.Denoiser`.
         frames: (N, H, W) array of finite grey levels, or `frames.ReadableFrames`, read a few tiles
             a time.
-        sequence: frames that follow each other in time or depth, for neighbours; default: all.
+        sequence: frames that follow each other in time or depth, for neighbours, or planes of a
+            volume; default: all.
         tile_size: as in `denoise`.
         devices: as in `denoise`.
         share: the tiles to denoise; default: all.
@@ -116,15 +117,15 @@ def denoise_tiles(
         The place of a tile, (n, rows, columns) with two slices, and its NumPy arrays (h, w).
 
     Raises:
-        ValueError: as `denoise`.
+        ValueError: as `denoise`; a model of volumes and a share of the tiles.
     """
-    _check_size(denoiser.psf.shape, frames.shape[1:])
-    network = denoiser.config.network
-    beside = table(len(frames), sequence or len(frames), network.neighbours)
+    _check_size(denoiser.psf.shape[-2:], frames.shape[1:])
+    network, sequence = denoiser.config.network, sequence or len(frames)
+    beside = table(len(frames), sequence, network.neighbours)
     # A narrower PSF needs a narrower overlap of the tiles.
-    denoiser = dataclasses.replace(
-        denoiser.for_devices(devices), psf=trimmed(denoiser.psf), history={}
-    )
+    psf = trimmed(denoiser.psf)
+    own = volumes.psf_of_tiles(psf, share)
+    denoiser = dataclasses.replace(denoiser.for_devices(devices), psf=own, history={})
     layout = tiling.make_tiling(frames.shape, tile_size, network, denoiser.psf, share)
     corners = layout.corners(share)
     in_turn = len(corners) > 1 and denoiser.config.fast_in_loops
@@ -133,6 +134,8 @@ def denoise_tiles(
     copies, ahead = _on_devices(denoiser, devices)
     groups = _in_order(calls, _batched(corners, at_once), copies, ahead)
     tiles = _results(calls, groups, len(corners), on_tile)
+    if psf.ndim == 3:
+        tiles = volumes.blurred_planes(tiles, psf, denoiser.scale, layout=layout, sequence=sequence)
     if marked is not None:
         tiles = with_light(tiles, marked, square=layout.square, stride=network.stride)
     yield from tiles
@@ -308,10 +311,13 @@ def denoise_image(denoiser: Denoiser, image: Real[Array | np.ndarray, "H W"]) ->
         `Denoised` of JAX arrays (H, W), float32, in grey levels.
 
     Raises:
-        ValueError: a PSF that does not fit, or a network that sees neighbouring frames.
+        ValueError: a PSF that does not fit or mixes planes, or a network that sees neighbouring
+            frames.
     """
     if denoiser.config.network.neighbours:
         raise ValueError("this model sees neighbouring frames: give `denoise` a stack")
+    if denoiser.psf.ndim == 3:
+        raise ValueError("this model's PSF mixes planes: give `denoise` a volume")
     image = jnp.asarray(image, jnp.float32)
     check_psf_fits(denoiser.psf.shape, image.shape)
     network = denoiser.config.network

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike, Real
 
+from jaxdenoise.microscope.psf import in_plane
 from jaxdenoise.microscope.widths import full_widths
 from jaxdenoise.report import diagnostics, evidence, halves, limits, page, provenance, verdict
 from jaxdenoise.report.findings import FINE, NOT_APPLICABLE, Finding, TrainedModel, sentence
@@ -69,7 +70,7 @@ def write_html(path: str | os.PathLike, content: ReportContent) -> Path:
     """
     noisy, denoised, deconvolved = _checked(content.noisy, content.denoised, content.deconvolved)
     denoiser, truth = content.denoiser, content.truth
-    psf, background = np.asarray(denoiser.psf), float(denoiser.scale.background)
+    psf, background = in_plane(denoiser.psf), float(denoiser.scale.background)
     found = diagnostics.examine_input(noisy, background=background)
     residual = diagnostics.examine_residual(noisy, denoised)
     agreement = halves.compare_halves(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from jaxdenoise.microscope.noise_estimation import CORRELATED
+from jaxdenoise.microscope.psf import in_plane
 from jaxdenoise.report import image_checks, result_checks
 from jaxdenoise.report.diagnostics import Input, Residual
 from jaxdenoise.report.findings import CARE, FINE, Finding, TrainedModel, sentence
@@ -84,7 +85,7 @@ def judge(
     if noisy.noise_correlation <= CORRELATED:  # else the noise's variance is not known
         findings.append(result_checks.noise_left(noisy, residual))
     if halves.noisy is not None:
-        findings.append(result_checks.psf_width(halves.noisy, denoiser.psf))
+        findings.append(result_checks.psf_width(halves.noisy, in_plane(denoiser.psf)))
     findings.sort(key=lambda finding: -finding.level)
     return Verdict(findings[0].level, HEADLINES[findings[0].level], tuple(findings))
 

@@ -200,7 +200,7 @@ def read_config(run: str | Path) -> tuple[TrainConfig, dict[str, Any]]:
                 f"{' and '.join(map(str, _READABLE))}"
             )
         psf_shape = header["psf_shape"]
-        if len(psf_shape) != 2 or not all(
+        if len(psf_shape) not in (2, 3) or not all(
             type(n) is int and n % 2 == 1 and 0 < n < 2**15 for n in psf_shape
         ):
             raise CheckpointError(f"{file}: psf_shape cannot be {psf_shape}")

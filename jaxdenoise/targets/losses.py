@@ -59,13 +59,13 @@ def negativity(image: Float[Array | np.ndarray, "*shape"]) -> Float[Array, "*sha
     return jnp.maximum(-image, 0)
 
 
-def total_variation(image: Float[Array | np.ndarray, "H W"]) -> Float[Array, ""]:
+def total_variation(image: Float[Array | np.ndarray, "*planes H W"]) -> Float[Array, ""]:
     """Return the anisotropic total variation of an image (H, W), a scalar in its unit.
 
     It is the mean absolute difference of neighbours, summed over both axes. An axis of length 1
-    adds 0.
+    adds 0. Planes (Z, H, W) count by themselves, and their mean is returned.
     """
-    steps = jnp.diff(image, axis=0), jnp.diff(image, axis=1)
+    steps = jnp.diff(image, axis=-2), jnp.diff(image, axis=-1)
     down, right = (
         jnp.sum(jnp.abs(differences)) / max(differences.size, 1) for differences in steps
     )
@@ -73,16 +73,16 @@ def total_variation(image: Float[Array | np.ndarray, "H W"]) -> Float[Array, ""]
 
 
 def total_loss(
-    noisy: Float[Array | np.ndarray, "H W"],
-    mask: Bool[Array | np.ndarray, "H W"],
-    deconvolved: Float[Array | np.ndarray, "H W"],
-    denoised: Float[Array | np.ndarray, "H W"],
+    noisy: Float[Array | np.ndarray, "*planes H W"],
+    mask: Bool[Array | np.ndarray, "*planes H W"],
+    deconvolved: Float[Array | np.ndarray, "*planes H W"],
+    denoised: Float[Array | np.ndarray, "*planes H W"],
     *,
     std: Float[ArrayLike, ""],
     positivity: Float[ArrayLike, ""] = 1.0,
     variation: Float[ArrayLike, ""] = 0.0,
 ) -> LossTerms:
-    """Return the DecoNoising loss of one image, without unit.
+    """Return the DecoNoising loss of one image, or of planes together, without unit.
 
     sum(mask (x - s)^2) / sum(mask) / std^2 + positivity * mean(max(0, -z)) / std + variation *
     TV(z) / std

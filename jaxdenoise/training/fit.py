@@ -44,7 +44,9 @@ def fit(
             neighbouring frames N in a row, or (S, N, H, W) for several such sequences. NaN marks
             pixels without data.
         psf: (h, w) array with odd sides; it is scaled to sum 1. ``[[1.0]]`` means no blur. One that
-            is off its middle or stands on a pedestal is warned of; `clean_psf` mends it.
+            is off its middle or stands on a pedestal is warned of; `clean_psf` mends it. With
+            (d, h, w) the stack is a volume (Z, H, W), or several (S, Z, H, W), and light falls from
+            plane to plane.
         config: the request; default: the preset "fast".
         devices: sequence of `jax.Device`, such as ``jax.devices()``, that share each batch, to the
             same losses but for rounding; default: the default device alone.

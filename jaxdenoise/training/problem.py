@@ -17,6 +17,7 @@ from jaxdenoise.config import TrainConfig
 from jaxdenoise.imaging.gaps import fill_stack
 from jaxdenoise.imaging.hotpixels import replaced
 from jaxdenoise.microscope.psf import check_psf_fits, normalized_psf, square
+from jaxdenoise.microscope.psf_volumes import shallow
 from jaxdenoise.network.denoiser import Scale
 from jaxdenoise.network.exposure import Exposure, measure_exposure
 from jaxdenoise.network.settings import Settings, settle, shape_of
@@ -24,8 +25,14 @@ from jaxdenoise.network.stacks import LARGEST, checked_stack, row_length, table
 from jaxdenoise.system import meshes
 from jaxdenoise.targets import blindspot, patches
 from jaxdenoise.targets.repeats import Found, Repeats, find_repeats, search_repeats
+from jaxdenoise.targets.slabs import Slabs, slab_table
 from jaxdenoise.training import streams
 from jaxdenoise.training.noise_sharing import decide
+
+DEEPEST = 8  # planes on each side of the middle one that a PSF may have: each costs a prediction
+_DARK_PLANES = 0.01  # of a PSF's light: so much may lie in planes that are left out
+_EXTRA = 2  # planes on each side of the middle one of a slab that are scored too
+_SLAB_SIDE = 2 / 3  # of the patch size: a slab of about ten planes takes so many times longer
 
 
 class Problem(NamedTuple):
@@ -39,22 +46,24 @@ class Problem(NamedTuple):
         validation: (V, H, W) float32, the frames that validate (the training frames themselves when
             pixels are held out).
         scale: `Scale`.
-        psf: (h, w) float32, square, sum 1.
+        psf: (h, w) float32, square, sum 1; (d, h, w) of volumes, whose planes it mixes.
         beside: (N, 2 K) int32, the frames beside each one, for a network that sees K neighbours on
             each side; None for K = 0.
         repeats: `repeats.Repeats` of the frames; None where no frame shows the scene of another, or
             where that is not to count.
         validation_repeats: the same of the frames that validate.
+        slabs: the windows of planes from which the samples of volumes are cut; None of images.
     """
 
     frames: Float[Array, "N H W"]
     held_out: UInt8[Array, "N H W"] | None
     validation: Float[Array, "V H W"]
     scale: Scale
-    psf: Float[Array, "h w"]
+    psf: Float[Array, "*d h w"]
     beside: Int[Array, "N beside"] | None = None
     repeats: Repeats | None = None
     validation_repeats: Repeats | None = None
+    slabs: Slabs | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +93,7 @@ def prepare(
     exposure: Exposure | None = None,
     clean: bool = False,
     masks: int = 1,
+    whole: bool = True,
     devices: Sequence[jax.Device] | None = None,
 ) -> Plan:
     """Check the images, put them on the device, hold out what validates, and decide every "auto".
@@ -92,8 +102,10 @@ def prepare(
         key: random key.
         stack: (N, H, W) or (H, W) array of any real dtype, in grey levels, NaN where there is no
             data; for a network that sees neighbouring frames N in a row, or (S, N, H, W) for
-            several such sequences.
-        psf: (h, w) array with odd sides.
+            several such sequences. For a PSF of volumes the sequences are volumes (Z, H, W).
+        psf: (h, w) array with odd sides, or (d, h, w), which mixes the planes of volumes. Of that
+            the planes with the last percent of the light are left out, and those further than
+            `DEEPEST` from the middle one.
         config: the request.
         targets: the pixels that may be targets, of the stack's shape; default: all. The network
             sees the others too. Pixels that are NaN never are.
@@ -101,6 +113,7 @@ def prepare(
         clean: whether hot pixels are replaced already.
         masks: number of disjoint masks of held-out pixels, see `patches.held_out_masks`. The first
             validates.
+        whole: whether sequences of planes are whole volumes: then they are reflected at their ends.
         devices: that will train; default: the default device.
 
     Raises:
@@ -110,24 +123,31 @@ def prepare(
     sequence = row_length(stack)
     with meshes.computing_on(devices):
         stack = checked_stack(stack) if clean else replaced(checked_stack(stack))
-        return _prepared(key, stack, sequence, psf, config, targets, exposure, masks, devices)
+        rows = sequence, whole
+        return _prepared(key, stack, rows, psf, config, targets, exposure, masks, devices)
 
 
-def _prepared(key, stack, sequence, psf, config, targets, exposure, masks, devices):
+def _prepared(key, stack, rows, psf, config, targets, exposure, masks, devices):
+    sequence, whole = rows
     stack, gaps = fill_stack(stack)
     valid = None if gaps is None else ~gaps
     targets = _both(valid, None if targets is None else targets.reshape(stack.shape))
-    psf = square(normalized_psf(psf))
+    psf, said = _usable(psf, sequence)
+    volumes = psf.ndim == 3
     exposure = measure_exposure(stack) if exposure is None else exposure
     frames, scale = _above_background(stack, valid, exposure, config)
     network = shape_of(config.network)
-    patch_size = _patch_size(config.patch_size, network, stack.shape[1:], psf.shape)
-    training, validation = _split(jnp.asarray(frames), config, whole=targets is None)
+    wanted = round(config.patch_size * _SLAB_SIDE) if volumes else config.patch_size
+    patch_size = _patch_size(wanted, network, stack.shape[1:], psf.shape[-2:])
+    complete = targets is None and not volumes
+    training, validation = _split(jnp.asarray(frames), config, whole=complete)
     known = None if valid is None else jnp.asarray(valid)
-    repeats, validation_repeats, evidence = _repeats(training, validation, known, config)
+    repeats, validation_repeats, evidence = _repeats(
+        training, validation, known, config, planes=volumes
+    )
     sharing = _sharing(frames, scale, config, patch_size, repeats, devices)
     network, blind = dataclasses.replace(network, stride=sharing.stride), sharing.blind
-    patch_size = _patch_size(config.patch_size, network, stack.shape[1:], psf.shape)
+    patch_size = _patch_size(wanted, network, stack.shape[1:], psf.shape[-2:])
     settings = settle(
         config,
         devices=devices,
@@ -155,9 +175,35 @@ def _prepared(key, stack, sequence, psf, config, targets, exposure, masks, devic
         beside=jnp.asarray(table(len(frames), sequence, reach)) if reach else None,
         repeats=repeats,
         validation_repeats=validation_repeats,
+        slabs=_slabs(len(frames), sequence, psf, whole) if volumes else None,
     )
-    evidence = (*evidence, *([sharing.text] if sharing.text else []))
+    evidence = (*said, *evidence, *([sharing.text] if sharing.text else []))
     return Plan(meshes.on_single(problem, devices), settings, config, evidence)
+
+
+def _usable(psf, sequence):
+    """The PSF, square, of a volume without the planes that hold hardly any light; and what to say.
+
+    What the first and last planes hold is not modelled: then less is deconvolved than could be.
+    """
+    psf = square(normalized_psf(psf))
+    if psf.ndim == 2:
+        return psf, ()
+    kept, lost = shallow(psf, most=min(DEEPEST, max(sequence - 1, 1)), share=_DARK_PLANES)
+    if len(kept) == 1:
+        return normalized_psf(kept[0]), ("PSF: it has one plane of light, and mixes none",)
+    said: tuple[str, ...] = ()
+    if lost > _DARK_PLANES:
+        said = (
+            f"PSF: {len(kept)} of its {len(psf)} planes are used; the others hold {lost:.0%} of "
+            "the light, which is not modelled",
+        )
+    return square(normalized_psf(kept)), said
+
+
+def _slabs(count, sequence, psf, whole):
+    found = slab_table(count, sequence, len(psf) // 2, extra=_EXTRA, whole=whole)
+    return Slabs(*map(jnp.asarray, found))
 
 
 def _both(one, other):
@@ -231,17 +277,20 @@ def _split(frames, config, *, whole):
     return frames[:training], frames[training:]
 
 
-def _repeats(frames, validation, valid, config):
+def _repeats(frames, validation, valid, config, *, planes):
     """Return the `Repeats` of the frames that train and of those that validate, and lines on them.
 
     Both are None unless both are found: else the validation would judge blind spots that no
-    training has seen.
+    training has seen. Planes of a volume are no repeats of each other.
     """
     required = config.targets == "repeats"
     # A request that says what blind spots hide is one for blind spots.
     wanted = required or (
         config.targets == "auto" and config.blind == "auto" and not config.network.neighbours
     )
+    if planes and required:
+        raise ValueError("planes of a volume show no scene twice; leave the targets to 'auto'")
+    wanted = wanted and not planes
     found = search_repeats(frames, valid=valid) if wanted and len(frames) > 1 else Found(None, "")
     repeats, evidence = found.repeats, (found.text,) if found.text else ()
     if validation is None:

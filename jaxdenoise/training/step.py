@@ -19,10 +19,11 @@ from jaxdenoise.imaging.symmetry import apply_symmetry
 from jaxdenoise.microscope.psf import convolve
 from jaxdenoise.network.denoiser import Params, Scale, network_output
 from jaxdenoise.network.settings import Settings
-from jaxdenoise.targets import blindspot, patches
+from jaxdenoise.targets import blindspot, patches, slabs
 from jaxdenoise.targets.losses import LossTerms, total_loss
 from jaxdenoise.training import streams
 from jaxdenoise.training.problem import Problem
+from jaxdenoise.training.slab_losses import slab_losses
 
 _ADAM = optax.scale_by_adam()  # the step applies the learning rate, which a plateau may lower
 
@@ -45,12 +46,14 @@ class TrainState(NamedTuple):
 
 def batch_losses(
     params: Params,
-    batch: patches.Batch,
+    batch: patches.Batch | slabs.SlabBatch,
     scale: Scale,
-    psf: Float[Array, "h w"],
+    psf: Float[Array, "*d h w"],
     config: Settings,
 ) -> LossTerms:
-    """Return `losses.LossTerms` with one value per patch, (B,), of a `patches.Batch`."""
+    """Return `losses.LossTerms` with one value per patch, (B,), or per slab."""
+    if isinstance(batch, slabs.SlabBatch):
+        return slab_losses(params, batch, scale, psf, config)
     deconvolved = network_output(params, batch.visible, scale, config, batch.beside)
     turned = jax.vmap(apply_symmetry, (None, 0))(psf, batch.symmetry)
     denoised = jax.vmap(blurred)(deconvolved, turned)
@@ -142,11 +145,22 @@ def draw_batch(
     problem: Problem,
     config: Settings,
     share: tuple[Int[Array, ""] | int, int] | None = None,
-) -> patches.Batch:
-    """Draw the `patches.Batch` of a step (0-based, may be traced).
+) -> patches.Batch | slabs.SlabBatch:
+    """Draw the `patches.Batch` of a step (0-based, may be traced); of volumes slabs.
 
     ``share`` is as of `patches.training_batch`, the other arguments are as of `train_step`.
     """
+    if problem.slabs is not None:
+        return slabs.training_slabs(
+            streams.step_key(key, step),
+            problem.frames,
+            problem.slabs,
+            problem.held_out,
+            problem.beside,
+            options=_patch_options(config),
+            batch_size=config.batch_size,
+            share=share,
+        )
     data = problem.frames, problem.held_out, problem.beside, problem.repeats
     return patches.training_batch(
         streams.step_key(key, step),
@@ -158,7 +172,10 @@ def draw_batch(
 
 
 def batch_gradients(
-    params: Params, batch: patches.Batch, problem: Problem, config: Settings
+    params: Params,
+    batch: patches.Batch | slabs.SlabBatch,
+    problem: Problem,
+    config: Settings,
 ) -> tuple[Params, LossTerms]:
     """Return the gradients of the batch's mean loss, and its mean `losses.LossTerms`.
 
@@ -196,22 +213,29 @@ def validation_losses(
     share = _share(axis)
     if share is not None and config.validation_patches % share[1]:
         share = None
-    batch = patches.validation_batch(
-        key,
-        problem.validation,
-        problem.held_out,
-        problem.beside,
-        problem.validation_repeats,
-        options=_patch_options(config),
-        batch_size=config.validation_patches,
-        share=share,
-    )
+    batch = _validation_batch(key, problem, config, share)
     losses = _in_parts(
         lambda part: batch_losses(params, part, problem.scale, problem.psf, config).data,
         batch,
         parts,
     ).reshape(-1)
     return losses if share is None else jax.lax.all_gather(losses, axis, tiled=True)
+
+
+def _validation_batch(key, problem, config, share):
+    own = {"options": _patch_options(config), "batch_size": config.validation_patches}
+    if problem.slabs is not None:
+        data = problem.validation, problem.slabs, problem.held_out, problem.beside
+        return slabs.validation_slabs(key, *data, share=share, **own)
+    return patches.validation_batch(
+        key,
+        problem.validation,
+        problem.held_out,
+        problem.beside,
+        problem.validation_repeats,
+        share=share,
+        **own,
+    )
 
 
 def equal_parts(size: int, most: int) -> int:
@@ -296,7 +320,7 @@ def _mean_over(axis, tree):
     return restored(jax.lax.pmean(vector, axis))
 
 
-def _in_parts(function: Callable[[patches.Batch], Any], batch: patches.Batch, parts: int) -> Any:
+def _in_parts(function: Callable[[Any], Any], batch: Any, parts: int) -> Any:
     """Return the stacked results of a function for equal parts of a batch, at most ``parts``."""
     parts = equal_parts(len(batch.noisy), parts)
     if parts == 1:  # no loop, see `convolution.fast_in_loops`

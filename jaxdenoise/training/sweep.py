@@ -324,5 +324,7 @@ def of_one_size(psfs: Psfs) -> Float[Array, "K side side"]:
         ValueError: an array that is no PSF.
     """
     normalized = [normalized_psf(psf) for psf in psfs]
+    if any(psf.ndim == 3 for psf in normalized):
+        raise ValueError("sweep: chooses among PSFs of images; `fit` takes the PSF of a volume")
     side = max(max(psf.shape) for psf in normalized)
     return jnp.asarray(np.stack([padded(psf, (side, side)) for psf in normalized]))

@@ -71,7 +71,7 @@ def job_of(part: Part, denoisers: Sequence[Denoiser]) -> Job:
         return Job(part, [])
     rescaled = [denoiser.for_exposure(part.exposure) for denoiser in denoisers]
     # Neighbours of a frame may be frames with which something is wrong.
-    in_rows = denoisers[0].config.network.neighbours
+    in_rows = denoisers[0].config.network.neighbours or denoisers[0].psf.ndim == 3
     numbers = range(len(part.frames)) if in_rows else part.ordinary
     return Job(part, [Group(rescaled, numbers)])
 
@@ -310,7 +310,7 @@ def _first_look(job: Job) -> list[_Look]:
 
 
 def denoise_shown(denoisers: Sequence[Denoiser], frames: CleanFrames, shown: Any) -> Combined:
-    """Denoise a part of some frames; the network sees their neighbours too.
+    """Denoise a part of some frames; the network and the PSF see their neighbours too.
 
     Args:
         denoisers: the models of an ensemble.
@@ -321,7 +321,11 @@ def denoise_shown(denoisers: Sequence[Denoiser], frames: CleanFrames, shown: Any
         `ensemble.Combined` of arrays (M, h, w).
     """
     numbers, rows, columns = shown
-    beside = stacks.table(len(frames), frames.row, denoisers[0].config.network.neighbours)
+    reach = denoisers[0].config.network.neighbours
+    if denoisers[0].psf.ndim == 3:
+        # Of a volume with fewer planes than the PSF takes, as many as there are.
+        reach = min(reach + len(denoisers[0].psf) // 2, (frames.row - 1) // 2)
+    beside = stacks.table(len(frames), frames.row, reach)
     windows, places = stacks.windows(beside, numbers)
     stack = np.stack([[frames[n, rows, columns] for n in window] for window in windows])
     results = ensemble.denoise_ensemble(denoisers, stack)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxdenoise.io import images
-from jaxdenoise.microscope.psf import trimmed
+from jaxdenoise.microscope.psf import in_plane, trimmed
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.settings import shape_of
 from jaxdenoise.prediction import tiling
@@ -26,7 +26,7 @@ from jaxdenoise.workflows.applying import Applied, Arrays, Job, Targets, apply, 
 from jaxdenoise.workflows.making import Maker
 from jaxdenoise.workflows.partition import check_sizes, parts_alone, parts_by_model
 from jaxdenoise.workflows.parts import Part
-from jaxdenoise.workflows.psfs import psfs_for
+from jaxdenoise.workflows.psfs import is_volume, mixes_planes, psfs_for
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import DenoiseRequest
@@ -243,6 +243,9 @@ def _checked(request):
     )
     images.check_space(request.output, len(outputs) * stored)
     reach = _reach(request)
+    planes = _mixes_planes(request, files)
+    if planes and current_crew().count > 1:
+        raise RequestError("a PSF that mixes planes needs all of them: run a single process")
     by_model = (
         parts_alone(request.inputs, files, line_noise=request.line_noise)
         if request.instant
@@ -253,6 +256,7 @@ def _checked(request):
             reach=reach,
             along=request.along,
             line_noise=request.line_noise,
+            planes=planes,
         )
     )
     stem = outputs["denoised"][0].name.rsplit("denoised", 1)[0]
@@ -294,9 +298,29 @@ def _reach(request):
         return 0
     if not request.model:
         return request.training.config().network.neighbours
+    return _config(request)[0].network.neighbours
+
+
+def _mixes_planes(request, files):
+    """Whether the PSF mixes planes; then the network's frames stand in rows along Z."""
+    if request.instant:
+        return False
+    if not request.model:
+        return mixes_planes(request.training, files)
+    mixed = len(_config(request)[1]["psf_shape"]) == 3
+    for path, file in zip(request.inputs, files, strict=True):
+        if mixed and not is_volume(file):
+            raise RequestError(
+                f"{path}: the model's PSF mixes planes: it denoises stacks along Z alone"
+            )
+    return mixed
+
+
+def _config(request):
+    """The settings of a model that is there, and all that its run folder says."""
     channel = Path(request.model) / "channel-0"
     own = [channel / name for name in those_in(channel)]
-    return read_config(own[0] if own else request.model)[0].network.neighbours
+    return read_config(own[0] if own else request.model)
 
 
 def _check_tiles(request, files):
@@ -304,7 +328,8 @@ def _check_tiles(request, files):
     psfs = psfs_for(request.training, request.inputs, files)
     network = shape_of(request.training.config().network)
     widest = max(psfs.values(), key=len)
-    tiling.core_size(files[0].frames.shape[1:], request.tile_size, network, trimmed(widest))
+    psf = in_plane(trimmed(widest))
+    tiling.core_size(files[0].frames.shape[1:], request.tile_size, network, psf)
 
 
 def denoised(denoiser: Denoiser, part: Part) -> Float32[np.ndarray, "N H W"]:

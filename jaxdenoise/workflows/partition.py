@@ -26,6 +26,7 @@ def parts_by_model(
     reach: int,
     along: str | None,
     line_noise: str = "auto",
+    planes: bool = False,
 ) -> dict[str, list[Part]]:
     """Return the parts of files once for each model that is trained or used: dict of name to parts.
 
@@ -37,11 +38,18 @@ def parts_by_model(
         reach: neighbours on each side that the network sees: then the frames stand in rows.
         along: the axis of these rows; None: the only one.
         line_noise: as of `parts.Part`.
+        planes: whether the PSF mixes planes: then the frames stand in rows along Z.
 
     Raises:
-        RequestError: there are no channels, or the files differ in their number.
+        RequestError: there are no channels, the files differ in their number, or neighbours are
+            wanted along another axis than that of the planes.
         ImageError: as `sequence_axis`.
     """
+    if planes and along not in (None, "Z"):
+        raise RequestError(
+            f'along="{along}": the PSF mixes planes, so that neighbours are those along Z'
+        )
+    along = "Z" if planes else along
     if channels == "auto":
         channels = "separate" if any(channel_count(file) > 1 for file in files) else "together"
     found: dict[str, list[Part]] = {}
@@ -52,7 +60,7 @@ def parts_by_model(
         for channel, one in enumerate(own):
             apart = channels == "separate"
             name = f"channel-{channel}" if apart else ""
-            ordered = in_rows(path, one, along) if reach else one
+            ordered = in_rows(path, one, along) if reach or planes else one
             part = Part(path, number, ordered, channel if apart else None, line_noise)
             found.setdefault(name, []).append(part)
     if len(counts) > 1:

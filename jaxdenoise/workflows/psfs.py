@@ -9,7 +9,12 @@ from jaxtyping import Float
 
 from jaxdenoise.io import images
 from jaxdenoise.io.images import ImageFile
-from jaxdenoise.microscope.optics import confocal_sigma, widefield_sigma
+from jaxdenoise.microscope.optics import (
+    confocal_axial_sigma,
+    confocal_sigma,
+    widefield_axial_sigma,
+    widefield_sigma,
+)
 from jaxdenoise.microscope.psf import gaussian_psf, normalized_psf
 from jaxdenoise.microscope.psf_cleaning import clean_psf
 from jaxdenoise.system.errors import RequestError
@@ -27,18 +32,21 @@ def psfs_of(
     *names: Number | str | Path,
     files: Sequence[ImageFile] = (),
     reporter: Reporter = SILENT,
-) -> dict[str, Float[np.ndarray, "_ _"]]:
-    """Return the PSFs of these names: dict of name to (h, w) array of sum 1.
+    volumes: bool = True,
+) -> dict[str, Float[np.ndarray, "..."]]:
+    """Return the PSFs of these names: dict of name to (h, w) or (d, h, w) array of sum 1.
 
     Args:
         *names: each a sigma in pixels, "none", or a file, which is mended as `clean_psf` does;
-            "auto" alone stands for the Gaussians of `sweep.SIGMAS`.
+            "auto" alone stands for the Gaussians of `sweep.SIGMAS`. "Z,YX" and "Z,Y,X" are sigmas
+            of a PSF of volumes, that along z in planes.
         files: the images, whose pixel size and sides a PSF from a file should have and fit.
+        volumes: whether a file's PSF may mix the planes of stacks; else its sharpest plane is used.
         reporter: hears what was done to the PSF of a file, a line each.
 
     Raises:
-        RequestError: a PSF is there twice, be it as 1 and 1.0; a Gaussian is too wide; or a file
-            holds no PSF.
+        RequestError: a PSF is there twice, be it as 1 and 1.0; a Gaussian is too wide; a file
+            holds no PSF; or the PSF is one of volumes and an image is no stack along Z.
         ImageError: a file cannot be read.
     """
     texts = [f"{sigma:g}" for sigma in SIGMAS] if names == ("auto",) else list(map(str, names))
@@ -49,7 +57,7 @@ def psfs_of(
             also = "" if seen[identity] == name else f", first as {seen[identity]}"
             raise RequestError(f"the PSF {name} is named twice{also}; name each one once")
         seen[identity] = name
-    return {name: _psf(name, files, reporter) for name in texts}
+    return {name: _psf(name, files, reporter, volumes) for name in texts}
 
 
 def _identity(name):
@@ -66,7 +74,7 @@ def psfs_for(
     files: Sequence[ImageFile],
     *,
     reporter: Reporter = SILENT,
-) -> dict[str, Float[np.ndarray, "_ _"]]:
+) -> dict[str, Float[np.ndarray, "..."]]:
     """Return the PSFs that a training asks for, or the one that follows from its optics.
 
     Args:
@@ -81,19 +89,19 @@ def psfs_for(
     """
     name = training.psf_name
     if name is None:
-        psfs = _psf_of_optics(training.optics, inputs[0], files[0].info.pixel_size_um)
+        psfs = _psf_of_optics(training.optics, inputs[0], files)
     else:
         psfs = psfs_of(name, files=files, reporter=reporter)
     return fitted(psfs, inputs, files, some=name == "auto")
 
 
 def fitted(
-    psfs: Mapping[str, Float[np.ndarray, "_ _"]],
+    psfs: Mapping[str, Float[np.ndarray, "..."]],
     inputs: Sequence[str | Path],
     files: Sequence[ImageFile],
     *,
     some: bool,
-) -> dict[str, Float[np.ndarray, "_ _"]]:
+) -> dict[str, Float[np.ndarray, "..."]]:
     """Return PSFs as they fit the images: without the rim of one that is hardly larger.
 
     Args:
@@ -111,7 +119,7 @@ def fitted(
     if len(fitting) == len(psfs) or (some and fitting):
         return fitting
     name = next(name for name in psfs if name not in fitting)
-    (height, width), (rows, columns) = shape, psfs[name].shape
+    (height, width), (rows, columns) = shape, psfs[name].shape[-2:]
     raise RequestError(
         f"{inputs[0]}: the PSF {name} of {rows} x {columns} pixels is larger than the image of "
         f"{height} x {width}; name a narrower one, or crop it"
@@ -120,15 +128,47 @@ def fitted(
 
 def _within(psf, shape):
     """The PSF, or all but its rim where that is next to nothing; None if it is larger."""
-    down, right = (max(0, -(-(n - size) // 2)) for n, size in zip(psf.shape, shape, strict=True))
+    sides = psf.shape[-2:]
+    down, right = (max(0, -(-(n - size) // 2)) for n, size in zip(sides, shape, strict=True))
     if not (down or right):
         return psf
-    inner = psf[down : psf.shape[0] - down, right : psf.shape[1] - right]
+    inner = psf[..., down : sides[0] - down, right : sides[1] - right]
     return normalized_psf(inner) if abs(inner.sum() - 1) <= _RIM else None
 
 
-def _psf_of_optics(optics, path, pixel_size_um):
-    size = optics.pixel_size or pixel_size_um
+def is_volume(file: ImageFile) -> bool:
+    """Return whether a file holds stacks along Z, whose planes a PSF may mix."""
+    return dict(zip(file.info.axes, file.info.shape, strict=True)).get("Z", 1) > 1
+
+
+def mixes_planes(training: Training, files: Sequence[ImageFile]) -> bool:
+    """Return whether the PSF of a training mixes planes: then they stand in rows along Z.
+
+    Raises:
+        RequestError: as `psfs_of`.
+        ImageError: as `psfs_of`.
+    """
+    if training.optics is not None:
+        return training.optics.refractive_index is not None
+    name = training.psf_name
+    if name is None or name in ("auto", "none"):
+        return False
+    return any(psf.ndim == 3 for psf in psfs_of(name, files=files).values())
+
+
+def _check_volumes(files):
+    """Raise a RequestError unless all images are stacks along Z."""
+    for file in files:
+        if not is_volume(file):
+            raise RequestError(
+                f"a PSF with a width along z needs stacks along Z, the axes {file.info.axes} of an "
+                f"image have shape {file.info.shape}: give the width in the plane alone, or name "
+                'the axes with axes="ZYX"'
+            )
+
+
+def _psf_of_optics(optics, path, files):
+    size = optics.pixel_size or files[0].info.pixel_size_um
     if size is None:
         raise RequestError(
             f"{path}: does not say its pixel size; give it with pixel_size=..., in micrometres"
@@ -139,21 +179,54 @@ def _psf_of_optics(optics, path, pixel_size_um):
         sigma = confocal_sigma(
             optics.na, optics.excitation, optics.emission, pixel_size=size, pinhole=optics.pinhole
         )
-    sigmas = np.broadcast_to(np.asarray(sigma), 2)
-    return {" ".join(f"{value:.3f}" for value in sigmas): _gaussian(*sigmas.tolist())}
+    sigmas = np.broadcast_to(np.asarray(sigma), 2).tolist()
+    if optics.refractive_index is not None:
+        sigmas = [_axial_sigma(optics, path, files), *sigmas]
+    return {" ".join(f"{value:.3f}" for value in sigmas): _gaussian(*sigmas)}
 
 
-def _psf(name, files, reporter):
+def _axial_sigma(optics, path, files):
+    """Sigma along z in planes."""
+    _check_volumes(files)
+    step = optics.z_step or files[0].info.z_spacing
+    if not step:
+        raise RequestError(
+            f"{path}: does not say the distance between its planes; give it with z_step=..., in "
+            "micrometres"
+        )
+    own = {"refractive_index": optics.refractive_index, "z_step": step}
+    if optics.excitation is None:
+        return float(widefield_axial_sigma(optics.na, optics.emission, **own))
+    beams = optics.na, optics.excitation, optics.emission
+    return float(confocal_axial_sigma(*beams, pinhole=optics.pinhole, **own))
+
+
+def _psf(name, files, reporter, volumes):
     if name == "none":
         return np.ones((1, 1), np.float32)
+    widths = _widths(name)
+    if widths is None:
+        return _psf_of_file(name, files, reporter, volumes)
+    if len(widths) == 1:
+        return _gaussian(*widths * 2)
+    _check_volumes(files)
+    return _gaussian(*(widths if len(widths) == 3 else (*widths, widths[-1])))
+
+
+def _widths(name):
+    """The numbers of a name: sigma, z and yx, or z, y and x; None of a file's name."""
     try:
-        sigma = float(name)
+        numbers = tuple(map(float, name.split(",")))
     except ValueError:
-        return _psf_of_file(name, files, reporter)
-    return _gaussian(sigma, sigma)
+        return None
+    if len(numbers) > 3:
+        raise RequestError(
+            f"the PSF {name} has {len(numbers)} widths; expected one, z and yx, or z, y and x"
+        )
+    return numbers
 
 
-def _psf_of_file(name, files, reporter):
+def _psf_of_file(name, files, reporter, volumes):
     frames, info = images.read(name, gaps=False)
     others = [
         axis
@@ -166,13 +239,16 @@ def _psf_of_file(name, files, reporter):
             f"{name}: a PSF is one image, or one stack through focus; this file holds "
             f"{len(frames)} of axes {info.axes}: save one of them as a file of its own"
         )
-    sizes = [file.info.pixel_size_um for file in files]
+    deep = volumes and bool(files) and all(map(is_volume, files))
+    deep = deep and len(frames) > 1 and all(file.info.z_spacing for file in files)
+    sizes = [_sizes(file.info, deep) for file in files]
     try:
         psf, notes = clean_psf(
             frames,
-            pixel_size=info.pixel_size_um,
+            pixel_size=_sizes(info, deep),
             image_pixel_size=sizes[0] if files else None,
             largest=_shortest_side(files) if files else None,
+            volume=deep,
         )
     except ValueError as error:
         raise RequestError(f"{name}: {error}") from error
@@ -181,6 +257,12 @@ def _psf_of_file(name, files, reporter):
     if notes:
         reporter.say(f"PSF {name}: {'; '.join(notes)}")
     return psf
+
+
+def _sizes(info, deep):
+    """Pixel size (y, x) in micrometres, or with the distance between planes, as far as known."""
+    size = info.pixel_size_um
+    return (info.z_spacing, *size) if deep and size is not None and info.z_spacing else size
 
 
 def _shortest_side(files):

@@ -52,7 +52,11 @@ def notes_of(
         digest: `pixels_digest` of what is trained on.
         choice: `run.choice_table` of a choice among PSFs.
     """
-    psf = training.psf_name if training.optics is None else asdict(training.optics)
+    psf: Any = training.psf_name
+    if training.optics is not None:
+        later = ("refractive_index", "z_step")  # which older runs do not know
+        optics = asdict(training.optics)
+        psf = {name: v for name, v in optics.items() if v is not None or name not in later}
     return {
         "seed": training.seed,
         "psf": psf,

@@ -27,7 +27,7 @@ from jaxdenoise.workflows.reporter import Cancelled, Reporter
 from jaxdenoise.workflows.settings import Number, Training
 from jaxdenoise.workflows.stacks import TrainingStack
 
-Psfs = Mapping[str, Float[np.ndarray, "h w"]]
+Psfs = Mapping[str, Float[np.ndarray, "..."]]
 
 
 class States(NamedTuple):
@@ -164,7 +164,8 @@ def train_model(
 
 
 def _options(stack: TrainingStack) -> dict[str, Any]:
-    return {"targets": stack.targets, "exposure": stack.exposure, "clean": True}
+    about = {"targets": stack.targets, "exposure": stack.exposure}
+    return about | {"clean": True, "whole": stack.whole}
 
 
 class _Job(NamedTuple):

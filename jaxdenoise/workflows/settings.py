@@ -64,6 +64,8 @@ class Optics:
             wide-field.
         pinhole: diameter of the pinhole in Airy units, of a confocal microscope.
         pixel_size: size of a pixel in the sample in micrometres; None: what the file says.
+        refractive_index: of the immersion: then the PSF mixes the planes of stacks along Z.
+        z_step: distance between planes in micrometres; None: what the file says.
     """
 
     na: Number
@@ -71,6 +73,8 @@ class Optics:
     excitation: Number | None = None
     pinhole: Number = 1.0
     pixel_size: Number | None = None
+    refractive_index: Number | None = None
+    z_step: Number | None = None
 
     def __post_init__(self) -> None:
         if self.emission is None:
@@ -83,6 +87,10 @@ class Optics:
             raise RequestError(
                 "pinhole=... needs excitation=..., the wavelength that excites, in micrometres"
             )
+        if self.refractive_index is None and self.z_step is not None:
+            raise RequestError(
+                "z_step=... needs refractive_index=..., of the immersion, such as 1.515 of oil"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +100,10 @@ class Training:
     Attributes:
         preset: "fast", "best" or "paper"; or a `TrainConfig`, all settings at once.
         psf: sigma of a Gaussian PSF in pixels; a file with a measured PSF; "none"; or "auto",
-            chosen from the data. None: 1.0, or "auto" with the preset "best".
+            chosen from the data. None: 1.0, or "auto" with the preset "best". For stacks along Z
+            two numbers, sigma along z in planes, and in the plane in pixels; or three, (z, y, x):
+            then the PSF mixes planes. So does a file that holds a volume, where the stack says the
+            distance between its planes.
         optics: from which the PSF follows, instead of ``psf``.
         seed: of all randomness, 0 to 2^32 - 1.
         members: models of an ensemble, with the seeds ``seed``, ``seed`` + 1, ...
@@ -113,7 +124,7 @@ class Training:
     """
 
     preset: str | TrainConfig = "fast"
-    psf: Number | str | Path | None = None
+    psf: Number | str | Path | tuple[Number, ...] | None = None
     optics: Optics | None = None
     seed: int = 0
     members: int = 1
@@ -156,6 +167,8 @@ class Training:
             return None
         if self.psf is None:
             return "auto" if self.preset == "best" else "1.0"
+        if isinstance(self.psf, tuple | list):
+            return ",".join(map(str, self.psf))
         return str(self.psf)
 
     def changed(self) -> list[str]:

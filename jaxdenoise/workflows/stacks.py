@@ -23,11 +23,13 @@ class TrainingStack(NamedTuple):
         frames: (N, H, W), or (S, N, H, W), rows of frames; NaN where there is no data.
         targets: of the same shape, the pixels that may be targets; None: all.
         exposure: of the first part, in whose grey levels all frames are.
+        whole: whether rows of frames are whole, not a few frames of longer ones.
     """
 
     frames: Float32[np.ndarray, "*frames H W"]
     targets: Bool[np.ndarray, "*frames H W"] | None
     exposure: Exposure
+    whole: bool = True
 
 
 def stack_of(parts: Sequence[Part], *, seed: int, reach: int, reporter: Reporter) -> TrainingStack:
@@ -49,7 +51,8 @@ def stack_of(parts: Sequence[Part], *, seed: int, reach: int, reporter: Reporter
             f"learning from {len(stack)} random places of {height} x {width} pixels, "
             f"{stack.size / pixels:.1%} of all"
         )
-    return TrainingStack(stack, targets, reference)
+    whole = not reach or stack.shape[-3] == sources[0].row
+    return TrainingStack(stack, targets, reference, whole)
 
 
 def check_data(parts: Sequence[Part]) -> None:

@@ -68,7 +68,7 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
     report = _checked_paths(request, output)
     files = images.open_many(request.inputs, axes=request.axes)
     check_sizes(request.inputs, files)
-    psfs = psfs_of(*(request.psfs or ("auto",)), files=files, reporter=reporter)
+    psfs = psfs_of(*(request.psfs or ("auto",)), files=files, reporter=reporter, volumes=False)
     psfs = fitted(psfs, request.inputs, files, some=request.psfs is None)
     judge = _Judge(request)
     # Before the training, which a wrong reference should not cost.

@@ -16,10 +16,11 @@ from jaxdenoise.runs import models as models_
 from jaxdenoise.runs.layout import has_model, locked, read_config
 from jaxdenoise.runs.models import RANDOM_START, Models, grouped, remove_others, save
 from jaxdenoise.system.crew import current_crew
+from jaxdenoise.training.problem import DEEPEST
 from jaxdenoise.workflows import run as run_
 from jaxdenoise.workflows.partition import check_sizes, parts_by_model
 from jaxdenoise.workflows.parts import Part
-from jaxdenoise.workflows.psfs import psfs_for, psfs_of
+from jaxdenoise.workflows.psfs import mixes_planes, psfs_for, psfs_of
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import TrainRequest
@@ -129,6 +130,7 @@ def train(request: TrainRequest, reporter: Reporter = SILENT) -> TrainResult:
     check_run_folder(output, overwrite=replaces, resumable=True)
     opened = images.open_many(request.inputs, axes=request.axes)
     check_sizes(request.inputs, opened)
+    mixed = mixes_planes(training, opened)
     parts = parts_by_model(
         request.inputs,
         opened,
@@ -136,6 +138,7 @@ def train(request: TrainRequest, reporter: Reporter = SILENT) -> TrainResult:
         reach=training.config().network.neighbours,
         along=request.along,
         line_noise=request.line_noise,
+        planes=mixed,
     )
     runs = {name: output / name for name in parts}
     reports = {
@@ -220,11 +223,11 @@ def train_members(
         Cancelled: the reporter asked to stop.
         ValueError: as `run.train_model`.
     """
-    reach = training.config().network.neighbours
-    stack = stack_of(parts, seed=training.seed, reach=reach, reporter=reporter)
-    digest = "" if run is None else pixels_digest(stack.frames)  # which only run folders keep
     files = [part.file for part in parts]
     psfs, choice = psfs_for(training, inputs, files, reporter=reporter), None
+    reach = training.config().network.neighbours + _depth(psfs)
+    stack = stack_of(parts, seed=training.seed, reach=reach, reporter=reporter)
+    digest = "" if run is None else pixels_digest(stack.frames)  # which only run folders keep
     models: dict[str, Denoiser] = {}
     evidence: tuple[str, ...] = ()
     for name, settings in wanted(training).items():
@@ -240,6 +243,11 @@ def train_members(
     if run is not None:
         remove_others(run, models)
     return Trained(grouped(models), choice, evidence)
+
+
+def _depth(psfs):
+    """How many planes on each side a PSF reaches; 0 if it is one of images."""
+    return max((min(len(psf) // 2, DEEPEST) for psf in psfs.values() if psf.ndim == 3), default=0)
 
 
 def _train_member(member, run, reporter, keep, *, tell):

@@ -93,6 +93,10 @@ def workplace(tmp_path, monkeypatch):
     channels = np.stack([noisy, noisy[:, :, ::-1]], axis=1)
     tifffile.imwrite("channels.tif", channels, metadata={"axes": "TCYX"}, **details)
     tifffile.imwrite("beads.tif", beads())
+    details["metadata"] = {"axes": "ZYX", "unit": "um", "spacing": 0.3}
+    tifffile.imwrite("stack.tif", noisy, **details)
+    volume = np.asarray(jd.gaussian_psf((1.0, 1.2, 1.2)))
+    tifffile.imwrite("psf_volume.tif", volume, **details)
 
 
 def beads():

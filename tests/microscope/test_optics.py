@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, special
 
-from jaxdenoise.microscope.optics import confocal_sigma, widefield_sigma
+from jaxdenoise.microscope.optics import (
+    confocal_axial_sigma,
+    confocal_sigma,
+    widefield_axial_sigma,
+    widefield_sigma,
+)
 from jaxdenoise.microscope.widths import fwhm_from_sigma
 
 apertures, waves, pixels = st.floats(0.05, 1.6), st.floats(0.2, 2.0), st.floats(0.001, 10)
@@ -211,3 +216,75 @@ def test_errors_say_what_to_do(call, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011 - compared whole
         call()
     assert str(error.value) == message
+
+
+# Along the axis, against the scalar Debye integral of an aplanatic objective (which in the paraxial
+# limit is that of Born and Wolf)
+
+
+def debye(z, r, aperture, index, wavelength):
+    """The intensity at depth z and radius r, (len(z), len(r)), without unit."""
+    edge = np.arcsin(aperture / index)
+    nodes, weights = np.polynomial.legendre.leggauss(80)
+    angle, k = edge * (nodes + 1) / 2, 2 * np.pi * index / wavelength
+    pupil = np.sqrt(np.cos(angle)) * np.sin(angle) * weights
+    rings = special.j0(k * r[:, None] * np.sin(angle)) * pupil
+    return np.abs(np.exp(1j * k * z[:, None] * (np.cos(angle) - 1)) @ rings.T) ** 2
+
+
+def axial_fit(profile, z):
+    """Of the Gaussian of peak 1 with the least squared difference along the axis."""
+
+    def cost(sigma):
+        return np.sum((profile / profile[0] - np.exp(-(z**2) / (2 * sigma**2))) ** 2)
+
+    return optimize.minimize_scalar(cost, bounds=(0.02, 30), method="bounded").x
+
+
+OBJECTIVES = [(0.3, 1.0), (0.8, 1.0), (1.2, 1.333), (1.4, 1.515)]
+
+
+@pytest.mark.parametrize(("aperture", "index"), OBJECTIVES)
+def test_the_widefield_axial_sigma_fits_the_debye_integral(aperture, index):
+    z = np.linspace(0, 4 * 0.52 / (index - np.sqrt(index**2 - aperture**2)), 400)
+    exact = axial_fit(debye(z, np.zeros(1), aperture, index, 0.52)[:, 0], z)
+    found = widefield_axial_sigma(aperture, 0.52, refractive_index=index, z_step=0.2)
+    assert found * 0.2 == pytest.approx(exact, rel=0.03)
+
+
+@pytest.mark.parametrize("pinhole", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize(("aperture", "index"), OBJECTIVES[::3])
+def test_the_confocal_axial_sigma_fits_the_product_through_the_pinhole(aperture, index, pinhole):
+    excitation, emission = 0.488, 0.52
+    z = np.linspace(0, 2.5 * 0.52 / (index - np.sqrt(index**2 - aperture**2)), 250)
+    nodes, weights = np.polynomial.legendre.leggauss(20)
+    r = pinhole * 1.22 * emission / aperture / 4 * (nodes + 1)
+    seen = debye(z, r, aperture, index, emission) @ (weights * (r if pinhole else 1))
+    exact = axial_fit(debye(z, np.zeros(1), aperture, index, excitation)[:, 0] * seen, z)
+    found = confocal_axial_sigma(
+        aperture, excitation, emission, refractive_index=index, z_step=1.0, pinhole=pinhole
+    )
+    assert found == pytest.approx(exact, rel=0.045)
+
+
+def test_two_photons_shorten_the_psf_by_root_2():
+    one = widefield_axial_sigma(0.9, 0.9, refractive_index=1.33, z_step=0.5)
+    two = confocal_axial_sigma(0.9, 0.9, 0.9, refractive_index=1.33, z_step=0.5, pinhole=0)
+    assert two == pytest.approx(one / np.sqrt(1.85))
+    traced = jax.jit(lambda na: widefield_axial_sigma(na, 0.9, refractive_index=1.33, z_step=0.5))(
+        0.9
+    )
+    assert float(traced) == pytest.approx(one, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"refractive_index": 1.0}, "must be below the refractive_index"),
+        ({"refractive_index": 2.5}, "1 .air. to 1.8"),
+        ({"z_step": 200.0}, "z_step must be .* if it is in nanometres, give 0.2"),
+    ],
+)
+def test_axial_values_out_of_range(change, message):
+    with pytest.raises(ValueError, match=message):
+        widefield_axial_sigma(1.2, 0.52, **({"refractive_index": 1.33, "z_step": 0.2} | change))

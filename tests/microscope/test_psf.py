@@ -11,13 +11,17 @@ from scipy import ndimage
 from jaxdenoise.microscope.psf import (
     check_psf_fits,
     convolve,
+    convolve_inside,
     gaussian_psf,
+    in_plane,
     normalized_psf,
     padded,
     psf_sigma,
+    psf_sigmas,
     square,
     trimmed,
 )
+from jaxdenoise.microscope.widths import full_widths
 
 RNG = np.random.default_rng(0)
 SIGMAS = [0, 0.1, 0.5, 1, 1.5, 2.6, (0.5, 2.0), (0, 1.3)]
@@ -154,14 +158,15 @@ def test_the_gradient_by_sigma_is_the_finite_difference():
         (1.0, -3, "odd"),
         (1.0, 2.5, "odd"),
         (1.0, (3, 4), "odd"),
-        (1.0, (3, 3, 3), None),
+        (1.0, (3, 3, 3, 3), "pair"),
+        ((1.0, 1.0), (3, 3, 3), "3 numbers for a PSF of 2 axes"),
         (-1.0, None, ">= 0"),
         (-1.0, 5, ">= 0"),
         (float("nan"), None, ">= 0"),
         (float("nan"), 5, ">= 0"),
         (float("inf"), None, ">= 0"),
         ((1.0, -1.0), None, ">= 0"),
-        ((1.0, 1.0, 1.0), None, "pair"),
+        ((1.0, 1.0, 1.0, 1.0), None, "pair"),
         ([1.0], None, "pair"),
     ],
     ids=str,
@@ -195,7 +200,7 @@ def test_a_measured_psf_is_scaled_to_sum_1(dtype):
         (np.ones((4, 3)), "odd"),
         (np.ones((3, 4)), "odd"),
         (np.ones((0, 0)), "odd"),
-        (np.ones((3, 3, 3)), "2-D"),
+        (np.ones((1, 3, 3, 3)), "2-D"),
         (np.ones(3), "2-D"),
         (np.full((3, 3), np.nan), "NaN"),
         (np.where(np.eye(3), np.inf, 1), "NaN or infinite"),
@@ -409,3 +414,84 @@ def test_a_dark_image_stays_dark_within_rounding():
 def test_what_cannot_be_convolved(image, psf, message):
     with pytest.raises(ValueError, match=message):
         convolve(jnp.ones(image), jnp.ones(psf))
+
+
+# Volumes
+
+
+def volume_of(*shape):
+    return np.random.default_rng(3).gamma(1, 100, shape).astype(np.float32)
+
+
+def test_a_gaussian_psf_of_a_volume_is_what_scipy_makes_of_one_pixel():
+    pulse = np.zeros((25, 21, 21))
+    pulse[12, 10, 10] = 1
+    psf = gaussian_psf((2.5, 1.0, 0.7))
+    rims = [((n - s) // 2,) * 2 for n, s in zip(pulse.shape, psf.shape, strict=True)]
+    expected = ndimage.gaussian_filter(pulse, (2.5, 1.0, 0.7), truncate=4.0)
+    np.testing.assert_allclose(np.pad(psf, rims), expected, atol=1e-7)
+    assert gaussian_psf(1.0, size=(3, 5, 7)).shape == (3, 5, 7)
+    with pytest.raises(ValueError, match="2 numbers for a PSF of 3 axes"):
+        gaussian_psf((1.0, 1.0, 1.0), size=(3, 3))
+
+
+VOLUMES = [((6, 9, 8), (3, 3, 5)), ((4, 7, 7), (9, 3, 7)), ((1, 6, 5), (5, 1, 3))]
+
+
+@pytest.mark.parametrize(("shape", "psf_shape"), VOLUMES, ids=str)
+def test_a_volume_is_convolved_as_scipy_does(shape, psf_shape):
+    volume, psf = volume_of(*shape), asymmetric(*psf_shape)
+    result = jax.jit(convolve)(volume, psf)
+    if shape[0] > 1:
+        expected = reference(np.pad(volume, ((psf_shape[0],) * 2, (0, 0), (0, 0)), "reflect"), psf)
+        expected = expected[psf_shape[0] : -psf_shape[0]]
+    else:
+        expected = np.broadcast_to(reference(volume[0], psf.sum(axis=0)), shape)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6 * volume.max())
+    both = jax.vmap(convolve, (0, None))(np.stack([volume, 2 * volume]), psf)
+    np.testing.assert_allclose(both[1], 2 * result, rtol=1e-5, atol=1e-6 * volume.max())
+
+
+def test_the_gradient_of_a_convolved_volume_is_that_of_finite_differences():
+    volume, psf, weights = volume_of(5, 8, 8) / 100, asymmetric(5, 3, 3), volume_of(5, 8, 8) / 100
+    loss = jax.jit(lambda values: jnp.vdot(weights, convolve(values, psf) ** 2))
+    slope, step = jax.grad(loss)(volume), np.float32(0.05)
+    for place in [(0, 0, 0), (2, 4, 4), (4, 7, 1)]:
+        change = np.zeros_like(volume)
+        change[place] = step
+        # The loss is quadratic: central differences are exact but for rounding.
+        found = (loss(volume + change) - loss(volume - change)) / (2 * step)
+        np.testing.assert_allclose(found, slope[place], rtol=2e-2, atol=2e-2)
+
+
+def test_planes_that_are_blurred_alone_are_those_of_the_volume():
+    volume, psf = volume_of(9, 8, 8), asymmetric(5, 3, 3)
+    np.testing.assert_allclose(
+        convolve_inside(volume, psf), convolve(volume, psf)[2:-2], rtol=1e-5, atol=1e-3
+    )
+
+
+def test_helpers_take_volumes():
+    psf = np.asarray(gaussian_psf((2.0, 1.0, 0.8)))
+    assert psf_sigmas(psf) == pytest.approx((2.0, 1.0, 0.8), rel=0.01)
+    assert psf_sigma(psf) == pytest.approx(psf_sigma(in_plane(psf)), rel=1e-4)
+    np.testing.assert_allclose(in_plane(psf), gaussian_psf((1.0, 0.8)), atol=1e-6)
+    wide = padded(psf, (31, 21, 21))
+    assert trimmed(wide).shape == trimmed(psf).shape
+    assert square(psf).shape == (psf.shape[0], 9, 9)
+    assert full_widths(psf) == pytest.approx((2.0 * 2.3548, 2.3548, 0.8 * 2.3548), rel=1e-3)
+    np.testing.assert_allclose(normalized_psf(2 * psf).sum(), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "psf_shape", "message"),
+    [
+        ((4, 5, 5), (3, 3), "both|expected"),
+        ((5, 5), (3, 3, 3), "expected"),
+        ((4, 5, 5), (3, 7, 3), "larger"),
+        ((4, 5, 5), (2, 3, 3), "odd"),
+    ],
+)
+def test_a_psf_and_a_volume_that_do_not_fit(shape, psf_shape, message):
+    with pytest.raises(ValueError, match=message):
+        convolve(np.ones(shape, np.float32), np.ones(psf_shape, np.float32))

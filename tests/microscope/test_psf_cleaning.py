@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 import jaxdenoise as jd
-from jaxdenoise.microscope.psf import normalized_psf, padded
+from jaxdenoise.microscope.psf import normalized_psf, padded, psf_sigmas
 from jaxdenoise.microscope.psf_cleaning import clean_psf
 from jaxdenoise.microscope.psf_faults import psf_faults
+from jaxdenoise.microscope.psf_volumes import shallow
 from jaxdenoise.microscope.resampling import moved_to_middle, resampled
 
 RNG = np.random.default_rng(0)
@@ -170,3 +171,67 @@ def test_an_array_that_is_off_or_on_a_pedestal_is_warned_of():
     message = r"PSF: its centre is 2\.00 pixels off and it stands on a pedestal of 10 % of its peak"
     with pytest.warns(UserWarning, match=message), pytest.raises(ValueError, match="constant"):
         jd.fit(jax.random.key(0), stack, psf=0.1 + bell(19, 1.5, (9, 11)))
+
+
+# Volumes
+
+
+def bells(shape, sigma, centre=None):
+    """A Gaussian on pixels of any number of axes, peak 1."""
+    middle = [n // 2 for n in shape] if centre is None else centre
+    lines = [
+        np.exp(-0.5 * ((np.arange(n) - c) / s) ** 2)
+        for n, c, s in zip(shape, middle, sigma, strict=True)
+    ]
+    return np.einsum("i,j,k->ijk", *lines)
+
+
+def sigmas(psf):
+    return psf_sigmas(psf)
+
+
+def test_a_good_volume_stays_to_the_bit():
+    volume = bells((13, 15, 15), (2.0, 1.5, 1.5))
+    psf, notes = clean_psf(volume, volume=True)
+    assert notes == ()
+    np.testing.assert_array_equal(psf, normalized_psf(volume))
+    assert psf_faults(volume) == ()
+
+
+def test_a_volume_is_centred_and_freed_of_its_pedestal():
+    volume = bells((16, 20, 17), (2.0, 1.5, 1.5), (6.3, 9.0, 8.4)) + 0.05
+    psf, notes = clean_psf(volume, volume=True)
+    assert all(side % 2 == 1 for side in psf.shape)
+    assert notes[0] == "a pedestal of 5.2 % of the peak taken off"
+    assert notes[1].startswith("centred: moved deeper by 1.70 and down by 1.00 and left by 0.40")
+    assert sigmas(psf) == pytest.approx((2.0, 1.5, 1.5), rel=0.05)
+    middle = [
+        (np.arange(n) - n // 2) @ psf.sum(axis=tuple({0, 1, 2} - {axis}))
+        for axis, n in enumerate(psf.shape)
+    ]
+    assert np.abs(middle).max() < 0.15
+    assert (
+        "2 planes off"
+        in psf_faults(np.pad(bells((13, 15, 15), (2, 1, 1)), ((4, 0),) + 2 * ((0, 0),)))[0]
+    )
+
+
+def test_planes_of_another_distance_are_resampled():
+    volume = bells((41, 15, 15), (6.0, 1.5, 1.5))
+    psf, (note,) = clean_psf(
+        volume, volume=True, pixel_size=(0.1, 0.1, 0.1), image_pixel_size=(0.3, 0.1, 0.1)
+    )
+    assert note == "resampled from pixels of 0.1x0.1x0.1 to the image's 0.3x0.1x0.1"
+    assert sigmas(psf) == pytest.approx((2.0, 1.5, 1.5), rel=0.03)
+    same = clean_psf(volume, volume=True, pixel_size=(0.1, 0.1), image_pixel_size=(0.3, 0.1, 0.1))
+    assert same.notes == ()
+
+
+def test_the_deepest_planes_without_much_light_are_cut_off():
+    psf = normalized_psf(bells((31, 9, 9), (2.0, 1.0, 1.0)))
+    kept, lost = shallow(psf, most=8, share=0.01)
+    assert kept.shape == (11, 9, 9)
+    assert 0 < lost <= 0.01
+    kept, lost = shallow(psf, most=2, share=0.01)
+    assert kept.shape == (5, 9, 9)
+    assert lost == pytest.approx(0.21, abs=0.02)

@@ -159,7 +159,7 @@ NOISE = np.random.default_rng(0).normal(size=(3, 16, 60))
         (NOISE[:1, :, :16], np.ones((17, 17)), "larger than the image"),
         (NOISE[:1, :, :16], np.ones((4, 4)), "must be odd"),
         (NOISE[:1, :, :16], np.zeros((3, 3)), "sum must be positive"),
-        (NOISE[:1, :, :16], np.ones((3, 3, 3)), "one 2-D image"),
+        (NOISE[:1, :, :16], np.ones((3, 3, 3)), "needs volumes"),
     ],
 )
 def test_bad_input(tiny_config, stack, psf, message):

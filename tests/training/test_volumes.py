@@ -1,0 +1,126 @@
+"""A PSF that mixes planes: a short training on a small volume, and its prediction."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import jaxdenoise as jd
+from jaxdenoise.prediction.tiles import denoise_tiles
+from jaxdenoise.training.problem import prepare
+
+PSF = np.asarray(jd.gaussian_psf((1.0, 1.0, 1.0), size=(5, 7, 7)))
+SMALL = jd.TrainConfig(
+    network=jd.UNetConfig(depth=2, filters=4, stride=1),
+    patch_size=32,
+    epochs=3,
+    steps_per_epoch=20,
+    validation_patches=4,
+    learning_rate=3e-3,
+    precision="float32",
+    symmetries=1,
+    blind=(0, 0),
+)
+
+
+def noisy_volume(seed=0, shape=(12, 48, 48)):
+    rng = np.random.default_rng(seed)
+    truth = np.zeros(shape, np.float32)
+    truth[tuple(rng.integers(0, n, 150) for n in shape)] = 3000
+    clean = np.asarray(jd.convolve(truth, PSF)) + 20
+    return (clean + rng.normal(0, 80, shape)).astype(np.float32), clean
+
+
+@pytest.fixture(scope="module")
+def trained():
+    volume, clean = noisy_volume()
+    return volume, clean, jd.fit(jax.random.key(0), volume, psf=PSF, config=SMALL)
+
+
+def test_the_loss_falls_and_the_volume_becomes_better(trained):
+    volume, clean, denoiser = trained
+    losses = denoiser.history["validation_loss"]
+    assert losses[-1] < 0.95 * losses[0]
+    result = jd.denoise(denoiser, volume)
+    assert np.mean((result.denoised - clean) ** 2) < 0.7 * np.mean((volume - clean) ** 2)
+
+
+def test_the_result_is_the_deconvolved_volume_blurred_along_all_axes(trained):
+    volume, _, denoiser = trained
+    result = jd.denoise(denoiser, volume, keep_light=False)
+    background = np.float32(denoiser.scale.background)
+    expected = jd.convolve(result.deconvolved - background, denoiser.psf) + background
+    np.testing.assert_allclose(
+        result.denoised, expected, rtol=0, atol=1e-5 * np.abs(result.denoised).max()
+    )
+
+
+def test_tiles_and_several_volumes_change_nothing(trained):
+    volume, _, denoiser = trained
+    whole = jd.denoise(denoiser, volume, keep_light=False)
+    pieces = jd.denoise(denoiser, volume, keep_light=False, tile_size=64)
+    np.testing.assert_allclose(pieces.denoised, whole.denoised, rtol=1e-4, atol=1e-2)
+    both = jd.denoise(denoiser, np.stack([volume[:6], volume[6:]]), keep_light=False)
+    alone = jd.denoise(denoiser, volume[6:], keep_light=False)
+    np.testing.assert_array_equal(both.denoised[1], alone.denoised)
+    assert not np.allclose(alone.denoised[0], whole.denoised[6])
+
+
+def test_planes_are_yielded_one_after_the_other_while_few_are_kept(trained):
+    volume, _, denoiser = trained
+    read = []
+
+    class Frames:
+        shape = volume.shape
+
+        def __len__(self):
+            return len(volume)
+
+        def __getitem__(self, index):
+            read.append(int(index[0]))
+            return volume[index]
+
+    ahead = [max(read) - place[0] for place, _ in denoise_tiles(denoiser, Frames())]
+    assert len(ahead) == len(volume)
+    assert max(ahead) <= 8 + len(denoiser.psf) // 2  # tiles of one call, and the PSF
+
+
+def test_a_volume_model_is_kept_and_read(trained, tmp_path):
+    volume, _, denoiser = trained
+    jd.save(tmp_path / "run", denoiser)
+    again = jd.load(tmp_path / "run")
+    np.testing.assert_array_equal(again.psf, denoiser.psf)
+    results = [jd.denoise(one, volume).denoised for one in (denoiser, again)]
+    np.testing.assert_array_equal(*results)
+
+
+def test_neighbours_see_blind_spots_hidden():
+    volume, _ = noisy_volume(1)
+    network = dataclasses.replace(SMALL.network, neighbours=1)
+    config = dataclasses.replace(SMALL, network=network, epochs=1, steps_per_epoch=2)
+    denoiser = jd.fit(jax.random.key(0), volume, psf=PSF, config=config)
+    assert jd.denoise(denoiser, volume).denoised.shape == volume.shape
+
+
+def test_what_cannot_be_is_refused(trained):
+    volume, _, denoiser = trained
+    with pytest.raises(ValueError, match="needs volumes"):
+        jd.fit(jax.random.key(0), volume[0], psf=PSF, config=SMALL)
+    with pytest.raises(ValueError, match="mixes planes"):
+        jd.denoise_image(denoiser, volume[0])
+    with pytest.raises(ValueError, match="PSFs of images"):
+        jd.sweep(jax.random.key(0), volume, psfs=[PSF], config=SMALL)
+    config = dataclasses.replace(SMALL, targets="repeats")
+    with pytest.raises(ValueError, match="no scene twice"):
+        jd.fit(jax.random.key(0), volume, psf=PSF, config=config)
+
+
+def test_a_deep_psf_is_cut_and_that_is_said():
+    volume, _ = noisy_volume()
+    deep = np.asarray(jd.gaussian_psf((6.0, 1.0, 1.0)))
+    plan = prepare(jax.random.key(0), volume, psf=deep, config=SMALL)
+    assert plan.problem.psf.shape[0] == 17
+    assert "17 of its 49 planes are used; the others hold 16% of the light" in plan.evidence[0]
+    flat = np.asarray(jd.gaussian_psf((0.0, 1.0, 1.0)))
+    assert prepare(jax.random.key(0), volume, psf=flat, config=SMALL).problem.psf.ndim == 2
