@@ -28,6 +28,10 @@ DEVICE = {
         ),
         (IMAGES,),
     ),
+    "confocal_axial_sigma": (
+        lambda x: jd.confocal_axial_sigma(1.2, x, 0.52, refractive_index=1.33, z_step=0.2),
+        (jnp.array([0.4, 0.45, 0.488]),),
+    ),
     "confocal_sigma": (
         lambda x: jd.confocal_sigma(1.4, x, 0.52, pixel_size=0.05),
         (jnp.array([0.4, 0.45, 0.488]),),
@@ -53,6 +57,10 @@ DEVICE = {
     "si_psnr": (lambda x, y: jd.si_psnr(x, y, data_range=255.0), (IMAGES, OTHERS)),
     "snr_db": (jd.snr_db, (IMAGES, OTHERS)),
     "ssim": (lambda x, y: jd.ssim(x, y, data_range=255.0), (IMAGES, OTHERS)),
+    "widefield_axial_sigma": (
+        lambda x: jd.widefield_axial_sigma(x, 0.52, refractive_index=1.33, z_step=0.2),
+        (jnp.array([0.8, 1.0, 1.2]),),
+    ),
     "widefield_sigma": (
         lambda x: jd.widefield_sigma(x, 0.52, pixel_size=0.05),
         (jnp.array([0.8, 1.2, 1.4]),),
@@ -68,7 +76,7 @@ WIDTHS = {"sigma", "size"}  # the one option that may be given by position, as i
 # These drive the device from the host or touch files; each is tested in its module's own tests.
 HOST = {
     *("clean_psf", "denoise", "denoise_ensemble", "denoise_image", "fit", "instant", "load"),
-    *("measure_exposure", "measure_psf"),
+    *("measure_exposure", "measure_psf", "measure_volume_psf", "remove_line_noise"),
     *("read", "save", "sweep", "write"),
 }
 PACKAGES = {"workflows"}

@@ -184,6 +184,7 @@ def test_filter(run, folder):
         "filter": "median",
         "dtype": str(original.info.dtype),
         "size": 3,
+        "line_noise": [],
     }
     words = ["filter", "noisy.tif", "-o", "filtered", "--dtype", "float32", "--quiet", "--json"]
     code, out, err = run(folder, *words)
