@@ -5,15 +5,21 @@
 Still scenes must be found, whatever their contrast and their noise; nothing may be found in what
 moves, changes or differs. Scenes, noise and changes are drawn anew for each trial. Contrast is the
 standard deviation of the scene in standard deviations of a pixel's noise. With `--data` the
-captures of FMD too.
+captures of FMD too. With `--harm` it measures what it costs that change far weaker than the noise
+is not noticed: short calcium movies, trained on as frames of one scene and by blind spots.
 """
 
+import jax
 import numpy as np
 from common import arguments, store
 from common.data import tasks
+from common.movie_scores import psnr
 from common.tables import Table
 from scipy import ndimage
 
+import jaxdenoise as jd
+from jaxdenoise.config import TrainConfig
+from jaxdenoise.microscope.synthetic_movies import OFFSET, calcium_movie, noisy_movie
 from jaxdenoise.targets.repeats import search_repeats
 
 NOISES = ("white", "sigma 0.72", "sigma 1", "photons", "rows")
@@ -196,13 +202,13 @@ def positives():
                         )
 
 
-def measure(cases, trials, only, verbose):
+def measure(cases, trials, first, only, verbose):
     """Yield (name, number of trials, in how many repeats are found)."""
     for number, (name, make) in enumerate(cases):
         if not arguments.is_chosen(name, only):
             continue
         texts = []
-        for trial in range(trials):
+        for trial in range(first, first + trials):
             texts.append(find(make(np.random.default_rng((number, trial)))))
             if verbose:
                 print(name, *texts[-1], sep=" | ", flush=True)
@@ -231,13 +237,43 @@ def captures(data):
     return table
 
 
+def harm(seeds):
+    """Return the table of what is kept of change that is not noticed."""
+    columns = ["seed", "strongest change", "taken for one scene"]
+    columns += ["PSNR as one scene", "by blind spots", "change kept as one scene", "by blind spots"]
+    table = Table("Calcium movies of 20 frames at 10 dB", columns)
+    for seed in range(seeds):
+        signal = calcium_movie(seed, frames=20).signal
+        noisy, gain = noisy_movie(seed, signal, psnr=10)
+        change = signal - signal.mean(axis=0)
+        strongest = np.abs(change / np.sqrt(gain * signal.mean(axis=0))).max()
+        found = search_repeats(np.float32(noisy) - np.float32(OFFSET)).repeats is not None
+        rows = [kept(noisy, signal, change, targets) for targets in ("auto", "own")]
+        quality, slopes = zip(*rows, strict=True)
+        table.add(seed, f"{strongest:.2f}", found, *quality, *slopes)
+    return table
+
+
+def kept(noisy, signal, change, targets):
+    """Return PSNR, and the share of the change that comes back where it is strongest."""
+    config = TrainConfig.best(targets=targets)
+    model = jd.fit(jax.random.key(0), noisy, psf=jd.gaussian_psf(1.0), config=config)
+    result = np.asarray(jd.denoise(model, noisy).denoised) - OFFSET
+    where = np.abs(change) > np.quantile(np.abs(change), 0.995)
+    found = result - result.mean(axis=0)
+    slope = np.sum((found * change)[where]) / np.sum(change[where] ** 2)
+    return f"{psnr(signal, result):.2f}", f"{slope:.2f}"
+
+
 def build_parser():
     """Return the parser of the command line."""
     parser = arguments.parser_of(__doc__, "repeats_found.json")
     arguments.add_data(parser, optional="without it, synthetic frames only")
     arguments.add_only(parser)
     parser.add_argument("--trials", type=int, default=5, help="of each case")
+    parser.add_argument("--first-trial", type=int, default=0, help="others draw other scenes")
     parser.add_argument("--verbose", action="store_true", help="print each trial's evidence")
+    parser.add_argument("--harm", type=int, default=0, metavar="MOVIES", help="movies to train on")
     return parser
 
 
@@ -246,7 +282,7 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     rows = []
     for cases in (positives(), negatives()):
-        rows += measure(cases, args.trials, args.only, args.verbose)
+        rows += measure(cases, args.trials, args.first_trial, args.only, args.verbose)
     every = Table("Each case", ["case", "trials", "found"], [list(row) for row in rows])
     rates = Table("Sums over cases", ["frames", "of these", "trials", "found"])
     for row in summary(rows):
@@ -254,6 +290,8 @@ def main(argv=None):
     tables = [rates, every]
     if args.data:
         tables.insert(0, captures(args.data))
+    if args.harm:
+        tables.insert(0, harm(args.harm))
     for table in tables:
         print(f"\n{table.markdown()}")
     store.write(
