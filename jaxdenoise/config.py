@@ -74,7 +74,11 @@ _TRAINING_RULES: tuple[_Rule, ...] = (
     (("replacement",), *_one_of(*REPLACEMENTS)),
     (("targets",), *_one_of(*TARGETS)),
     (("output_scale", "learning_rate"), lambda value: 0 < value < math.inf, "positive"),
-    (("positivity", "variation"), lambda value: 0 <= value < math.inf, "at least 0"),
+    (
+        ("positivity", "positivity_margin", "variation"),
+        lambda value: 0 <= value < math.inf,
+        "at least 0",
+    ),
     (("density",), lambda value: 0 < value <= 0.25, "above 0, at most 0.25"),
     (("averaging",), lambda value: 0 <= value < 1, "at least 0, below 1"),
     (("validation_fraction",), lambda value: 0 < value < 1, "between 0 and 1"),
@@ -175,6 +179,8 @@ class TrainConfig:
             (Noise2Noise), and blind spots where no other frame does; "auto" finds out whether there
             are such frames, unless ``blind`` says what blind spots hide.
         positivity: weight of the penalty on negative deconvolved values.
+        positivity_margin: standard deviations of the images' noise by which deconvolved values may
+            be negative without a penalty; 0 as published, which makes faint light too bright.
         variation: weight of the total variation of the deconvolved image.
         averaging: decay per step of the exponential moving average of the weights; 0 averages
             nothing.
@@ -212,6 +218,7 @@ class TrainConfig:
     blind: str | tuple[int, int] = "auto"
     targets: str = "auto"
     positivity: int | float = 1.0
+    positivity_margin: int | float = 1.0
     variation: int | float = 0.0
     averaging: int | float = 0.99
     validation: str = "auto"
@@ -268,6 +275,7 @@ class TrainConfig:
             "averaging": 0.0,
             "blind": (0, 0),
             "targets": "own",
+            "positivity_margin": 0.0,
             "validation": "frames",
             "validation_patches": 20,
             "validation_redraw": True,
@@ -302,6 +310,8 @@ class TrainConfig:
             values = {**values, "network": _strict(UNetConfig, values["network"])}
         if isinstance(values, dict) and isinstance(values.get("blind"), list):  # JSON has no tuples
             values = {**values, "blind": tuple(values["blind"])}
+        if isinstance(values, dict):  # version 0.1.0 had no margin
+            values = {"positivity_margin": 0.0, **values}
         return _strict(cls, values)
 
 

@@ -44,6 +44,7 @@ def configs(draw):
         radius=draw(whole),
         blind=draw(st.one_of(st.just("auto"), st.tuples(st.integers(0, 16), st.integers(0, 16)))),
         positivity=draw(weight),
+        positivity_margin=draw(weight),
         variation=draw(weight),
         averaging=draw(st.floats(0, 1, exclude_max=True)),
         validation=draw(st.sampled_from(["auto", "frames", "pixels"])),
@@ -116,6 +117,7 @@ def test_to_dict_writes_every_field_and_nothing_else():
         ("radius", 2),  # a 5x5 neighbourhood
         ("density", 1 / 32),
         ("positivity", 1),
+        ("positivity_margin", 0),
         ("variation", 0),
         ("learning_rate", 1e-3),
         ("schedule", "plateau"),
@@ -157,6 +159,9 @@ def test_presets():
 def test_a_missing_field_is_named(field):
     values = as_json()
     del values[field]
+    if field == "positivity_margin":  # which version 0.1.0 did not have
+        assert TrainConfig.from_dict(values).positivity_margin == 0
+        return
     with pytest.raises(ConfigError) as error:
         TrainConfig.from_dict(values)
     assert field in refused(error) or field == "network"
@@ -241,6 +246,7 @@ RANGES = [  # field, the first and last that are allowed, what lies just outside
     ("output_scale", [1e-9, 1e9], [0.0, -1.0, float("inf"), float("nan")]),
     ("learning_rate", [1e-9, 1e9], [0.0, -1.0, float("inf"), float("nan")]),
     ("positivity", [0.0, 1e9], [-1e-9, float("inf"), float("nan")]),
+    ("positivity_margin", [0.0, 1e9], [-1e-9, float("inf"), float("nan")]),
     ("variation", [0.0, 1e9], [-1e-9, float("inf"), float("nan")]),
     ("density", [1e-9, 0.25], [0.0, 0.2500001, -0.1, float("nan")]),
     ("averaging", [0.0, 0.9999], [1.0, -1e-9, float("nan")]),

@@ -81,6 +81,7 @@ class Settings:
     blind: tuple[int, int]
     targets: str
     positivity: int | float
+    positivity_margin: int | float
     variation: int | float
     averaging: int | float
     validation: str

@@ -19,7 +19,7 @@ class LossTerms(NamedTuple):
     Attributes:
         total: the weighted sum, which training minimises.
         data: mean squared error at the scored pixels over the variance of the data set.
-        positivity: mean negativity over the standard deviation of the data set.
+        positivity: mean negativity beyond the margin over the standard deviation of the data set.
         variation: total variation over the standard deviation of the data set.
     """
 
@@ -80,12 +80,13 @@ def total_loss(
     *,
     std: Float[ArrayLike, ""],
     positivity: Float[ArrayLike, ""] = 1.0,
+    margin: Float[ArrayLike, ""] = 0.0,
     variation: Float[ArrayLike, ""] = 0.0,
 ) -> LossTerms:
     """Return the DecoNoising loss of one image, or of planes together, without unit.
 
-    sum(mask (x - s)^2) / sum(mask) / std^2 + positivity * mean(max(0, -z)) / std + variation *
-    TV(z) / std
+    sum(mask (x - s)^2) / sum(mask) / std^2 + positivity * mean(max(0, -z - margin)) / std +
+    variation * TV(z) / std
 
     Args:
         noisy: x (H, W), the noisy image above the background, in grey levels.
@@ -94,6 +95,8 @@ def total_loss(
         denoised: s = z * PSF (H, W), in grey levels.
         std: standard deviation of the whole data set in grey levels, scalar.
         positivity: weight of the positivity penalty; 1 in the paper's "ours+", 0 in its "ours-".
+        margin: how far below zero z may be without a penalty, in grey levels; 0 as published.
+            Next to nothing, an estimate errs to both sides: without a margin it is too bright.
         variation: weight of the total variation of z; 0 as published.
 
     Returns:
@@ -103,7 +106,7 @@ def total_loss(
         ValueError: the shapes differ.
     """
     data = masked_mean(squared_error(denoised, noisy), mask) / std**2
-    negative = jnp.mean(negativity(deconvolved)) / std
+    negative = jnp.mean(negativity(deconvolved + margin)) / std
     rough = total_variation(deconvolved) / std
     return LossTerms(data + positivity * negative + variation * rough, data, negative, rough)
 

@@ -30,7 +30,11 @@ def slab_losses(
     turned = jax.vmap(turn, (None, 0))(psf, batch.symmetry)
     denoised = jax.vmap(blurred_slab)(deconvolved, batch.sources, turned)
     loss = partial(
-        total_loss, std=scale.std, positivity=config.positivity, variation=config.variation
+        total_loss,
+        std=scale.std,
+        positivity=config.positivity,
+        margin=config.positivity_margin * scale.noise,
+        variation=config.variation,
     )
     return jax.vmap(loss)(batch.noisy, batch.scored, deconvolved, denoised)
 

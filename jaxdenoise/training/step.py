@@ -58,7 +58,11 @@ def batch_losses(
     turned = jax.vmap(apply_symmetry, (None, 0))(psf, batch.symmetry)
     denoised = jax.vmap(blurred)(deconvolved, turned)
     loss = partial(
-        total_loss, std=scale.std, positivity=config.positivity, variation=config.variation
+        total_loss,
+        std=scale.std,
+        positivity=config.positivity,
+        margin=config.positivity_margin * scale.noise,
+        variation=config.variation,
     )
     return jax.vmap(loss)(batch.noisy, batch.scored, deconvolved, denoised)
 

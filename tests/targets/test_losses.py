@@ -127,6 +127,18 @@ def test_the_loss_is_what_numpy_says(seed, positivity, variation):
 
 
 @few
+@given(seed=seeds)
+def test_within_the_margin_nothing_is_penalised(seed):
+    noisy, mask, deconvolved, denoised, std = case(seed)
+    lowest = float(np.min(deconvolved))
+    terms = call(noisy, mask, deconvolved, denoised, std, margin=max(-lowest, 0))
+    assert float(terms.positivity) == pytest.approx(0, abs=1e-6)
+    shifted = call(noisy, mask, deconvolved + 3, denoised, std)
+    terms = call(noisy, mask, deconvolved, denoised, std, margin=3.0)
+    assert float(terms.positivity) == pytest.approx(float(shifted.positivity), rel=1e-4, abs=1e-6)
+
+
+@few
 @given(seed=seeds, positivity=weights, variation=weights)
 def test_the_weights_change_the_total_alone(seed, positivity, variation):
     terms = jax.tree.map(float, call(*case(seed), positivity=positivity, variation=variation))
