@@ -1,7 +1,5 @@
 """The loss of slabs: predicted planes, blurred by a PSF that mixes them. Pure JAX."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -10,8 +8,9 @@ from jaxdenoise.imaging.symmetry import apply_symmetry
 from jaxdenoise.microscope.psf import convolve_inside
 from jaxdenoise.network.denoiser import Params, Scale, network_output
 from jaxdenoise.network.settings import Settings
-from jaxdenoise.targets.losses import LossTerms, total_loss
+from jaxdenoise.targets.losses import LossTerms
 from jaxdenoise.targets.slabs import SlabBatch
+from jaxdenoise.training.objective import objective
 
 
 def slab_losses(
@@ -29,14 +28,7 @@ def slab_losses(
     turn = jax.vmap(apply_symmetry, (0, None))
     turned = jax.vmap(turn, (None, 0))(psf, batch.symmetry)
     denoised = jax.vmap(blurred_slab)(deconvolved, batch.sources, turned)
-    loss = partial(
-        total_loss,
-        std=scale.std,
-        positivity=config.positivity,
-        margin=config.positivity_margin * scale.noise,
-        variation=config.variation,
-    )
-    return jax.vmap(loss)(batch.noisy, batch.scored, deconvolved, denoised)
+    return jax.vmap(objective(scale, config))(batch.noisy, batch.scored, deconvolved, denoised)
 
 
 def blurred_slab(

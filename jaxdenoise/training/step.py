@@ -6,7 +6,6 @@ was never stopped.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,8 +19,9 @@ from jaxdenoise.microscope.psf import convolve
 from jaxdenoise.network.denoiser import Params, Scale, network_output
 from jaxdenoise.network.settings import Settings
 from jaxdenoise.targets import blindspot, patches, slabs
-from jaxdenoise.targets.losses import LossTerms, total_loss
+from jaxdenoise.targets.losses import LossTerms
 from jaxdenoise.training import streams
+from jaxdenoise.training.objective import objective
 from jaxdenoise.training.problem import Problem
 from jaxdenoise.training.slab_losses import slab_losses
 
@@ -57,14 +57,7 @@ def batch_losses(
     deconvolved = network_output(params, batch.visible, scale, config, batch.beside)
     turned = jax.vmap(apply_symmetry, (None, 0))(psf, batch.symmetry)
     denoised = jax.vmap(blurred)(deconvolved, turned)
-    loss = partial(
-        total_loss,
-        std=scale.std,
-        positivity=config.positivity,
-        margin=config.positivity_margin * scale.noise,
-        variation=config.variation,
-    )
-    return jax.vmap(loss)(batch.noisy, batch.scored, deconvolved, denoised)
+    return jax.vmap(objective(scale, config))(batch.noisy, batch.scored, deconvolved, denoised)
 
 
 def blurred(patch: Float[Array, "P Q"], psf: Float[Array, "h w"]) -> Float[Array, "P Q"]:
