@@ -129,6 +129,8 @@ class UNetConfig:
             "auto": measured on the images.
         neighbours: number of frames on each side, in time or depth, that the network sees beside
             the one that it denoises; 0 for none.
+        guided: whether the network sees the guide of each frame, what all frames of its movie
+            together say about it (`network.guides`).
     """
 
     depth: int = 3
@@ -138,6 +140,7 @@ class UNetConfig:
     pooling: str = "max"
     stride: int | str = "auto"
     neighbours: int = 0
+    guided: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -145,9 +148,13 @@ class UNetConfig:
         most = _MOST_CHANNELS // 2 ** (self.depth - 1)
         expected = f"from 1 to {most} in a network of depth {self.depth}"
         _check(self, "filters", 1 <= self.filters <= most, expected)
+        if self.guided:
+            _check(self, "neighbours", self.neighbours > 0, "at least 1 in a guided network")
 
 
-PRETRAINED = UNetConfig(filters=32)  # shape of the network that the package ships
+# Shapes of the networks that the package ships: for single frames, and for movies.
+PRETRAINED = UNetConfig(filters=32)
+PRETRAINED_MOVIES = UNetConfig(filters=32, neighbours=1, guided=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,8 +253,11 @@ class TrainConfig:
             _check(self, "targets", self.targets != "repeats", f"'auto' or 'own' {sees}")
             _check(self, "validation", self.validation != "frames", f"'auto' or 'pixels' {sees}")
         if self.init == "pretrained":
-            shape = dataclasses.replace(self.network, stride=PRETRAINED.stride, neighbours=0)
-            _check(self, "network", shape == PRETRAINED, f"{PRETRAINED} for pretrained weights")
+            shipped = PRETRAINED_MOVIES if self.network.guided else PRETRAINED
+            shape = dataclasses.replace(self.network, stride=shipped.stride)
+            if not self.network.guided:  # the others see the mean of any number of frames
+                shape = dataclasses.replace(shape, neighbours=0)
+            _check(self, "network", shape == shipped, f"{shipped} for pretrained weights")
 
     @classmethod
     def best(cls, **changes: Any) -> "TrainConfig":
@@ -306,8 +316,10 @@ class TrainConfig:
         Raises:
             ConfigError: no dict, a missing or unknown field, or a value that a field cannot have.
         """
-        if isinstance(values, dict) and "network" in values:
-            values = {**values, "network": _strict(UNetConfig, values["network"])}
+        if isinstance(values, dict) and isinstance(values.get("network"), dict):
+            # Networks of version 0.1.0 had no guide.
+            network = {"guided": False, **values["network"]}
+            values = {**values, "network": _strict(UNetConfig, network)}
         if isinstance(values, dict) and isinstance(values.get("blind"), list):  # JSON has no tuples
             values = {**values, "blind": tuple(values["blind"])}
         if isinstance(values, dict):  # version 0.1.0 had no margin

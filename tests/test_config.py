@@ -103,8 +103,12 @@ def test_to_dict_writes_every_field_and_nothing_else():
         "pooling": "max",
         "stride": "auto",
         "neighbours": 0,
+        "guided": False,
     }
     assert values["network"] == network
+    # Networks of version 0.1.0 had no guide.
+    del values["network"]["guided"]
+    assert TrainConfig.from_dict(values) == TrainConfig()
     assert "FRAMES_TO_SPARE" not in values
 
 

@@ -119,8 +119,8 @@ def network_output(
             ``config.network.multiple``.
         scale: `Scale`.
         config: `Settings`, static.
-        beside: (B, 2 K, H, W) float32, the frames beside the images, for a network that sees K
-            neighbours on each side.
+        beside: (B, `NetworkShape.beside`, H, W) float32, the K neighbours on each side of the
+            images, and last their guides, which the network corrects.
 
     Returns:
         (B, H, W) float32.
@@ -130,4 +130,7 @@ def network_output(
     )
     arithmetic = {"precision": config.precision, "platform": config.platform}
     output = unet.apply(params, images, config.network, beside=beside, **arithmetic)
-    return output * (config.output_scale * scale.std) + scale.mean
+    start = scale.mean
+    if beside is not None and config.network.guided:
+        start += scale.std * beside[:, -1]
+    return output * (config.output_scale * scale.std) + start

@@ -1,7 +1,8 @@
-"""The network that the package ships, trained on synthetic microscopy by `experiments/pretrain.py`.
+"""The networks that the package ships, trained on synthetic microscopy.
 
-It was trained on images in units of their noise. `parameters` fits it to images: it scales the
-first and the last layer, which tells the network the noise level.
+`experiments/pretrain.py` made the one for single frames, `experiments/pretrain_movies.py` the one
+for movies. They were trained on images in units of their noise. `parameters` fits one to images: it
+scales the first and the last layer, which tells the network the noise level.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from jaxdenoise.microscope.noise_estimation import noise_level
 from jaxdenoise.microscope.psf import convolve, gaussian_psf
 from jaxdenoise.network import unet
 from jaxdenoise.network.denoiser import Scale, network_output
-from jaxdenoise.network.settings import Settings, settle
+from jaxdenoise.network.settings import NetworkShape, Settings, settle, shape_of
 
 # Sigma in pixels: the output convolved with this Gaussian is the denoised image.
 PSF_SIGMA = 0.75
@@ -29,7 +30,8 @@ PSF_SIGMA = 0.75
 SCALE = 4.0
 # The noise that the network is told is at least this fraction of the images' standard deviation.
 _LEAST_NOISE = 1e-3
-_FILE = Path(__file__).with_name("pretrained.npz")
+_SINGLE = shape_of(PRETRAINED)
+FRAMES, MOVIES = "pretrained.npz", "pretrained_movies.npz"
 
 
 def write(path: str | Path, params: unet.Params) -> None:
@@ -51,7 +53,7 @@ def parameters(
     scale: Scale,
     noise_std: Float[ArrayLike, ""],
     output_scale: float,
-    neighbours: int = 0,
+    network: NetworkShape = _SINGLE,
 ) -> unet.Params:
     """Return the shipped parameters, fitted to images of some scale and noise. Pure JAX.
 
@@ -60,19 +62,21 @@ def parameters(
         noise_std: the noise's standard deviation in grey levels, the root of its mean variance;
             scalar above 0.
         output_scale: of `Settings`.
-        neighbours: of `NetworkShape`, static.
+        network: its shape, static.
 
     Returns:
         A pytree of float32 arrays as of `unet.init`.
     """
     params = {
         name: dict(leaves) if isinstance(leaves, dict) else leaves
-        for name, leaves in shipped().items()
+        for name, leaves in shipped(MOVIES if network.guided else FRAMES).items()
     }
     unit = SCALE * jnp.maximum(noise_std, _LEAST_NOISE * scale.std)
     first, last = params["down_convs_0"]["conv1"], params["conv_final"]
-    # The network sees the mean of the frame and those beside it.
-    seen = jnp.full((1 + 2 * neighbours, 1), scale.std / (unit * (1 + 2 * neighbours)))
+    seen = scale.std / unit
+    if not network.guided:  # that for single frames sees the mean of the frame and its neighbours
+        count = 1 + 2 * network.neighbours
+        seen = jnp.full((count, 1), seen / count)
     params["down_convs_0"] = params["down_convs_0"] | {
         "conv1": first | {"kernel": first["kernel"] * seen}
     }
@@ -93,19 +97,20 @@ def fitted(frames: Float[Array, "N H W"], scale: Scale, config: Settings) -> une
     Returns:
         As `parameters`.
     """
-    noise_std = _noise_std(frames, config.network.stride)
-    return parameters(scale, noise_std, config.output_scale, config.network.neighbours)
+    noise_std = _noise_std(frames, config.network.stride, shared=config.network.guided)
+    return parameters(scale, noise_std, config.output_scale, config.network)
 
 
-def _noise_std(frames, stride):
+def _noise_std(frames, stride, *, shared=False):
     """Standard deviation of the noise in grey levels, in every ``stride``-th row and column.
 
     If the noise of these pixels is still slightly correlated, it is the noise at low frequencies,
-    which is what the network has to remove.
+    which is what the network has to remove. That of movies has to do so with any ``shared`` noise,
+    since it sees in the guide what is no noise.
     """
     views = unet.views(frames, stride)
     variance, _ = noise_level(views)
-    if stride > 1 and min(views.shape[1:]) >= 16:
+    if (stride > 1 or shared) and min(views.shape[1:]) >= 16:
         variance *= jnp.prod(1 + 2 * jnp.maximum(noise_autocorrelation(views, lags=1), 0))
     return jnp.sqrt(jnp.maximum(variance, 0))
 
@@ -144,14 +149,17 @@ def _denoised(params, frame, scale, psf, *, config):
 
 
 @cache
-def shipped() -> unet.Params:
+def shipped(name: str = FRAMES) -> unet.Params:
     """Read the parameters as they were trained, for images in units of their noise. Host side.
+
+    Args:
+        name: of the file beside this module.
 
     Returns:
         A pytree of float32 NumPy arrays, as of `unet.init`.
     """
     params: unet.Params = {}
-    with np.load(_FILE, allow_pickle=False) as arrays:
+    with np.load(Path(__file__).with_name(name), allow_pickle=False) as arrays:
         for name in arrays.files:
             *path, leaf = name.split("/")
             place = params

@@ -26,6 +26,12 @@ class NetworkShape:
     pooling: str = "max"
     stride: int = 1
     neighbours: int = 0
+    guided: bool = False
+
+    @property
+    def beside(self) -> int:
+        """How many images the network sees beside each frame: its neighbours and its guide."""
+        return 2 * self.neighbours + self.guided
 
     @property
     def multiple(self) -> int:

@@ -38,7 +38,7 @@ def init(key: PRNGKeyArray, config: NetworkShape) -> Params:
         config: `NetworkShape`, static.
     """
     return _UNet(config).init(
-        key, jnp.zeros((1, config.multiple, config.multiple, 1 + 2 * config.neighbours))
+        key, jnp.zeros((1, config.multiple, config.multiple, 1 + config.beside))
     )["params"]
 
 
@@ -58,8 +58,8 @@ def apply(
         images: (N, H, W) float32, normalised to about zero mean and unit standard deviation; H and
             W multiples of ``config.multiple``.
         config: `NetworkShape`, static.
-        beside: (N, 2 K, H, W) float32, normalised alike: the frames beside each image, for a config
-            with K > 0 ``neighbours``.
+        beside: (N, B, H, W) float32, normalised alike: the frames beside each image and its guide,
+            for a config with B > 0 ``beside``.
         precision: of the products between channels, "float32" or "bfloat16", see `convolution`;
             static.
         platform: that computes, see `convolution`; static. In float32 it does not matter.
@@ -75,13 +75,14 @@ def apply(
             f"U-Net of depth {config.depth}: expected (N, H, W) with H and W multiples of "
             f"{config.multiple}, got {images.shape}"
         )
-    if (0 if beside is None else beside.shape[1]) != 2 * config.neighbours:
+    if (0 if beside is None else beside.shape[1]) != config.beside:
+        guide = " and its guide" if config.guided else ""
         raise ValueError(
-            f"this network sees {config.neighbours} frames on each side of an image: give 2 x "
-            f"{config.neighbours} beside it"
+            f"this network sees {config.neighbours} frames on each side of an image{guide}: give "
+            f"{config.beside} beside it"
         )
     seen = views(images, config.stride)[..., None]
-    if beside is not None and config.neighbours:
+    if beside is not None and config.beside:
         seen = jnp.concatenate(
             [seen, jax.vmap(views, (1, None), -1)(beside, config.stride)], axis=-1
         )

@@ -91,8 +91,8 @@ def denoise_tile(
 
     Args:
         denoiser: `denoiser.Denoiser`.
-        tile: (1 + 2 K, S, S), in grey levels: the pixels of the frame and of the K frames beside it
-            on each side, with `tiling.halo` pixels around the core.
+        tile: (1 + `NetworkShape.beside`, S, S), in grey levels: the pixels of the frame, of those
+            beside it and of its guide, with `tiling.halo` pixels around the core.
         corner: (y, x) of the first pixel of the core in the image.
         size: (H, W) of the image, at whose borders the deconvolved image is reflected.
 
@@ -139,7 +139,7 @@ def _symmetries(count: int) -> Iterable[int]:
 @partial(jax.jit, static_argnames="config")
 def _deconvolve(params, tile, scale, symmetry, *, config):
     turned = jax.vmap(apply_symmetry, (0, None))(tile, symmetry)[None]
-    beside = turned[:, 1:] if config.network.neighbours else None
+    beside = turned[:, 1:] if config.network.beside else None
     return undo_symmetry(network_output(params, turned[:, 0], scale, config, beside)[0], symmetry)
 
 

@@ -21,6 +21,7 @@ from jaxdenoise.imaging.hotpixels import replaced
 from jaxdenoise.io.frames import ReadableFrames
 from jaxdenoise.microscope.psf import check_psf_fits, trimmed
 from jaxdenoise.network.denoiser import Denoiser
+from jaxdenoise.network.guides import GuideFrames
 from jaxdenoise.network.stacks import check_levels, checked_stack, row_length, table
 from jaxdenoise.prediction import forward, tiling, volumes
 from jaxdenoise.prediction.forward import Denoised
@@ -130,7 +131,8 @@ def denoise_tiles(
     corners = layout.corners(share)
     in_turn = len(corners) > 1 and denoiser.config.fast_in_loops
     at_once = max(1, _RUNS // denoiser.config.symmetries) if in_turn else 1
-    calls = _Calls(frames, beside, layout, at_once, layout.core)
+    guides = GuideFrames(frames, sequence) if network.guided else None
+    calls = _Calls(frames, beside, guides, layout, at_once, layout.core)
     copies, ahead = _on_devices(denoiser, devices)
     groups = _in_order(calls, _batched(corners, at_once), copies, ahead)
     tiles = _results(calls, groups, len(corners), on_tile)
@@ -208,6 +210,7 @@ class _Calls:
 
     frames: Any
     beside: np.ndarray
+    guides: GuideFrames | None
     layout: tiling.Tiling
     at_once: int
     core: int
@@ -247,14 +250,14 @@ class _Calls:
     def _call(self, denoiser, corners):
         """Both results for the tiles at some corners, which the device may still be computing."""
         side = self.core + 2 * self.layout.margin
-        seen = 1 + self.beside.shape[1]
+        seen = 1 + denoiser.config.network.beside
         tiles = np.zeros((self.at_once, seen, side, side), np.float32)
         starts = np.zeros((self.at_once, 2), np.int32)
         for tile, start, corner in zip(tiles, starts, corners, strict=False):
-            tile[:] = [
-                self.layout.pixels(self.frames, n, corner, self.core)
-                for n in (corner[0], *self.beside[corner[0]])
-            ]
+            sources = [(self.frames, n) for n in (corner[0], *self.beside[corner[0]])]
+            if self.guides is not None:
+                sources.append((self.guides, corner[0]))
+            tile[:] = [self.layout.pixels(of, n, corner, self.core) for of, n in sources]
             check_levels(tile)
             start[:] = corner[1:]
         return forward.denoise_batch(denoiser, tiles, starts, len(corners), self.frames.shape[1:])

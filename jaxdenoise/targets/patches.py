@@ -20,6 +20,18 @@ NO_TARGET = (
 )
 
 
+class Beside(NamedTuple):
+    """What a network sees beside each of N frames.
+
+    Attributes:
+        numbers: (N, 2 K) int32 of the frames beside each one, from `stacks.table`.
+        guides: (N, H, W) float32, the guides of a guided network, see `guides`; else None.
+    """
+
+    numbers: Int[Array | np.ndarray, "N beside"]
+    guides: Float[Array | np.ndarray, "N H W"] | None = None
+
+
 class Batch(NamedTuple):
     """B training patches of side P.
 
@@ -31,8 +43,8 @@ class Batch(NamedTuple):
             the other frame shows the same.
         symmetry: (B,) int32 in 0..7, how each patch was turned; the PSF must be turned in the same
             way.
-        beside: (B, 2 K, P, P) float32, the patches at the same place of the K neighbouring frames
-            on each side; None for K = 0.
+        beside: (B, `NetworkShape.beside`, P, P) float32, the patches at the same place of the
+            neighbouring frames, and of the guide; None where the network sees none.
     """
 
     noisy: Float[Array, "*batch P P"]
@@ -100,7 +112,7 @@ def training_batch(
     key: PRNGKeyArray,
     frames: Float[Array | np.ndarray, "N H W"],
     held_out: UInt8[Array | np.ndarray, "N H W"] | Bool[Array | np.ndarray, "N H W"] | None = None,
-    beside: Int[Array | np.ndarray, "N beside"] | None = None,
+    beside: Beside | None = None,
     repeats: Repeats | None = None,
     *,
     options: PatchOptions,
@@ -114,7 +126,7 @@ def training_batch(
         frames: (N, H, W) float32.
         held_out: (N, H, W) from `held_out_masks`, not 0 at the pixels that are never scored; None
             where no pixel is held out.
-        beside: (N, 2 K) int32 from `stacks.table`, or None.
+        beside: what the network sees beside the frames, or None.
         repeats: `repeats.Repeats` of the frames, or None. Where a frame has repeats, the network
             sees all its pixels, and the targets are all pixels of another frame that show the same
             scene.
@@ -154,7 +166,7 @@ def validation_batch(
     key: PRNGKeyArray,
     frames: Float[Array | np.ndarray, "N H W"],
     held_out: UInt8[Array | np.ndarray, "N H W"] | Bool[Array | np.ndarray, "N H W"] | None = None,
-    beside: Int[Array | np.ndarray, "N beside"] | None = None,
+    beside: Beside | None = None,
     repeats: Repeats | None = None,
     *,
     options: PatchOptions,
@@ -235,7 +247,7 @@ class Covering(NamedTuple):
         visible: (L, P, P) float32, what the network sees.
         noise: (L, P, P) float32, noise of the same strength as that in `noisy`, in grey levels.
         scored: (L, P, P) bool, the held-out pixels that this patch scores; each is scored once.
-        beside: (L, 2 K, P, P) float32, of the neighbouring frames; None for K = 0.
+        beside: (L, B, P, P) float32, of what the network sees beside the frames, or None.
     """
 
     noisy: Float[Array, "*batch P P"]
@@ -250,7 +262,7 @@ def covering_patches(
     visible: Float[Array | np.ndarray, "N H W"],
     noise: Float[Array | np.ndarray, "N H W"],
     held_out: Bool[Array | np.ndarray, "N H W"],
-    beside: Int[Array | np.ndarray, "N beside"] | None = None,
+    beside: Beside | None = None,
     *,
     patch_size: int,
     limit: int,
@@ -265,7 +277,7 @@ def covering_patches(
         visible: (N, H, W) float32.
         noise: (N, H, W) float32.
         held_out: (N, H, W) bool.
-        beside: (N, 2 K) int32 from `stacks.table`, or None.
+        beside: what the network sees beside the frames, or None.
         patch_size: P, not larger than H or W.
         limit: the most patches.
 
@@ -323,12 +335,15 @@ def _random_place(key, shape, patch_size):
 
 
 def _cut_beside(frames, beside, place, patch_size):
-    """The patches (2 K, P, P) at the same place of the frames beside, or None."""
+    """The patches (B, P, P) at the same place of what is beside a frame, or None."""
     if beside is None:
         return None
-    return jax.vmap(lambda number: _cut(frames, (number, place[1], place[2]), patch_size))(
-        beside[place[0]]
+    patches = jax.vmap(lambda number: _cut(frames, (number, place[1], place[2]), patch_size))(
+        beside.numbers[place[0]]
     )
+    if beside.guides is None:
+        return patches
+    return jnp.concatenate([patches, _cut(beside.guides, place, patch_size)[None]])
 
 
 def _cut(frames, place, patch_size):

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 from jaxdenoise.imaging.symmetry import SYMMETRIES, apply_symmetry
 from jaxdenoise.microscope.psf import reflected
 from jaxdenoise.targets import blindspot
-from jaxdenoise.targets.patches import PatchOptions
+from jaxdenoise.targets.patches import Beside, PatchOptions
 
 
 class Slabs(NamedTuple):
@@ -98,7 +98,7 @@ def training_slabs(
     frames: Float[Array | np.ndarray, "N H W"],
     slabs: Slabs,
     held_out: UInt8[Array | np.ndarray, "N H W"] | None = None,
-    beside: Int[Array | np.ndarray, "N beside"] | None = None,
+    beside: Beside | None = None,
     *,
     options: PatchOptions,
     batch_size: int,
@@ -136,7 +136,7 @@ def validation_slabs(
     frames: Float[Array | np.ndarray, "N H W"],
     slabs: Slabs,
     held_out: UInt8[Array | np.ndarray, "N H W"],
-    beside: Int[Array | np.ndarray, "N beside"] | None = None,
+    beside: Beside | None = None,
     *,
     options: PatchOptions,
     batch_size: int,
@@ -196,7 +196,7 @@ def _slab(key, frames, slabs, beside, at, mask, options):
     )(jax.random.split(key, len(noisy)), noisy, mask)
     others = None
     if beside is not None:
-        others = _beside(frames, jnp.asarray(beside), place, visible, options.patch_size)
+        others = _beside(frames, jnp.asarray(beside.numbers), place, visible, options.patch_size)
     sources = slabs.sources[window]
     return SlabBatch(noisy, visible, mask, jnp.int32(0), sources, others)
 

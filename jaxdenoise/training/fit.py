@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, Real, Shaped
 
-from jaxdenoise.config import PRETRAINED, TrainConfig
+from jaxdenoise.config import PRETRAINED, PRETRAINED_MOVIES, TrainConfig
 from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.microscope.psf_faults import warn_of_faults
 from jaxdenoise.network import pretrained, unet
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.exposure import Exposure
-from jaxdenoise.network.settings import Settings
+from jaxdenoise.network.settings import Settings, shape_of
 from jaxdenoise.system import meshes
 from jaxdenoise.training import streams
 from jaxdenoise.training.epochs import Snapshot, on_mesh, run_epoch_in_memory
@@ -148,15 +148,23 @@ def prepare_instant(
     return prepare(jax.random.key(0), stack, psf=psf, config=config, exposure=exposure, clean=clean)
 
 
-def instant_of(plan: Plan, *, noise_std: float | None = None) -> Denoiser:
-    """Return the `Denoiser` of `instant`, given the plan of `prepare_instant`."""
+def instant_of(plan: Plan, *, noise_std: float | None = None, guided: bool = False) -> Denoiser:
+    """Return the `Denoiser` of `instant`, given the plan of `prepare_instant`.
+
+    ``guided`` takes the network for movies.
+    """
     if noise_std is not None and not 0 < noise_std < np.inf:
         raise ValueError(f"instant: noise_std must be positive, in grey levels, not {noise_std}")
     problem, settings = plan.problem, plan.settings
+    if guided:
+        shape = dataclasses.replace(PRETRAINED_MOVIES, stride=settings.network.stride)
+        settings = dataclasses.replace(settings, network=shape_of(shape))
     params = (
         pretrained.fitted(problem.frames, problem.scale, settings)
         if noise_std is None
-        else pretrained.parameters(problem.scale, jnp.float32(noise_std), settings.output_scale)
+        else pretrained.parameters(
+            problem.scale, jnp.float32(noise_std), settings.output_scale, settings.network
+        )
     )
     return Denoiser(params, params, params, problem.psf, problem.scale, {}, settings)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Real, Shaped, UInt8
 
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.imaging.gaps import fill_stack
@@ -20,6 +20,7 @@ from jaxdenoise.microscope.psf import check_psf_fits, normalized_psf, square
 from jaxdenoise.microscope.psf_volumes import shallow
 from jaxdenoise.network.denoiser import Scale
 from jaxdenoise.network.exposure import Exposure, measure_exposure
+from jaxdenoise.network.guides import stack_guides
 from jaxdenoise.network.settings import Settings, settle, shape_of
 from jaxdenoise.network.stacks import LARGEST, checked_stack, row_length, table
 from jaxdenoise.system import meshes
@@ -47,8 +48,7 @@ class Problem(NamedTuple):
             pixels are held out).
         scale: `Scale`.
         psf: (h, w) float32, square, sum 1; (d, h, w) of volumes, whose planes it mixes.
-        beside: (N, 2 K) int32, the frames beside each one, for a network that sees K neighbours on
-            each side; None for K = 0.
+        beside: `patches.Beside` of the frames, for a network that sees neighbours; else None.
         repeats: `repeats.Repeats` of the frames; None where no frame shows the scene of another, or
             where that is not to count.
         validation_repeats: the same of the frames that validate.
@@ -60,7 +60,7 @@ class Problem(NamedTuple):
     validation: Float[Array, "V H W"]
     scale: Scale
     psf: Float[Array, "*d h w"]
-    beside: Int[Array, "N beside"] | None = None
+    beside: patches.Beside | None = None
     repeats: Repeats | None = None
     validation_repeats: Repeats | None = None
     slabs: Slabs | None = None
@@ -118,7 +118,8 @@ def prepare(
 
     Raises:
         ValueError: infinite pixels, a constant stack, frames too small to train on, a PSF that is
-            no PSF or does not fit, no repeats where the request wants them.
+            no PSF or does not fit, no repeats where the request wants them, a guided network for
+            volumes.
     """
     sequence = row_length(stack)
     with meshes.computing_on(devices):
@@ -134,6 +135,8 @@ def _prepared(key, stack, rows, psf, config, targets, exposure, masks, devices):
     targets = _both(valid, None if targets is None else targets.reshape(stack.shape))
     psf, said = _usable(psf, sequence)
     volumes = psf.ndim == 3
+    if volumes and config.network.guided:
+        raise ValueError("a guided network is for movies, a PSF that mixes planes for volumes")
     exposure = measure_exposure(stack) if exposure is None else exposure
     frames, scale = _above_background(stack, valid, exposure, config)
     network = shape_of(config.network)
@@ -165,20 +168,24 @@ def _prepared(key, stack, rows, psf, config, targets, exposure, masks, devices):
     held_out = _hold_out(key, training, settings, masks) if validation is None else None
     if held_out is not None and targets is not None:
         held_out = jnp.where(jnp.asarray(targets), held_out, jnp.uint8(patches.NO_TARGET))
-    reach = network.neighbours
     problem = Problem(
         frames=training,
         held_out=held_out,
         validation=training if validation is None else validation,
         scale=scale,
         psf=jnp.asarray(psf),
-        beside=jnp.asarray(table(len(frames), sequence, reach)) if reach else None,
+        beside=_beside(frames, sequence, network) if network.beside else None,
         repeats=repeats,
         validation_repeats=validation_repeats,
         slabs=_slabs(len(frames), sequence, psf, whole) if volumes else None,
     )
     evidence = (*said, *evidence, *([sharing.text] if sharing.text else []))
     return Plan(meshes.on_single(problem, devices), settings, config, evidence)
+
+
+def _beside(frames, sequence, network):
+    guides = jnp.asarray(stack_guides(frames, sequence)) if network.guided else None
+    return patches.Beside(jnp.asarray(table(len(frames), sequence, network.neighbours)), guides)
 
 
 def _usable(psf, sequence):

@@ -9,7 +9,7 @@ import pytest
 
 from jaxdenoise.microscope.psf import convolve, gaussian_psf
 from jaxdenoise.network.stacks import table
-from jaxdenoise.targets.patches import PatchOptions, held_out_masks
+from jaxdenoise.targets.patches import Beside, PatchOptions, held_out_masks
 from jaxdenoise.targets.slabs import slab_table, training_slabs, validation_slabs
 from jaxdenoise.training.slab_losses import blurred_slab
 
@@ -47,7 +47,7 @@ def test_too_few_planes_are_refused():
 
 def test_only_scored_planes_have_blind_spots_and_planes_beside_show_them_hidden():
     frames = RNG.normal(size=(10, 20, 20)).astype(np.float32)
-    slabs, beside = slab_table(10, 10, 2, extra=1, whole=True), table(10, 10, 1)
+    slabs, beside = slab_table(10, 10, 2, extra=1, whole=True), Beside(table(10, 10, 1))
     held_out = np.asarray(held_out_masks(jax.random.key(1), frames.shape, box=4))
     draw = jax.jit(partial(training_slabs, options=OPTIONS, batch_size=6), static_argnames="share")
     batch = draw(jax.random.key(0), frames, slabs, held_out, beside)

@@ -80,16 +80,17 @@ def test_patches_beside_are_of_the_same_place_and_turned_alike(make):
         KEY,
         frames,
         patches.held_out_masks(KEY, frames.shape, box=4),
-        jnp.asarray(table(4, 4, 1)),
+        patches.Beside(jnp.asarray(table(4, 4, 1)), 1000 + frames),
         options=options,
         batch_size=16,
     )
-    assert batch.beside.shape == (16, 2, 12, 12)
+    assert batch.beside.shape == (16, 3, 12, 12)
     for noisy, beside in zip(batch.noisy, batch.beside, strict=True):
         number = int(noisy[0, 0] // 10)
         expected = table(4, 4, 1)[number]
-        for other, patch in zip(expected, beside, strict=True):
+        for other, patch in zip(expected, beside[:2], strict=True):
             np.testing.assert_allclose(patch - noisy, 10 * (other - number), atol=1e-4)
+        np.testing.assert_allclose(beside[2] - noisy, 1000, atol=1e-3)  # its guide
 
 
 # --- the network
@@ -151,7 +152,7 @@ def test_whole_frames_are_not_held_out(tiny_config, sequences):
     config = seeing(tiny_config, 1)
     problem = prepare(KEY, sequences, psf=np.ones((1, 1)), config=config).problem
     assert problem.held_out is not None
-    assert len(problem.frames) == len(problem.beside) == 10
+    assert len(problem.frames) == len(problem.beside.numbers) == 10
     with pytest.raises(ConfigError, match="neighbouring frames"):
         dataclasses.replace(config, validation="frames")
 

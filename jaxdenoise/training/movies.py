@@ -1,0 +1,113 @@
+"""Whether the network for movies is the better one for some movie, by pixels that it did not see.
+
+Frames that follow each other need not show one scene: what the file calls time may be anything.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jaxdenoise.imaging.low_rank import second_differences
+from jaxdenoise.microscope.psf import convolve
+from jaxdenoise.network import stacks
+from jaxdenoise.network.denoiser import Denoiser, network_output
+from jaxdenoise.network.guides import FEWEST, guides_of
+from jaxdenoise.targets import blindspot
+
+_SIDE, _FRAMES, _LOOKS = 256, 128, 12  # pixels a side, frames of the run, frames that are compared
+_BOX = 6  # pixels a side of the boxes that hold one blind spot each
+# Pixels on each side that are hidden, too, where the noise of direct neighbours correlates by more.
+_HIDDEN, _SHARED = 2, 0.1
+# Of the error, by which the other network must be better; and in its standard errors.
+_BETTER, _ERRORS = 0.002, 2.0
+
+
+class Choice(NamedTuple):
+    """Which network is the better one for a movie.
+
+    Attributes:
+        guided: the one for movies.
+        text: one line that says so, with the evidence.
+        hidden: pixels on each side along y and x that were taken to share a pixel's noise.
+    """
+
+    guided: bool
+    text: str
+    hidden: tuple[int, int] = (0, 0)
+
+
+def choose(alone: Denoiser, guided: Denoiser, frames: Float[np.ndarray, "T H W"]) -> Choice:
+    """Compare two networks by blind spots in some frames of a movie. Host side, deterministic.
+
+    Args:
+        alone: the model for single frames.
+        guided: the model for movies.
+        frames: a run of the movie's frames in grey levels, finite; what is beyond 128 frames or the
+            middle 256 x 256 pixels does not count.
+    """
+    count = len(frames)
+    if count < FEWEST:
+        return Choice(False, f"other frames: none, {count} in a row are too few")
+    multiple = alone.config.network.multiple
+    rows, columns = (_middle(length, multiple) for length in frames.shape[1:])
+    guides = guides_of(frames[:_FRAMES, rows, columns])
+    run = jnp.asarray(frames[:_FRAMES, rows, columns], jnp.float32)
+    hidden = _shared_by(run)
+    beside = stacks.table(len(run), len(run), guided.config.network.neighbours)
+    numbers = np.unique(np.linspace(0, len(run) - 1, _LOOKS).round().astype(int))
+    errors = np.array(
+        [
+            (
+                float(_error(alone, run[n], None, n, hidden=hidden)),
+                float(
+                    _error(
+                        guided, run[n], jnp.stack([*run[beside[n]], guides[n]]), n, hidden=hidden
+                    )
+                ),
+            )
+            for n in numbers
+        ]
+    )
+    differences = errors[:, 1] - errors[:, 0]
+    mean, error = differences.mean(), differences.std(ddof=1) / np.sqrt(len(differences))
+    usual = max(errors[:, 0].mean(), 1e-30)
+    better = bool(mean < -_ERRORS * error and mean < -_BETTER * usual)
+    ratio = f"{1 + mean / usual:.3f} +- {error / usual:.3f}"
+    words = "they help" if better else "none, they do not help"
+    text = f"other frames: {words} (error of held-out pixels {ratio} of that without)"
+    return Choice(better, text, hidden)
+
+
+def _shared_by(frames):
+    """How many pixels along y and x a blind spot has to hide, because they share its noise."""
+    changes = second_differences(frames)
+    power = jnp.maximum(jnp.mean(changes**2), 1e-30)
+    down = jnp.mean(changes[:, 1:] * changes[:, :-1]) / power
+    right = jnp.mean(changes[:, :, 1:] * changes[:, :, :-1]) / power
+    return int(_HIDDEN * (down > _SHARED)), int(_HIDDEN * (right > _SHARED))
+
+
+def _middle(length, multiple):
+    side = min(length, _SIDE) // multiple * multiple
+    start = (length - side) // 2
+    return slice(start, start + side)
+
+
+@partial(jax.jit, static_argnames="hidden")
+def _error(denoiser, frame, beside, number, *, hidden):
+    """The mean square of what is missed at the blind spots of one frame."""
+    spots, fill = jax.random.split(jax.random.fold_in(jax.random.key(0), number))
+    box = blindspot.spacing(1 / _BOX**2, hidden)
+    mask = blindspot.stratified_mask(spots, frame.shape, box=box, regular=any(hidden))
+    visible = blindspot.replace_from_neighbourhood(fill, frame, mask, blind=hidden)
+    background = denoiser.scale.background
+    seen = None if beside is None else (beside - background)[None]
+    deconvolved = network_output(
+        denoiser.params, (visible - background)[None], denoiser.scale, denoiser.config, seen
+    )[0]
+    missed = convolve(deconvolved, denoiser.psf) - (frame - background)
+    return jnp.sum(jnp.where(mask, missed**2, 0)) / mask.sum()

@@ -1,0 +1,52 @@
+"""Whether the network for movies is taken, by pixels that it did not see."""
+
+import numpy as np
+import pytest
+
+import jaxdenoise as jd
+from jaxdenoise.microscope.synthetic_movies import calcium_movie, noisy_movie
+from jaxdenoise.training import fit, movies
+
+
+def models(frames):
+    plan = fit.prepare_instant(frames, config=jd.TrainConfig(symmetries=1))
+    return fit.instant_of(plan), fit.instant_of(plan, guided=True)
+
+
+@pytest.fixture(scope="module")
+def movie():
+    signal = calcium_movie(7, frames=24, size=64).signal
+    return signal, noisy_movie(8, signal, psnr=16).frames
+
+
+def test_a_movie_is_denoised_better_with_its_other_frames(movie):
+    signal, noisy = movie
+    alone, guided = models(noisy)
+    choice = movies.choose(alone, guided, noisy.astype(np.float32))
+    assert choice.guided
+    assert "they help" in choice.text
+    errors = [
+        np.mean((jd.denoise(model, noisy).denoised - 500 - signal) ** 2)
+        for model in (alone, guided)
+    ]
+    assert errors[1] < errors[0] / 2
+
+
+def test_frames_that_have_nothing_in_common_are_left_alone():
+    scenes = [calcium_movie(20 + n, frames=1, size=64).signal[0] for n in range(10)]
+    noisy = noisy_movie(9, np.stack(scenes), psnr=16).frames
+    choice = movies.choose(*models(noisy), noisy.astype(np.float32))
+    assert not choice.guided
+    assert "none" in choice.text
+
+
+def test_a_few_frames_are_left_alone(movie):
+    noisy = movie[1][:4]
+    assert not movies.choose(*models(noisy), noisy.astype(np.float32)).guided
+
+
+def test_tiles_do_not_change_what_a_guided_network_sees(movie):
+    guided = models(movie[1])[1]
+    whole = jd.denoise(guided, movie[1][:8]).denoised
+    tiles = jd.denoise(guided, movie[1][:8], tile_size=128).denoised
+    np.testing.assert_allclose(tiles, whole, atol=1e-3 * np.ptp(whole))
