@@ -96,10 +96,10 @@ def _add_noise_model(group):
 def _add_targets(group):
     group.add_argument(
         "--neighbours",
-        type=values.whole,
-        metavar="K",
-        help="frames on each side, in time or depth, that the network sees too (default: 0); for "
-        "what changes slowly",
+        type=values.neighbours,
+        metavar="auto|K",
+        help="frames on each side, in time or depth, that the network sees too (default: auto, of "
+        "movies what held-out pixels say that it helps; else 0)",
     )
     group.add_argument(
         "--targets",

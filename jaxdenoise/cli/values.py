@@ -16,6 +16,11 @@ def whole(text: str) -> int:
     return _number(text, int, lambda n: 0 <= n < 2**31, "a whole number")
 
 
+def neighbours(text: str) -> int | None:
+    """Return a whole number from 0 on; None for "auto"."""
+    return None if text == "auto" else whole(text)
+
+
 def odd(text: str) -> int:
     """Return an odd number of pixels."""
     return _number(text, int, lambda n: 1 <= n < 2**31 and n % 2 == 1, "an odd number of pixels")

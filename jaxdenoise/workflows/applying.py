@@ -321,7 +321,8 @@ def denoise_shown(denoisers: Sequence[Denoiser], frames: CleanFrames, shown: Any
         `ensemble.Combined` of arrays (M, h, w).
     """
     numbers, rows, columns = shown
-    reach = denoisers[0].config.network.neighbours
+    network = denoisers[0].config.network
+    reach = _LOOKS if network.guided else network.neighbours  # a guide takes some frames
     if denoisers[0].psf.ndim == 3:
         # Of a volume with fewer planes than the PSF takes, as many as there are.
         reach = min(reach + len(denoisers[0].psf) // 2, (frames.row - 1) // 2)

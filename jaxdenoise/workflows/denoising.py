@@ -1,7 +1,7 @@
 """Denoise files: from models and opened images to what is written. Host side."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from jaxdenoise.workflows import run as run_
 from jaxdenoise.workflows import training as training_
 from jaxdenoise.workflows.applying import Applied, Arrays, Job, Targets, apply, job_of
 from jaxdenoise.workflows.making import Maker
+from jaxdenoise.workflows.movies import for_movies
 from jaxdenoise.workflows.partition import check_sizes, parts_alone, parts_by_model
 from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.psfs import is_volume, mixes_planes, psfs_for
@@ -107,8 +108,9 @@ class _Shown(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What is done, after all checks."""
+    """What is done, after all checks, and with which request: movies are told from other files."""
 
+    request: DenoiseRequest
     outputs: dict[str, list[Path]]
     parts: dict[str, list[Part]]
     reports: dict[str, Path | None]
@@ -127,6 +129,7 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
             said before anything is written.
     """
     plan = _checked(request)
+    request = plan.request
     check_data([part for parts in plan.parts.values() for part in parts])
     current_crew().barrier()  # all have checked before the first writes
     makers = {name: Maker(request, name, parts, reporter) for name, parts in plan.parts.items()}
@@ -242,6 +245,10 @@ def _checked(request):
         file.frames.size * max(least, size) for file, size in zip(files, sizes, strict=True)
     )
     images.check_space(request.output, len(outputs) * stored)
+    training = request.training
+    if not (request.instant or request.model):
+        training = for_movies(training, files, request.along)
+        request = replace(request, training=training)
     reach = _reach(request)
     planes = _mixes_planes(request, files)
     if planes and current_crew().count > 1:
@@ -254,7 +261,7 @@ def _checked(request):
             files,
             channels=_channels(request),
             reach=reach,
-            along=request.along,
+            along="T" if training.guided else request.along,
             line_noise=request.line_noise,
             planes=planes,
         )
@@ -273,7 +280,7 @@ def _checked(request):
             check_run_folder(Path(request.save_model) / name, overwrite=request.overwrite)
     if not (request.model or request.instant) and request.tile_size is not None:
         _check_tiles(request, files)
-    return _Plan(outputs, by_model, reports)
+    return _Plan(request, outputs, by_model, reports)
 
 
 def _channels(request):

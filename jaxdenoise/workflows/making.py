@@ -11,8 +11,9 @@ from jaxdenoise.config import TrainConfig
 from jaxdenoise.network.settings import Settings
 from jaxdenoise.runs.layout import locked
 from jaxdenoise.runs.models import Models, load_all
-from jaxdenoise.workflows import run as run_
 from jaxdenoise.workflows.applying import Group, Job, job_of
+from jaxdenoise.workflows.instant import instant_model
+from jaxdenoise.workflows.movies import run_of
 from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.reporter import Reporter
 from jaxdenoise.workflows.requests import DenoiseRequest
@@ -58,7 +59,7 @@ class Maker:
 
     def has_chosen(self, part: Part) -> bool:
         """Return whether a choice that was left to the images is not the harmless one."""
-        if self._request.model or (self._training.stride == 1 and self._request.instant):
+        if self._request.model:
             return False
         asked = self._training.config()
         settings = [model.config for group in self.job(part).groups for model in group.denoisers]
@@ -76,6 +77,8 @@ class Maker:
         asked, changes = self._training.config(), dict[str, Any]()
         if asked.network.stride == "auto":
             changes["stride"] = 1
+        if asked.network.guided or self._training.neighbours is None:
+            changes |= {"neighbours": 0, "guided": None}
         if not self._request.instant:
             changes |= {"blind": (0, 0)} if asked.blind == "auto" else {}
             changes |= {"targets": "own"} if asked.targets == "auto" else {}
@@ -113,6 +116,7 @@ class Maker:
 def _has_chosen(asked: TrainConfig, settings: Settings) -> bool:
     return (
         (asked.network.stride == "auto" and settings.network.stride > 1)
+        or settings.network.guided
         or (asked.blind == "auto" and any(settings.blind))
         or (asked.targets == "auto" and settings.targets == "repeats")
     )
@@ -132,7 +136,10 @@ def _instant(
     for numbers in part.groups():
         some = part.of_frames(numbers)
         stack = stack_of([some], seed=training.seed, reach=0, reporter=reporter)
-        model, lines = run_.instant_model(stack, noise=request.noise, config=training.config())
+        movie = run_of(part, numbers) if training.neighbours is None else None
+        model, lines = instant_model(
+            stack, noise=request.noise, config=training.config(), movie=movie
+        )
         groups.append(Group([model], numbers))
         evidence += [line for line in lines if _gist(line) not in map(_gist, evidence)]
     channel = "" if part.channel is None else f"channel {part.channel}: "

@@ -24,7 +24,7 @@ BORDERS = ("reflect", "mirror", "nearest", "wrap", "constant")
 # Options of a `Training` that count where none takes place: with a model that is there, and with
 # the network that comes with the package (for which a `TrainConfig` as preset gives these, too).
 _OF_MODEL = ("weights",)
-_OF_INSTANT = ("background", "stride", "precision", "symmetries")
+_OF_INSTANT = ("background", "neighbours", "stride", "precision", "symmetries")
 LINE_NOISE = ("auto", "keep")
 SEQUENCES = ("T", "Z", "S")  # axes along which frames may be neighbours
 
@@ -149,6 +149,11 @@ class DenoiseRequest(_OfTraining):
         left = [f"{name}=..." for name in options if name not in counting]
         if left:
             raise RequestError(f"{what} takes no {', no '.join(left)}: {reason}")
+        if self.training.neighbours:
+            raise RequestError(
+                f"neighbours={self.training.neighbours}: with instant=True the networks that come "
+                "with the package see none (0), or what they need of a movie (by default)"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

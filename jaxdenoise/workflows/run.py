@@ -89,14 +89,6 @@ def training_devices(
     return list(meshes.sharing(here, batch_size))
 
 
-def instant_model(
-    stack: TrainingStack, *, noise: Number | None, config: TrainConfig
-) -> tuple[Denoiser, tuple[str, ...]]:
-    """Return the network that comes with the package as a model for these images, and evidence."""
-    plan = fit_.prepare_instant(stack.frames, config=config, exposure=stack.exposure, clean=True)
-    return fit_.instant_of(plan, noise_std=noise), plan.evidence
-
-
 def fit_model(
     key: PRNGKeyArray,
     stack: Real[np.ndarray, "N H W"],

@@ -23,7 +23,7 @@ _CHANGES = (
     "precision",
     "symmetries",
 )  # that are fields of `TrainConfig`
-_OF_NETWORK = ("filters", "stride", "neighbours")  # that are fields of `UNetConfig`
+_OF_NETWORK = ("filters", "stride", "neighbours", "guided")  # that are fields of `UNetConfig`
 
 
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
@@ -120,7 +120,9 @@ class Training:
         symmetries: predictions that are averaged: 1, 2, 4 or 8.
         filters: channels of the network's first level.
         stride: the network sees every stride-th row and column as an image of its own, or "auto".
-        neighbours: frames on each side that the network sees too.
+        neighbours: frames on each side that the network sees too. None: of a movie one, and the
+            guide of each frame (`network.guides`), if held-out pixels say that they help; else 0.
+        guided: whether the network sees the guides; None as for ``neighbours``.
     """
 
     preset: str | TrainConfig = "fast"
@@ -141,6 +143,7 @@ class Training:
     filters: int | None = None
     stride: int | str | None = None
     neighbours: int | None = None
+    guided: bool | None = None
 
     def __post_init__(self) -> None:
         if self.psf is not None and self.optics is not None:

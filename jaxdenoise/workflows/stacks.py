@@ -32,10 +32,13 @@ class TrainingStack(NamedTuple):
     whole: bool = True
 
 
-def stack_of(parts: Sequence[Part], *, seed: int, reach: int, reporter: Reporter) -> TrainingStack:
+def stack_of(
+    parts: Sequence[Part], *, seed: int, reach: int, reporter: Reporter, movies: bool = False
+) -> TrainingStack:
     """Return what is trained on: all frames, or random squares of large files.
 
-    Each part is brought to the exposure of the first. Frames that are odd train nothing.
+    Each part is brought to the exposure of the first. Frames that are odd train nothing. Of
+    ``movies``, squares are smaller and longer, as their guides need many frames.
 
     Raises:
         ImageError: as `check_data`.
@@ -44,7 +47,8 @@ def stack_of(parts: Sequence[Part], *, seed: int, reach: int, reporter: Reporter
     usable = [part for part in parts if part.ordinary]
     reference = usable[0].exposure
     sources = [Source(part, reference, rows=reach > 0) for part in usable]
-    stack, targets = training_stack(sources, seed=seed, reach=reach, pixels=PIXELS)
+    size = _OF_MOVIES if movies else Square(_SIDE, 4 * reach + 1)
+    stack, targets = training_stack(sources, seed=seed, reach=reach, pixels=PIXELS, square=size)
     pixels, (height, width) = sum(source.size for source in sources), stack.shape[-2:]
     if stack.size < pixels and len({source.shape[1:] for source in sources}) == 1:
         reporter.say(
@@ -104,8 +108,23 @@ _SIDE = 512  # of a random square
 _SMALLEST = 64  # pixels a side: smaller files would make the patches of all others as small
 
 
+class Square(NamedTuple):
+    """The most pixels a side of what is cut out of large files, and the most frames in a row."""
+
+    side: int
+    frames: int
+
+
+_OF_MOVIES = Square(192, 64)
+
+
 def training_stack(
-    sources: Sequence[Any], *, seed: int, reach: int = 0, pixels: int = PIXELS
+    sources: Sequence[Any],
+    *,
+    seed: int,
+    reach: int = 0,
+    pixels: int = PIXELS,
+    square: Square | None = None,
 ) -> tuple[Float32[np.ndarray, "*frames H W"], Bool[np.ndarray, "*frames H W"] | None]:
     """Return all frames, or random squares of them where they are more than ``pixels``.
 
@@ -116,14 +135,14 @@ def training_stack(
     Args:
         sources: arrays (N, H, W), or what is indexed alike.
         seed: of the places of the squares, which are uniform over all frames.
-        reach: how many neighbours on each side the network sees: then the frames of the sources
-            stay in rows.
+        reach: neighbours on each side that the network sees: then frames stay in rows.
         pixels: how many are kept at the most.
+        square: the size of the squares; default: of 512 pixels and 4 ``reach`` + 1 frames.
 
     Returns:
-        (N, H, W), or (M, S, S) with S at most 512 and M S^2 at most ``pixels``; with neighbours
-        (R, N, H, W) or (M, N, S, S), N frames in a row. And the pixels that may be targets; None:
-        all.
+        (N, H, W), or (M, S, S) with S that of ``square`` and M S^2 at most ``pixels``; with
+        neighbours (R, N, H, W) or (M, N, S, S), N frames in a row. And the pixels that may be
+        targets; None: all.
 
     Raises:
         RequestError: the sources' rows differ in length.
@@ -134,9 +153,10 @@ def training_stack(
         large = [source for source in sources if min(source.shape[1:]) >= _SMALLEST]
         sources = large or sources
     height, width = (min(source.shape[axis] for source in sources) for axis in (1, 2))
-    if sum(source.shape[0] * source.shape[1] * source.shape[2] for source in sources) > pixels:
-        side = min(_SIDE, height), min(_SIDE, width)
-        return _squares(sources, side, row, seed=seed, reach=reach, pixels=pixels), None
+    if sum(math.prod(source.shape) for source in sources) > pixels:
+        most = square or Square(_SIDE, 4 * reach + 1)
+        side, run = (min(most.side, height), min(most.side, width)), min(row, most.frames)
+        return _squares(sources, side, (row, run), seed=seed, reach=reach, pixels=pixels), None
     pieces = [
         (source, first, rows, columns)
         for source in sources
@@ -160,10 +180,10 @@ def training_stack(
     return stack[:, 0], None if targets is None else targets[:, 0]
 
 
-def _squares(sources, side, row, *, seed, reach, pixels):
+def _squares(sources, side, lengths, *, seed, reach, pixels):
     owners = np.repeat(range(len(sources)), [len(source) for source in sources])
     numbers = np.concatenate([range(len(source)) for source in sources])
-    rng, run = np.random.default_rng(seed), min(row, 4 * reach + 1)
+    rng, (row, run) = np.random.default_rng(seed), lengths
     count = max(1, pixels // (run * math.prod(side)))
     places = []
     for _ in range(count):

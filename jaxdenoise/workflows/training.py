@@ -18,6 +18,8 @@ from jaxdenoise.runs.models import RANDOM_START, Models, grouped, remove_others,
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.training.problem import DEEPEST
 from jaxdenoise.workflows import run as run_
+from jaxdenoise.workflows.instant import guided_if_better
+from jaxdenoise.workflows.movies import for_movies
 from jaxdenoise.workflows.partition import check_sizes, parts_by_model
 from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.psfs import mixes_planes, psfs_for, psfs_of
@@ -125,10 +127,12 @@ def train(request: TrainRequest, reporter: Reporter = SILENT) -> TrainResult:
             said before an earlier run is cleared.
     """
     replaces = request.overwrite or request.resume
-    output, training = Path(request.output), request.training
+    output = Path(request.output)
     run_.check_devices(request.devices)
     check_run_folder(output, overwrite=replaces, resumable=True)
     opened = images.open_many(request.inputs, axes=request.axes)
+    training = for_movies(request.training, opened, request.along)
+    request = replace(request, training=training)
     check_sizes(request.inputs, opened)
     mixed = mixes_planes(training, opened)
     parts = parts_by_model(
@@ -136,7 +140,7 @@ def train(request: TrainRequest, reporter: Reporter = SILENT) -> TrainResult:
         opened,
         channels=request.channels,
         reach=training.config().network.neighbours,
-        along=request.along,
+        along="T" if training.guided else request.along,
         line_noise=request.line_noise,
         planes=mixed,
     )
@@ -226,7 +230,13 @@ def train_members(
     files = [part.file for part in parts]
     psfs, choice = psfs_for(training, inputs, files, reporter=reporter), None
     reach = training.config().network.neighbours + _depth(psfs)
-    stack = stack_of(parts, seed=training.seed, reach=reach, reporter=reporter)
+    guided = training.config().network.guided
+    stack = stack_of(parts, seed=training.seed, reach=reach, reporter=reporter, movies=guided)
+    said: tuple[str, ...] = ()
+    if guided:
+        training, stack, said = guided_if_better(training, stack)
+        for line in said:
+            reporter.say(line)
     digest = "" if run is None else pixels_digest(stack.frames)  # which only run folders keep
     models: dict[str, Denoiser] = {}
     evidence: tuple[str, ...] = ()
@@ -242,7 +252,7 @@ def train_members(
         choice, evidence = choice or outcome.choice, evidence or outcome.evidence
     if run is not None:
         remove_others(run, models)
-    return Trained(grouped(models), choice, evidence)
+    return Trained(grouped(models), choice, (*evidence, *said))
 
 
 def _depth(psfs):

@@ -144,7 +144,8 @@ OF_TRAININGS = {
     "symmetries": (1, False, True),
     "filters": (8, False, False),
     "stride": (2, False, True),
-    "neighbours": (1, False, False),
+    "neighbours": (0, False, True),
+    "guided": (False, False, False),
 }
 
 

@@ -1,0 +1,66 @@
+"""The networks that come with the package, as models for images on which nothing is trained."""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float32
+
+from jaxdenoise.config import TrainConfig, UNetConfig
+from jaxdenoise.imaging.gaps import fill_stack
+from jaxdenoise.network.denoiser import Denoiser
+from jaxdenoise.training import fit, movies
+from jaxdenoise.workflows.settings import Number, Training
+from jaxdenoise.workflows.stacks import TrainingStack
+
+
+def instant_model(
+    stack: TrainingStack,
+    *,
+    noise: Number | None,
+    config: TrainConfig,
+    movie: Float32[np.ndarray, "T h w"] | None = None,
+) -> tuple[Denoiser, tuple[str, ...]]:
+    """Return a network that comes with the package as a model for these images, and evidence.
+
+    Args:
+        stack: the images.
+        noise: its standard deviation in grey levels; None: it is estimated.
+        config: the settings.
+        movie: frames that follow each other in time, by which the network for movies is tried; None
+            for images that are none.
+    """
+    plan = fit.prepare_instant(stack.frames, config=config, exposure=stack.exposure, clean=True)
+    model = fit.instant_of(plan, noise_std=noise)
+    if movie is None:
+        return model, plan.evidence
+    guided = fit.instant_of(plan, noise_std=noise, guided=True)
+    choice = movies.choose(model, guided, movie)
+    if choice.guided:
+        # Nothing is trained, but the guard has to know which pixels share their noise.
+        model = replace(guided, config=replace(guided.config, blind=choice.hidden))
+    return model, (*plan.evidence, choice.text)
+
+
+def guided_if_better(
+    training: Training, stack: TrainingStack
+) -> tuple[Training, TrainingStack, tuple[str, ...]]:
+    """Return a training with guides, or without if the networks that are there say so.
+
+    Args:
+        training: of a guided network.
+        stack: (S, N, H, W), rows of a movie's frames.
+
+    Returns:
+        The training and the stack of it, and a line on the choice.
+    """
+    middle, _ = fill_stack(stack.frames[len(stack.frames) // 2])
+    config = TrainConfig(network=UNetConfig(stride=training.config().network.stride))
+    alone = TrainingStack(middle, None, stack.exposure)
+    model, lines = instant_model(alone, noise=None, config=config, movie=middle)
+    if model.config.network.guided:
+        return training, stack, lines[-1:]
+    height, width = stack.frames.shape[-2:]
+    frames = stack.frames.reshape(-1, height, width)
+    targets = None if stack.targets is None else stack.targets.reshape(frames.shape)
+    training = replace(training, neighbours=0, guided=None)
+    return training, TrainingStack(frames, targets, stack.exposure), lines[-1:]
