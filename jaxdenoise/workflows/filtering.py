@@ -13,6 +13,7 @@ from jaxdenoise.io.images import Image
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows.image_filter import filter_image
 from jaxdenoise.workflows.line_removal import without_line_noise
+from jaxdenoise.workflows.partition import channel_count, channels_of
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.requests import FilterRequest
 
@@ -65,10 +66,11 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
     )
     rows = []
     for path, target in zip(map(str, request.inputs), targets, strict=True):
-        image, gaps, lines = _read(path, request)
+        file = images.open_image(path, axes=request.axes)
+        image, gaps, lines = _read(path, file, request)
         for line in lines:
             reporter.say(f"{path}: {line}")
-        channels = _filter_channels(request, path, image)
+        channels = _filter_channels(request, path, file, image)
         _, first = channels[0]
         kind = np.result_type(*(one.frames.dtype for _, one in channels))
         dtype, frames = first.dtype, np.empty_like(image.frames, kind)
@@ -97,7 +99,7 @@ def filter_files(request: FilterRequest, reporter: Reporter = SILENT) -> FilterR
     return FilterResult(rows)
 
 
-def _filter_channels(request, path, image):
+def _filter_channels(request, path, file, image):
     """The numbers of each channel's frames and `Filtered`: a width that is found is its own.
 
     All are stored in one dtype: in float32 if any channel is.
@@ -111,7 +113,8 @@ def _filter_channels(request, path, image):
             f"{path}: an image of {height} x {width} pixels is too small to find a width, at least "
             f"{_SMALLEST} x {_SMALLEST} are needed; give sigma=... or size=..."
         )
-    channels = _channels(image) if found else [(slice(None), image)]
+    apart = found and channel_count(file) > 1
+    channels = _channels(path, file, image) if apart else [(slice(None), image)]
 
     def each(dtype):
         return [filter_image(request.filter, own, dtype=dtype, **options) for _, own in channels]
@@ -123,25 +126,16 @@ def _filter_channels(request, path, image):
     return [(numbers, one) for (numbers, _), one in zip(channels, filtered, strict=True)]
 
 
-def _channels(image):
+def _channels(path, file, image):
     """The numbers of each channel's frames, and the channel as an image of its own."""
-    others = [
-        (axis, size)
-        for axis, size in zip(image.info.axes, image.info.shape, strict=True)
-        if axis not in "YX"
-    ]
-    names = "".join(axis for axis, _ in others)
-    if "C" not in names:
-        return [(slice(None), image)]
-    numbers = np.arange(len(image.frames)).reshape([size for _, size in others])
     place = image.info.axes.index("C")
     info = replace(
         image.info,
         axes=image.info.axes.replace("C", ""),
         shape=image.info.shape[:place] + image.info.shape[place + 1 :],
     )
-    own = np.moveaxis(numbers, names.index("C"), 0).reshape(image.info.shape[place], -1)
-    return [(frames, Image(image.frames[frames], info)) for frames in own]
+    numbers = [np.asarray(own.frames.numbers) for own in channels_of(path, file)]
+    return [(own, Image(image.frames[own], info)) for own in numbers]
 
 
 def _parameters(filtered):
@@ -150,12 +144,11 @@ def _parameters(filtered):
     return rows[0] if len(rows) == 1 else {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def _read(path, request):
+def _read(path, file, request):
     """The image, filled where it is NaN, and where that is; and a line on each kind of line noise.
 
     None stands for NaN nowhere.
     """
-    file = images.open_image(path, axes=request.axes)
     filled, gaps = fill_stack(np.asarray(file.frames.with_gaps()))
     image = Image(filled, file.info)
     if request.line_noise == "keep":
