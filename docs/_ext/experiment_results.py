@@ -20,6 +20,7 @@ GROUPS = {
     "devices": "Many devices",
     "robustness": "Robustness",
     "parity": "Parity with PyTorch",
+    "movies": "Movies and volumes",
 }  # in the order of the pages; other groups follow, titled by their names
 
 
