@@ -10,7 +10,7 @@ from scipy import ndimage
 from jaxdenoise import workflows
 from jaxdenoise.report.findings import STOP
 from jaxdenoise.report.guard import Guard
-from jaxdenoise.workflows import DenoiseRequest, Training, applying, making, run
+from jaxdenoise.workflows import DenoiseRequest, Training, applying, making
 
 
 class Heard(list):
@@ -118,10 +118,10 @@ def test_a_result_that_fails_is_made_again_without_automatic_choices(tmp_path, m
         strides.append(config.network.stride)
         return instant_model(stack, config=config, **options)
 
-    instant_model = run.instant_model
+    instant_model = making.instant_model
     monkeypatch.setattr(applying, "KEPT", kept)
     monkeypatch.setattr(Guard, "verdict", failing)
-    monkeypatch.setattr(run, "instant_model", made)
+    monkeypatch.setattr(making, "instant_model", made)
     monkeypatch.setattr(making, "_has_chosen", lambda asked, settings: True)
     _, heard = instant(tmp_path, image)
     assert strides == ["auto", 1]
@@ -137,7 +137,7 @@ def test_a_file_that_fails_costs_the_next_one_nothing(tmp_path, monkeypatch):
     paths = [tmp_path / f"{name}.tif" for name in "ab"]
     for path in paths:
         tifffile.imwrite(path, rng.poisson(50, (64, 64)).astype(np.uint16))
-    strides, judged, judge, instant_model = [], [], Guard.verdict, run.instant_model
+    strides, judged, judge, instant_model = [], [], Guard.verdict, making.instant_model
 
     def failing(guard):
         judged.append(judge(guard))
@@ -150,7 +150,7 @@ def test_a_file_that_fails_costs_the_next_one_nothing(tmp_path, monkeypatch):
         return instant_model(stack, config=config, **options)
 
     monkeypatch.setattr(Guard, "verdict", failing)
-    monkeypatch.setattr(run, "instant_model", made)
+    monkeypatch.setattr(making, "instant_model", made)
     monkeypatch.setattr(making, "_has_chosen", lambda asked, settings: True)
     request = DenoiseRequest(
         inputs=paths, output=tmp_path / "out", instant=True, training=Training(symmetries=1)
