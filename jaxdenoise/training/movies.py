@@ -18,12 +18,12 @@ from jaxdenoise.network.denoiser import Denoiser, network_output
 from jaxdenoise.network.guides import FEWEST, guides_of
 from jaxdenoise.targets import blindspot
 
-_SIDE, _FRAMES, _LOOKS = 256, 128, 12  # pixels a side, frames of the run, frames that are compared
+_SIDE, _FRAMES, _LOOKS = 256, 128, 24  # pixels a side, frames of the run, frames that are compared
 _BOX = 6  # pixels a side of the boxes that hold one blind spot each
 # Pixels on each side that are hidden, too, where the noise of direct neighbours correlates by more.
 _HIDDEN, _SHARED = 2, 0.1
 # Of the error, by which the other network must be better; and in its standard errors.
-_BETTER, _ERRORS = 0.002, 2.0
+_BETTER, _ERRORS = 0.002, 1.5
 
 
 class Choice(NamedTuple):
@@ -77,7 +77,7 @@ def choose(alone: Denoiser, guided: Denoiser, frames: Float[np.ndarray, "T H W"]
     usual = max(errors[:, 0].mean(), 1e-30)
     better = bool(mean < -_ERRORS * error and mean < -_BETTER * usual)
     ratio = f"{1 + mean / usual:.3f} +- {error / usual:.3f}"
-    words = "they help" if better else "none, they do not help"
+    words = "they help" if better else "none, that they help is not sure"
     text = f"other frames: {words} (error of held-out pixels {ratio} of that without)"
     return Choice(better, text, hidden)
 

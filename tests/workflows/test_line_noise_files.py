@@ -83,7 +83,9 @@ def error(path, truth):
     return float(np.sqrt(np.mean((tifffile.imread(path) - truth) ** 2)))
 
 
-@pytest.mark.parametrize("kind", ["rows", "columns", "scan"])
+@pytest.mark.parametrize(
+    "kind", ["rows", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("columns", "scan"))]
+)
 def test_a_result_is_as_good_as_without_the_structured_noise(tmp_path, kind):
     noisy, plain, truth = spoilt(kind)
     both = [write(tmp_path / f"{name}.tif", one) for name, one in (("a", noisy), ("b", plain))]
@@ -95,7 +97,9 @@ def test_a_result_is_as_good_as_without_the_structured_noise(tmp_path, kind):
 
 
 @pytest.mark.slow  # compiles the shipped network
-@pytest.mark.parametrize("kind", ["rows", "columns", "scan"])
+@pytest.mark.parametrize(
+    "kind", ["rows", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("columns", "scan"))]
+)
 def test_so_is_that_of_the_shipped_network(tmp_path, kind):
     noisy, plain, truth = spoilt(kind)
     both = [write(tmp_path / f"{name}.tif", one) for name, one in (("a", noisy), ("b", plain))]

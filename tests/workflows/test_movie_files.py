@@ -17,7 +17,7 @@ from jaxdenoise.workflows.reporter import SILENT
 
 @pytest.fixture(scope="module")
 def movie():
-    signal = calcium_movie(11, frames=12, size=48).signal
+    signal = calcium_movie(11, frames=24, size=64).signal
     return signal, noisy_movie(12, signal, psnr=14).frames
 
 
@@ -62,20 +62,21 @@ def test_planes_of_a_volume_are_no_movie(tmp_path, movie):
     assert not any("other frames" in line for line in instant(path, tmp_path / "out")[1])
 
 
+@pytest.mark.slow
 def test_each_plane_and_channel_is_a_movie_of_its_own(tmp_path, movie):
     signal, noisy = movie
     turned = noisy[:, ::-1]
     path = written(tmp_path / "planes.tif", np.stack([noisy, turned], axis=1), "TZYX")
     found, heard = instant(path, tmp_path / "out")
     assert any(line.startswith("other frames: they help") for line in heard)
-    found = found.reshape(12, 2, 48, 48)
+    found = found.reshape(24, 2, 64, 64)
     assert error(found[:, 0], signal) < error(noisy, signal) / 8
     assert error(found[:, 1], signal[:, ::-1]) < error(noisy, signal) / 8
     path = written(tmp_path / "channels.tif", np.stack([noisy, turned], axis=1), "TCYX")
     (number,) = {len(parts) for parts in parts_alone([path], [images.open_image(path)]).values()}
     assert number == 1
     alone = instant(written(tmp_path / "alone.tif", turned, "TYX"), tmp_path / "alone")[0]
-    both = instant(path, tmp_path / "both")[0].reshape(12, 2, 48, 48)
+    both = instant(path, tmp_path / "both")[0].reshape(24, 2, 64, 64)
     np.testing.assert_array_equal(both[:, 1], alone)
 
 
@@ -87,7 +88,7 @@ def test_a_frame_without_light_is_left_out(tmp_path, movie):
     with pytest.warns(UserWarning, match="single grey level"):
         found, _ = instant(path, tmp_path / "out")
     np.testing.assert_array_equal(found[5], 500)
-    others = np.arange(12) != 5
+    others = np.arange(24) != 5
     assert error(found[others], signal[others]) < error(noisy, signal) / 8
 
 
@@ -99,7 +100,7 @@ def test_instant_sees_no_other_number_of_neighbours():
 def test_what_is_trained_on_as_a_movie(tmp_path, movie):
     files = {
         axes: images.open_image(written(tmp_path / f"{axes}.tif", movie[1][:shape], axes))
-        for axes, shape in (("TYX", 12), ("ZYX", 12))
+        for axes, shape in (("TYX", 24), ("ZYX", 24))
     }
     few = images.open_image(written(tmp_path / "few.tif", movie[1][:4], "TYX"))
     asked = Training(preset="best")
