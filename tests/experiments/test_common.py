@@ -110,6 +110,7 @@ def test_titles_and_groups_of_results():
     titles = [record["title"] for record in records]
     assert len(set(titles)) == len(titles)
     groups = {"quality", "filters", "psf", "pieces", "speed", "devices", "robustness", "parity"}
+    groups |= {"movies"}
     assert {record["group"] for record in records} == groups
 
 
