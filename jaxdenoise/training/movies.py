@@ -54,22 +54,26 @@ def choose(alone: Denoiser, guided: Denoiser, frames: Float[np.ndarray, "T H W"]
         return Choice(False, f"other frames: none, {count} in a row are too few")
     multiple = alone.config.network.multiple
     rows, columns = (_middle(length, multiple) for length in frames.shape[1:])
-    guides = guides_of(frames[:_FRAMES, rows, columns])
     run = jnp.asarray(frames[:_FRAMES, rows, columns], jnp.float32)
     hidden = _shared_by(run)
     beside = stacks.table(len(run), len(run), guided.config.network.neighbours)
     numbers = np.unique(np.linspace(0, len(run) - 1, _LOOKS).round().astype(int))
+    masks, seen = {}, run
+    for n in map(int, numbers):
+        masks[n], visible = _hide(run[n], n, hidden=hidden)
+        seen = seen.at[n].set(visible)
+    # Not even the guides see the hidden pixels.
+    guides = guides_of(np.asarray(seen))
     errors = np.array(
         [
-            (
-                float(_error(alone, run[n], None, n, hidden=hidden)),
-                float(
-                    _error(
-                        guided, run[n], jnp.stack([*run[beside[n]], guides[n]]), n, hidden=hidden
-                    )
-                ),
-            )
-            for n in numbers
+            [
+                float(_error(model, run[n], mask, seen[n], others))
+                for model, others in (
+                    (alone, None),
+                    (guided, jnp.stack([*seen[beside[n]], guides[n]])),
+                )
+            ]
+            for n, mask in masks.items()
         ]
     )
     differences = errors[:, 1] - errors[:, 0]
@@ -98,12 +102,17 @@ def _middle(length, multiple):
 
 
 @partial(jax.jit, static_argnames="hidden")
-def _error(denoiser, frame, beside, number, *, hidden):
-    """The mean square of what is missed at the blind spots of one frame."""
+def _hide(frame, number, *, hidden):
+    """The blind spots of a frame, and the frame with these replaced."""
     spots, fill = jax.random.split(jax.random.fold_in(jax.random.key(0), number))
     box = blindspot.spacing(1 / _BOX**2, hidden)
     mask = blindspot.stratified_mask(spots, frame.shape, box=box, regular=any(hidden))
-    visible = blindspot.replace_from_neighbourhood(fill, frame, mask, blind=hidden)
+    return mask, blindspot.replace_from_neighbourhood(fill, frame, mask, blind=hidden)
+
+
+@jax.jit
+def _error(denoiser, frame, mask, visible, beside):
+    """The mean square of what is missed at the blind spots of one frame."""
     background = denoiser.scale.background
     seen = None if beside is None else (beside - background)[None]
     deconvolved = network_output(
