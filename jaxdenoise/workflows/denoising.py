@@ -1,5 +1,6 @@
 """Denoise files: from models and opened images to what is written. Host side."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,20 +17,21 @@ from jaxdenoise.prediction import tiling
 from jaxdenoise.prediction.tiles import denoise as denoise_stack
 from jaxdenoise.report.findings import FINE, STOP
 from jaxdenoise.report.guard import GuardVerdict
+from jaxdenoise.report.verdict import Verdict, in_a_line
 from jaxdenoise.runs.layout import read_config
 from jaxdenoise.runs.models import those_in
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows import run as run_
 from jaxdenoise.workflows import training as training_
-from jaxdenoise.workflows.applying import Applied, Arrays, Job, Targets, apply, job_of
+from jaxdenoise.workflows.applying import Applied, Job, Targets, apply, job_of
 from jaxdenoise.workflows.making import Maker
 from jaxdenoise.workflows.movies import for_movies
 from jaxdenoise.workflows.partition import check_sizes, parts_alone, parts_by_model
 from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.psfs import is_volume, mixes_planes, psfs_for
 from jaxdenoise.workflows.reporter import SILENT, Reporter
-from jaxdenoise.workflows.reports import report_path, write_report
+from jaxdenoise.workflows.reports import Denoised, report_path, write_file_report
 from jaxdenoise.workflows.requests import DenoiseRequest
 from jaxdenoise.workflows.resuming import check_run_folder
 from jaxdenoise.workflows.stacks import check_data
@@ -61,7 +63,7 @@ class DenoiseResult:
             "random_start", to the files that were written, one an input.
         models: the models that denoised, and the choice among PSFs; where each image has a scale of
             its own, those of the first file.
-        reports: the reports; None where there is none.
+        reports: the reports on the first file that each model denoised; None where there is none.
         verdicts: one a file and channel, in order.
     """
 
@@ -99,21 +101,13 @@ class _File(NamedTuple):
     targets: Targets
 
 
-class _Shown(NamedTuple):
-    """What the report of a model is about: the first file that it denoised."""
-
-    job: Job
-    results: Arrays | None
-    verdict: GuardVerdict
-
-
 class _Plan(NamedTuple):
     """What is done, after all checks, and with which request: movies are told from other files."""
 
     request: DenoiseRequest
     outputs: dict[str, list[Path]]
     parts: dict[str, list[Part]]
-    reports: dict[str, Path | None]
+    reports: list[Path | None]
 
 
 def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResult:
@@ -137,7 +131,9 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
         reporter.say(f"channels: {len(makers)}, a network of its own for each")
     models: dict[str, Trained] = {}
     verdicts: list[Judged] = []
-    shown: dict[str, _Shown] = {}
+    reports: dict[str, Path | None] = dict.fromkeys(plan.parts)
+    pages: dict[str, Path | None] = {}
+    whole: dict[str, Verdict | None] = {}
     for number in range(len(request.inputs)):
         own = {
             name: part
@@ -147,26 +143,25 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
         }
         targets = {name: paths[number] for name, paths in plan.outputs.items()}
         file = _File({name: makers[name] for name in own}, own, targets)
+        began = time.perf_counter()
         trained, applied = _denoise_file(request, file, reporter)
+        shown: dict[str, Denoised] = {}
         for (name, part), results, verdict in zip(
             own.items(), applied.results, applied.verdicts, strict=True
         ):
             verdicts.append(Judged(str(part.path), part.channel, verdict, part.line_evidence))
             if part.ordinary:
                 models.setdefault(name, trained[name])
-                shown.setdefault(name, _Shown(makers[name].job(part), results, verdict))
-    reports: dict[str, Path | None] = dict.fromkeys(plan.reports)
-    for name, one in shown.items():
-        denoisers, numbers = one.job.groups[0]
-        # Of a file that was not kept, the frames of one group of models are shown.
-        part = one.job.part if one.results else one.job.part.of_frames(list(numbers))
-        reports[name] = plan.reports[name]
-        about: dict[str, Any] = {"results": one.results, "guard": one.verdict}
-        evidence = (*part.line_evidence, *models[name].evidence)
-        about |= {"sweep": models[name].choice, "evidence": evidence}
-        write_report(request, reports[name], part, denoisers, reporter, **about)
-    pages = {(str(one.job.part.path), one.job.part.channel): reports[n] for n, one in shown.items()}
-    _say_verdicts(verdicts, pages, reporter)
+                lines = (*part.line_evidence, *trained[name].evidence)
+                own_models = makers[name].job(part), results, verdict, trained[name].choice
+                shown[name] = Denoised(*own_models, lines)
+        page = plan.reports[number] if shown else None
+        path = str(request.inputs[number])
+        channels = list(shown.values())
+        whole[path] = write_file_report(request, page, channels, targets, reporter, began=began)
+        pages[path] = page
+        reports |= {name: page for name in shown if reports[name] is None}
+    _say_verdicts(verdicts, pages, whole, reporter)
     return DenoiseResult(plan.outputs, models, reports, verdicts)
 
 
@@ -206,19 +201,29 @@ def _apply(request: DenoiseRequest, file: _File, reporter: Reporter, *, give_up:
 
 def _say_verdicts(
     verdicts: Sequence[Judged],
-    pages: Mapping[tuple[str, int | None], Path | None],
+    pages: Mapping[str, Path | None],
+    whole: Mapping[str, Verdict | None],
     reporter: Reporter,
 ) -> None:
-    """The last lines: that nothing was found, or as warnings what not to rely on."""
+    """The last lines: that nothing was found, or as warnings what not to rely on.
+
+    Where a report found more than the guard alone, that is said too.
+    """
     worst = max((one.verdict.level for one in verdicts), default=FINE)
-    if worst == FINE:
+    more = {path: one for path, one in whole.items() if one is not None and one.level > FINE}
+    if worst == FINE and not more:
         reporter.say("verdict: no problems found")
         return
     several = len({one.path for one in verdicts}) > 1
+    for path, verdict in more.items():
+        own = [one.verdict.level for one in verdicts if one.path == path]
+        if verdict.level > max(own, default=FINE):
+            name = f"{path}: " if several else ""
+            reporter.insist(f"verdict: {name}{in_a_line(verdict)}; see {pages[path]}")
     for one in verdicts:
         if one.verdict.level > FINE:
             name = f"{one.path}: " if several else ""
-            page = pages.get((one.path, one.channel))
+            page = pages.get(one.path)
             see = f"; see {page}" if page is not None else ""
             reporter.insist(f"verdict: {name}{one.verdict.text}{see}")
 
@@ -266,15 +271,14 @@ def _checked(request):
             planes=planes,
         )
     )
-    stem = outputs["denoised"][0].name.rsplit("denoised", 1)[0]
-    reports = {
-        name: report_path(
-            Path(request.output) / f"{stem}{name}{'_' if name else ''}report.html",
+    reports = [
+        report_path(
+            path.with_name(f"{path.name.rsplit('denoised', 1)[0]}report.html"),
             wanted=request.report,
             overwrite=request.overwrite,
         )
-        for name in by_model
-    }
+        for path in outputs["denoised"]
+    ]
     if request.save_model:
         for name in by_model:
             check_run_folder(Path(request.save_model) / name, overwrite=request.overwrite)
