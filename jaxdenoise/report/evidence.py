@@ -13,9 +13,6 @@ from jaxdenoise.report.guard_measures import Noise
 from jaxdenoise.report.halves import Halves
 from jaxdenoise.report.noise_units import in_units
 
-# Pixels a side of the part of an image that is shown. Larger images are cut, because shrinking them
-# would average the noise away.
-_LARGEST = 512
 _STRONG = 4  # standard deviations at which the smoothed residual has its full colour
 _SSIM_WINDOW = 7
 
@@ -29,6 +26,8 @@ def residual_section(
     found_noisy: diagnostics.Input,
     background: float,
     noise: Noise,
+    *,
+    side: int,
 ) -> str:
     """Return what was removed: as images, by value, by distance, by size and by brightness.
 
@@ -39,6 +38,8 @@ def residual_section(
         found_noisy: measured on the noisy images.
         background: grey level of no light.
         noise: by brightness.
+        side: pixels of the longest side that is shown. Larger images are cut, because shrinking
+            them would average the noise away.
     """
     residual = noisy - denoised
     units = in_units(residual, denoised, noise)
@@ -47,7 +48,7 @@ def residual_section(
         "image it is the best evidence there is."
     )
     html += page.figures(
-        *_residual_images(residual, units, _shown_part(denoised[0]), found),
+        *_residual_images(residual, units, pictures.shown_part(denoised[0], side), found),
         _histogram(residual, found),
         _autocorrelation(found),
         _spectrum(found),
@@ -126,14 +127,6 @@ def truth_section(
         "note",
     )
     return html
-
-
-def _shown_part(image):
-    """Slices of the part of an image that is shown: the whole, or the busiest window."""
-    if max(image.shape) <= _LARGEST:
-        return slice(None), slice(None)
-    y, x, side = pictures.busiest_window(image, min(_LARGEST, *image.shape))
-    return slice(y, y + side), slice(x, x + side)
 
 
 def _residual_images(

@@ -1,6 +1,6 @@
 """The report on a file as one HTML file. Host side; nothing but this file is needed to read it."""
 
-import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxdenoise.microscope.psf import in_plane
-from jaxdenoise.microscope.widths import full_widths
 from jaxdenoise.report import diagnostics, evidence, halves, index, methods, page, provenance
 from jaxdenoise.report import viewer as viewer_
 from jaxdenoise.report.content import Channel, ReportContent, Shown
@@ -19,13 +18,13 @@ from jaxdenoise.report.limits import limits_section
 from jaxdenoise.report.movie_section import movie_section
 from jaxdenoise.report.noise_units import noise_by_brightness
 from jaxdenoise.report.pictures import grey_range
-from jaxdenoise.report.verdict import Verdict, judge, worst_of
+from jaxdenoise.report.verdict import Verdict, in_a_line, judge, worst_of
 from jaxdenoise.report.verdict_section import frames_section, verdict_section
 from jaxdenoise.system.errors import RequestError
 
 # Of several channels: colours that stay apart for colour-blind readers. A single one is grey.
 _COLOURS = ("#00ff00", "#ff00ff", "#00ffff", "#ffff00", "#ff8000")
-_SUMMARY = "summary"  # the element with what an index takes from a report
+_STILL = 2**18  # pixels of all channels together in pictures that are not the viewer's
 
 _Stack = Float32[np.ndarray, "N H W"]
 
@@ -113,7 +112,9 @@ def _sections(
         "Frames": frames_section(content.channels),
         "Movie": each("movie", "In time", lambda one: movie_section(one.channel.traces)),
         "Choices": each("choices", "What was chosen for these images", _choices),
-        "Residual": each("residual", "What was removed", _residual),
+        "Residual": each(
+            *("residual", "What was removed"), lambda one: _residual(one, _side(measured))
+        ),
         "Resolution": each(
             *("resolution", "Resolution"),
             lambda one: evidence.resolution_section(one.halves, length),
@@ -133,7 +134,7 @@ def _sections(
         ),
         "Limits": limits_section(),
         "Methods": methods.methods_section(content),
-        "Settings": _settings(content, measured),
+        "Settings": _settings(content, measured, whole),
     }
     return {name: html for name, html in sections.items() if html}
 
@@ -142,8 +143,14 @@ def _images(content, measured):
     channels = [_viewed(n, one, len(measured)) for n, one in enumerate(measured)]
     size = content.pixel_size_um and float(np.mean(content.pixel_size_um))
     first = content.channels[0]
-    html, held = viewer_.viewer(channels, place=first.place, pixel_size_um=size or None)
+    about = {"place": first.place, "pixel_size_um": size or None, "side": _side(measured)}
+    html, held = viewer_.viewer(channels, **about)
     return page.section("images", "Before and after", _shown_words(measured[0], held) + html)
+
+
+def _side(measured):
+    """Pixels a side of still pictures: fewer of more channels, so that the page stays small."""
+    return math.isqrt(_STILL // len(measured))
 
 
 def _viewed(number, one, several):
@@ -182,7 +189,7 @@ def _shown_words(one, held):
     frames = channel.frames or count
     text = "The image is shown"
     if frames > 1:
-        text = f"{held} of {frames} frames are shown, the worst first"
+        text = f"{held} of {_count(channel, frames)} are shown, the worst first"
         if held < count:
             text += f"; {count - held} more would make this page too large"
     if channel.place is not None and channel.place[2:] != (height, width):
@@ -204,10 +211,10 @@ def _choices(one):
     return methods.origins_table([channel]) + items
 
 
-def _residual(one):
+def _residual(one, side):
     background = float(one.channel.denoiser.scale.background)
     return evidence.residual_section(
-        one.noisy, one.denoised, one.residual, one.input, background, one.noise
+        one.noisy, one.denoised, one.residual, one.input, background, one.noise, side=side
     )
 
 
@@ -215,7 +222,7 @@ def _truth(one):
     return evidence.truth_section(one.noisy, one.denoised, one.channel.truth)
 
 
-def _settings(content, measured):
+def _settings(content, measured, whole):
     own = {
         f"Training, with all settings{f', {one.channel.name}' if one.channel.name else ''}": (
             one.channel.denoiser.request().to_dict()
@@ -224,26 +231,27 @@ def _settings(content, measured):
     }
     html = provenance.settings_section({**content.settings, **own}, content.commands)
     made = methods.circumstances_table(content.made)
-    return page.section("settings", "How it was made", f"{made}{html}{_summary(measured)}")
+    return page.section(
+        "settings", "How it was made", f"{made}{html}{_summary(content, measured, whole)}"
+    )
 
 
-def _summary(measured):
-    """What an index takes from this page: see `index.read_row`."""
-    one = measured[0]
+def _summary(content, measured, whole):
+    """What an index takes from this page."""
+    one, seconds = measured[0], None if content.made is None else content.made.seconds
     limits = grey_range(one.denoised[0])
-    pictures = {
-        name: index.thumbnail(stack[0], limits).tolist()
-        for name, stack in (("before", one.noisy), ("after", one.denoised))
-    }
-    whole = worst_of({each.channel.name: each.verdict for each in measured})
-    worst = whole.findings[0] if whole.level > FINE else None
-    told = {
-        "level": whole.level,
-        "text": whole.headline if worst is None else f"{worst.title}: {worst.text}",
-        **pictures,
-    }
-    text = json.dumps(told, separators=(",", ":")).replace("</", "<\\/")
-    return f'<script type="application/json" id="{_SUMMARY}">{text}</script>'
+    text = in_a_line(whole)
+    size = " x ".join(map(str, _size(one)))
+    pictured = (index.thumbnail(stack[0], limits) for stack in (one.noisy, one.denoised))
+    row = index.IndexRow(content.title, None, whole.level, text, seconds, size, *pictured)
+    return index.summary(row)
+
+
+def _size(one):
+    """Frames, height and width of a channel."""
+    frames, *shape = one.noisy.shape
+    shape = one.channel.place[2:] if one.channel.place else shape
+    return one.channel.frames or frames, *shape
 
 
 def _length(pixel_size_um):
@@ -255,18 +263,19 @@ def _length(pixel_size_um):
     return length
 
 
+def _count(channel, number):
+    """So many frames, or planes, in words."""
+    noun = "plane" if all(name.startswith("plane") for name in channel.frame_names) else "frame"
+    noun = noun if channel.frame_names else "frame"
+    return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
 def _facts(measured, content):
-    one, length = measured[0], _length(content.pixel_size_um)
-    shape, frames = one.noisy.shape, one.channel.frames or len(one.noisy)
-    height, width = one.channel.place[2:] if one.channel.place else shape[1:]
-    facts = [f"{frames} frame{'s' if frames > 1 else ''} of {height} x {width} pixels"]
+    one = measured[0]
+    frames, height, width = _size(one)
+    facts = [f"{_count(one.channel, frames)} of {height} x {width} pixels"]
     if len(measured) > 1:
         facts.insert(0, f"{len(measured)} channels")
-    noise = " and ".join(f"{each.input.noise_std:.3g}" for each in measured)
-    facts.append(f"noise of {noise} grey levels")
-    psf = in_plane(one.channel.denoiser.psf)
-    if psf.size > 1:
-        facts.append(f"PSF {length(np.mean(full_widths(psf)))} wide at half maximum")
-    if one.channel.denoiser.history:
-        facts.append(f"{np.size(one.channel.denoiser.history['epoch'])} epochs")
+    if content.pixel_size_um:
+        facts.append(f"pixels of {np.mean(content.pixel_size_um):.4g} \N{MICRO SIGN}m")
     return " \N{MIDDLE DOT} ".join(facts)

@@ -28,10 +28,11 @@ def document(
         sections: name in the navigation to html from `section`.
         kind: text, what the page is.
     """
-    css, script, viewer = (
+    css, *scripts = (
         Path(__file__).with_name(name).read_text(encoding="utf-8")
-        for name in ("report.css", "report.js", "viewer.js")
+        for name in ("report.css", "report.js", "painter.js", "profile.js", "viewer.js")
     )
+    code = "".join(f"<script>\n{script}</script>\n" for script in scripts)
     links = "".join(f'<li><a href="#{name.lower()}">{name}</a></li>' for name in sections)
     nav = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(sections) > 1 else ""
     return f"""<!doctype html>
@@ -54,11 +55,7 @@ def document(
 <main>
 {"".join(sections.values())}</main>
 <footer><p>Made by jaxdenoise {escape(__version__)}. This file holds the whole page.</p></footer>
-<script>
-{script}</script>
-<script>
-{viewer}</script>
-</body>
+{code}</body>
 </html>
 """
 

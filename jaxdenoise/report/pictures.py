@@ -77,6 +77,14 @@ def busiest_window(image: Real[np.ndarray, "H W"], side: int) -> tuple[int, int,
     return (*max(corners, key=contrast), side)
 
 
+def shown_part(image: Real[np.ndarray, "H W"], side: int) -> tuple[slice, slice]:
+    """Return the part of an image that is shown: the whole, or the busiest window of `side`."""
+    if max(image.shape) <= side:
+        return slice(None), slice(None)
+    y, x, side = busiest_window(image, min(side, *image.shape))
+    return slice(y, y + side), slice(x, x + side)
+
+
 def save_comparison(
     path: str | os.PathLike,
     pictures: Mapping[str, Real[np.ndarray, "H W"]],

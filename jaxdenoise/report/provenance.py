@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from jaxdenoise.microscope.widths import full_widths, sigma_from_fwhm
+from jaxdenoise.microscope.widths import full_widths
 from jaxdenoise.report import charts, diagnostics, page
 
 _STRIPES = 8, 4, 3  # pixels: periods of the stripes whose contrast after the PSF is told
@@ -24,12 +24,10 @@ def psf_section(psf: Float[np.ndarray, "h w"], length: Callable[[float], str]) -
     if psf.size == 1:
         return ""
     widths, middle = full_widths(psf), psf[psf.shape[0] // 2, psf.shape[1] // 2]
-    sigmas = " and ".join(f"{sigma_from_fwhm(width):.2f}" for width in widths)
     contrast = ", ".join(f"{diagnostics.modulation(psf, 1 / period):.1%}" for period in _STRIPES)
     size = f"{psf.shape[0]} x {psf.shape[1]} pixels"
     rows = [
         ["Full width at half maximum, y and x", " and ".join(map(length, widths))],
-        ["As sigma of a Gaussian, y and x", f"{sigmas} pixels"],
         ["Light in the central pixel", f"{middle:.1%}"],
         [f"Contrast that stripes of {', '.join(map(str, _STRIPES))} pixels keep", contrast],
         ["Size of the kernel", size],

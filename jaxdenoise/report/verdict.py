@@ -33,7 +33,7 @@ _UNITS = {
     "totals": "times what the noise gives",
     "sharpening": "of the noise's power",
 }  # of what was measured, where the text does not hold it with its limit
-_TOLD = 3  # frames that are named for each check
+TOLD = 3  # frames that are named for each check
 
 
 class Verdict(NamedTuple):
@@ -124,7 +124,7 @@ def of_guard(guard: GuardVerdict | None) -> Iterator[Finding]:
         return
     for check in dict.fromkeys(finding.check for finding in guard.findings):
         own = [finding for finding in guard.findings if finding.check == check]
-        told = "; ".join(f"{one.place}: {one.text}{measured(one)}" for one in own[:_TOLD])
+        told = "; ".join(f"{one.place}: {one.text}{measured(one)}" for one in own[:TOLD])
         failed = guard.checks[check]["failed"]
         more = f" In all, {failed} of {guard.frames} frames." if failed > 1 else ""
         yield Finding(own[0].level, _TITLES[check], f"{sentence(told)}{more}")

@@ -1,5 +1,6 @@
 """The sections of a report that judge: the verdict, and the verdict on each frame. Host side."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -14,7 +15,7 @@ from jaxdenoise.report.findings import (
     Finding,
     sentence,
 )
-from jaxdenoise.report.verdict import Verdict, measured
+from jaxdenoise.report.verdict import TOLD, Verdict, measured
 
 _MOST_CELLS = 600  # of a channel; of more frames several share one
 
@@ -70,11 +71,17 @@ def frames_section(channels: Sequence[Channel]) -> str:
         if channel in judged:
             html += _strip(number, channel, several)
     rows = [row for number, one in enumerate(channels) for row in _rows(number, one, several)]
-    if rows:
+    if len(rows) > _told(judged):
         heads = ["Frame", "Verdict", "What was found"]
         table = page.table(heads, rows)
         html += page.folded(f"All {len(rows)} findings", table)
     return page.section("frames", "Frame by frame", html)
+
+
+def _told(judged):
+    """How many findings the verdict tells by itself."""
+    counts = [Counter(one.check for one in channel.guard.findings) for channel in judged]
+    return sum(min(count, TOLD) for checks in counts for count in checks.values())
 
 
 def _rows(number, channel, several):

@@ -1,5 +1,6 @@
 // The viewer of a report: before and after with one zoom, grey scale, planes, maps, line profiles.
-// Images come with the page (element "viewer-data", see viewer.py). Nothing is loaded.
+// Images come with the page (element "viewer-data", see viewer.py); painter.js and profile.js stand
+// before this script. Nothing is loaded.
 "use strict";
 
 (() => {
@@ -7,16 +8,11 @@
   const source = document.getElementById("viewer-data");
   if (!holder || !source || typeof DecompressionStream === "undefined") return;
   const data = JSON.parse(source.textContent);
-  const PURPLE_ORANGE = [
-    [45, 0, 75], [128, 115, 172], [216, 218, 235], [247, 247, 247], [254, 224, 182], [224, 130, 20], [127, 59, 8],
-  ];
-  const DARK_LIGHT = [[0, 34, 78], [66, 78, 108], [125, 124, 120], [190, 175, 104], [254, 232, 56]];
   const COLOURS = {
     Grey: "#ffffff", Green: "#00ff00", Magenta: "#ff00ff", Cyan: "#00ffff", Yellow: "#ffff00", Red: "#ff3030", Blue: "#5080ff",
     Orange: "#ff8000",
   };
   const ZOOMS = [0.125, 0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
-  const kinds = Object.fromEntries(data.layers.map((layer) => [layer.name, layer]));
 
   const state = {
     channel: 0, frame: 0, left: "noisy", right: "denoised", split: 0.5, beside: false, together: false,
@@ -24,120 +20,11 @@
     display: data.channels.map((one) => ({ brightness: 0, contrast: 0, gamma: 1, colour: one.colour })),
   };
 
-  // ---- images -----------------------------------------------------------------------------
-
-  const decoded = new Map();
-
-  /** Undo `viewer.pack`: a promise of {width, height, values}. */
-  const unpack = async ({ width, height, low, step, data: text }) => {
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-    const planes = new Uint8Array(await new Response(stream).arrayBuffer());
-    const count = width * height;
-    const values = new Float32Array(count);
-    for (let i = 0, last = 0; i < count; i++) {
-      const folded = (planes[i] << 8) | planes[count + i];
-      const change = (folded >>> 1) ^ -(folded & 1);
-      last = i % width ? (last + change) & 65535 : change & 65535;
-      values[i] = low + step * last;
-    }
-    return { width, height, values };
-  };
-
-  const deviation = ({ level, variance }, value) => {
-    const last = level.length - 1;
-    if (value <= level[0] || last === 0) return Math.sqrt(variance[0]);
-    if (value >= level[last]) {
-      // Photon noise grows with the light beyond the brightest flat area, as in guard_measures.py.
-      const middle = Math.floor((last + 1) / 2);
-      const mean = (list) => list.slice(0, middle).reduce((a, b) => a + b, 0) / middle;
-      const slope = (variance[last] - mean(variance)) / Math.max(level[last] - mean(level), 1e-30);
-      return Math.sqrt(variance[last] + Math.max(slope, 0) * (value - level[last]));
-    }
-    let k = 1;
-    while (level[k] < value) k++;
-    const share = (value - level[k - 1]) / (level[k] - level[k - 1]);
-    return Math.sqrt(variance[k - 1] + share * (variance[k] - variance[k - 1]));
-  };
-
-  /** A promise of an image of a channel's frame; the residual follows from two others. */
-  const imageOf = (channel, frame, name) => {
-    const key = `${channel}/${frame}/${name}`;
-    if (!decoded.has(key)) {
-      const { images } = data.channels[channel].frames[frame];
-      decoded.set(key, name === "residual" ? residualOf(channel, frame) : unpack(images[name]));
-    }
-    return decoded.get(key);
-  };
-
-  const residualOf = async (channel, frame) => {
-    const [noisy, denoised] = await Promise.all(["noisy", "denoised"].map((name) => imageOf(channel, frame, name)));
-    const { noise } = data.channels[channel];
-    const values = denoised.values.map((value, i) => (noisy.values[i] - value) / deviation(noise, value));
-    return { ...noisy, values };
-  };
-
+  const painter = makePainter(data, state);
+  const { imageOf, paint, limitsOf, kinds } = painter;
   const has = (name) => {
     const { images } = data.channels[state.channel].frames[state.frame];
     return name in images || name === "residual";
-  };
-
-  // ---- colours ----------------------------------------------------------------------------
-
-  /** Grey levels that are black and white. */
-  const limitsOf = (channel) => {
-    const [low, high] = data.channels[channel].limits;
-    const { brightness, contrast } = state.display[channel];
-    const half = (high - low) / 2 / 2 ** contrast;
-    const middle = (low + high) / 2 - brightness * (high - low);
-    return [middle - half, middle + half];
-  };
-
-  const parts = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
-
-  const anchored = (anchors, share) => {
-    const place = Math.min(Math.max(share, 0), 1) * (anchors.length - 1);
-    const k = Math.min(Math.floor(place), anchors.length - 2);
-    return anchors[k].map((value, i) => value + (place - k) * (anchors[k + 1][i] - value));
-  };
-
-  /** 256 colours of a layer, and the values of the first and the last. */
-  const scaleOf = (channel, name) => {
-    const { kind } = kinds[name];
-    const shares = Array.from({ length: 256 }, (_, i) => i / 255);
-    if (kind === "signed") return { limits: [-state.maps, state.maps], colours: shares.map((s) => anchored(PURPLE_ORANGE, s)) };
-    if (kind === "positive") return { limits: [0, state.maps / 4], colours: shares.map((s) => anchored(DARK_LIGHT, s)) };
-    const { gamma, colour } = state.display[channel];
-    const white = parts(colour);
-    return { limits: limitsOf(channel), colours: shares.map((s) => white.map((value) => value * s ** gamma)) };
-  };
-
-  const painted = new Map();
-
-  /** A canvas with the pixels of a layer in its colours; of all channels where they are together. */
-  const paint = async (name) => {
-    const together = state.together && kinds[name].kind === "grey";
-    const channels = together ? data.channels.map((_, n) => n) : [state.channel];
-    const key = JSON.stringify([name, channels, state.frame, state.maps, channels.map((n) => state.display[n])]);
-    if (painted.has(key)) return painted.get(key);
-    const images = await Promise.all(channels.map((n) => imageOf(n, state.frame, name)));
-    const { width, height } = images[0];
-    const canvas = Object.assign(document.createElement("canvas"), { width, height });
-    const pixels = new ImageData(width, height);
-    images.forEach(({ values }, n) => {
-      const { limits, colours } = scaleOf(channels[n], name);
-      const factor = 255 / (limits[1] - limits[0]);
-      for (let i = 0; i < values.length; i++) {
-        const place = Math.round((values[i] - limits[0]) * factor);
-        const colour = colours[place < 0 ? 0 : place > 255 ? 255 : place];
-        for (let k = 0; k < 3; k++) pixels.data[4 * i + k] += colour[k]; // saturates
-        pixels.data[4 * i + 3] = 255;
-      }
-    });
-    canvas.getContext("2d").putImageData(pixels, 0, 0);
-    if (painted.size > 24) painted.clear();
-    painted.set(key, canvas);
-    return canvas;
   };
 
   // ---- the page's elements ----------------------------------------------------------------
@@ -238,7 +125,7 @@
         })),
       group("Line profile", labelled("Dragging", controls.tool),
         make("div", { class: "ends" }, ...["From x", "y", "to x", "y"].map((text, i) => labelled(text, ends[i]))), profile)),
-    make("p", { class: "note" }, "Keys on the image: arrows move it, + and \u2212 zoom, 1 shows it 1:1, 0 fits it, [ and ] step through the frames, ",
+    make("p", { class: "note keys" }, "Keys on the image: arrows move it, + and \u2212 zoom, 1 shows it 1:1, 0 fits it, [ and ] step through the frames, ",
       "S puts the halves side by side. The wheel zooms while Ctrl is held."),
   );
   holder.hidden = false;
@@ -363,8 +250,6 @@
     }
   };
 
-  const number = (value) => String(Number(value.toPrecision(4)));
-
   const describe = () => {
     const { frames, name } = data.channels[state.channel];
     const frame = frames[state.frame];
@@ -375,41 +260,16 @@
     canvas.setAttribute("aria-label", `${said.textContent} Left of the divider is the first, right of it the second.`);
   };
 
-  // ---- line profile -----------------------------------------------------------------------
-
-  const sample = ({ width, height, values }, x, y) => {
-    const at = (i, j) => values[Math.min(Math.max(j, 0), height - 1) * width + Math.min(Math.max(i, 0), width - 1)];
-    const [i, j] = [Math.floor(x - 0.5), Math.floor(y - 0.5)];
-    const [p, q] = [x - 0.5 - i, y - 0.5 - j];
-    return (1 - q) * ((1 - p) * at(i, j) + p * at(i + 1, j)) + q * ((1 - p) * at(i, j + 1) + p * at(i + 1, j + 1));
-  };
-
   const drawProfile = async () => {
-    if (!state.line) {
+    const found = state.line && (await makeProfile(data, state, painter));
+    if (!found) {
       profile.replaceChildren(make("p", { class: "note" }, "Choose \u201cdraws a line profile\u201d and drag over the image, or type its ends."));
       return;
     }
-    const { x0, y0, x1, y1 } = state.line;
-    ends.forEach((end, i) => { if (document.activeElement !== end) end.value = [x0, y0, x1, y1][i].toFixed(1); });
-    const names = [...new Set(["noisy", state.left, state.right].filter((name) => kinds[name].kind === "grey"))];
-    const images = await Promise.all(names.map((name) => imageOf(state.channel, state.frame, name)));
-    const long = Math.hypot(x1 - x0, y1 - y0);
-    const count = Math.max(2, Math.ceil(long) + 1);
-    const lines = images.map((image) =>
-      Array.from({ length: count }, (_, k) => sample(image, x0 + ((x1 - x0) * k) / (count - 1), y0 + ((y1 - y0) * k) / (count - 1))));
-    const every = lines.flat();
-    const [low, high] = [Math.min(...every), Math.max(...every)];
-    const told = names.map((name, n) => `${kinds[name].label.toLowerCase()} ${number(Math.min(...lines[n]))} to ${number(Math.max(...lines[n]))}`);
-    const length = data.pixelSize ? `${number(long * data.pixelSize)} \u00b5m` : `${number(long)} pixels`;
-    const text = `Over ${length}: ${told.join(", ")} grey levels.`;
-    const place = (k, value) => `${(50 + (360 * k) / (count - 1)).toFixed(1)} ${(150 - (130 * (value - low)) / (high - low || 1)).toFixed(1)}`;
-    const colours = { noisy: "faint", denoised: "blue", deconvolved: "orange", truth: "green" };
-    const drawn = lines.map((line, n) => `<path class="${colours[names[n]]} line" d="M${line.map((value, k) => place(k, value)).join("L")}"/>`);
-    profile.innerHTML = `<svg class="chart" viewBox="0 0 420 190" role="img"><path class="axis" d="M50 14V150H412"/>
-      <text class="end" x="45" y="24">${number(high)}</text><text class="end" x="45" y="150">${number(low)}</text>
-      <text x="50" y="168">0</text><text class="end" x="412" y="168">${length}</text>${drawn.join("")}</svg>`;
-    profile.firstChild.setAttribute("aria-label", `Line profile. ${text}`);
-    profile.append(make("p", { class: "note", id: "profile-text" }, text));
+    ends.forEach((end) => { if (document.activeElement !== end) end.value = state.line[end.id].toFixed(1); });
+    profile.innerHTML = found.svg;
+    profile.firstChild.setAttribute("aria-label", `Line profile. ${found.text}`);
+    profile.append(make("p", { class: "note", id: "profile-text" }, found.text));
   };
 
   // ---- pointer and keys -------------------------------------------------------------------

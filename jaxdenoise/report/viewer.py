@@ -19,7 +19,7 @@ from jaxdenoise.report import page, pictures
 from jaxdenoise.report.findings import FINE, HEADLINES
 from jaxdenoise.report.guard_measures import Noise
 
-BUDGET = 8 * 2**20  # bytes of all images of a report as text
+BUDGET = 6 * 2**20  # bytes of all images of a report as text
 _STEPS = 2**16 - 1
 _FINE = 32  # steps of a denoised image in a standard deviation of the noise
 _COARSE = 16  # steps of a map in units of the noise
@@ -142,6 +142,7 @@ def viewer(
     *,
     place: tuple[int, int, int, int] | None,
     pixel_size_um: float | None,
+    side: int,
 ) -> tuple[str, int]:
     """Return the viewer as HTML, and how many of each channel's frames it holds.
 
@@ -152,6 +153,7 @@ def viewer(
         place: row and column of the first shown pixel, height and width of the whole frame; None:
             frames are shown whole.
         pixel_size_um: side of a pixel in micrometres, None if not known.
+        side: pixels of the longest side of pictures for browsers that run no script.
     """
     held: list[list[dict[str, Any]]] = [[] for _ in channels]
     size, count = 0, 0
@@ -185,7 +187,7 @@ def viewer(
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
     html = '<div id="viewer" hidden></div>\n'
     html += f'<script type="application/json" id="viewer-data">{text}</script>\n'
-    return html + f"<noscript>{_still(channels)}</noscript>\n", count
+    return html + f"<noscript>{_still(channels, side)}</noscript>\n", count
 
 
 def _packed(channel, frame):
@@ -204,15 +206,16 @@ def _packed(channel, frame):
     return {**told, "level": frame.level, "images": images}
 
 
-def _still(channels):
+def _still(channels, side):
     """Pictures for browsers that run no script: the first frame of each channel."""
     html = page.paragraph("Without JavaScript one frame is shown, before and after.")
     for channel in channels:
         frame, figures = channel.frames[0], []
         limits = pictures.grey_range(frame.images["denoised"])
+        part = pictures.shown_part(frame.images["denoised"], side)
         for layer in LAYERS:
             if layer.kind == "grey" and layer.name in frame.images:
-                image = frame.images[layer.name]
+                image = frame.images[layer.name][part]
                 alt = f"{layer.label} image of {channel.name or 'the file'}, {describe(image)}"
                 drawn = page.image(pictures.grey(image, *limits), alt)
                 figures.append(page.figure(layer.label, drawn, layer.caption, pixels=True))

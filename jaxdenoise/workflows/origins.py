@@ -32,8 +32,8 @@ def _origins(request: Any, training: Training, denoiser: Denoiser) -> Iterator[O
     yield Origin("PSF", *_psf(request, training, denoiser, loaded=loaded, instant=instant))
     how = "found" if asked.background == "auto" else "given"
     yield Origin("Background", f"{float(denoiser.scale.background):.4g} grey levels", how)
-    if instant:
-        how = "found" if request.noise is None else "given"
+    if float(denoiser.scale.noise) > 0:
+        how = "found" if getattr(request, "noise", None) is None else "given"
         yield Origin("Noise", f"{float(denoiser.scale.noise):.4g} grey levels", how)
     stride, network = config.network.stride, config.network
     how = "found" if asked.network.stride == "auto" or loaded else "given"

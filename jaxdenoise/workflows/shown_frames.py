@@ -1,5 +1,6 @@
 """Which frames a report shows, the worst first, and where their pixels come from. Host side."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from jaxdenoise.workflows.applying import Arrays
 from jaxdenoise.workflows.parts import Part
 
 PIXELS = 2**21  # of the frames that a report is about: eight frames of 512 x 512
-SIDE = 2**10  # pixels of the longest side that is shown
+SIDE = 2**10  # pixels of the longest side that is shown of a single channel
 
 
 class Window(NamedTuple):
@@ -54,12 +55,14 @@ def window(
         verdicts: of the guard on the channels.
     """
     numbers = list(ordinary) or list(range(shape[0]))
+    channels = max(len(verdicts), 1)
+    most = math.isqrt(SIDE**2 // channels)  # a page holds all channels
     rows, columns = (
-        slice(max(0, (length - SIDE) // 2), max(0, (length - SIDE) // 2) + min(SIDE, length))
+        slice(max(0, (length - most) // 2), max(0, (length - most) // 2) + min(most, length))
         for length in shape[1:]
     )
-    pixels = min(SIDE, shape[1]) * min(SIDE, shape[2])
-    count = min(len(numbers), max(1, PIXELS // pixels))
+    pixels = min(most, shape[1]) * min(most, shape[2])
+    count = min(len(numbers), max(1, PIXELS // channels // pixels))
     count -= count % 2 if count > 1 else 0
     levels: dict[int, int] = {}
     for verdict in verdicts:

@@ -4,7 +4,7 @@ import base64
 import json
 import os
 import shutil
-import subprocess
+import signal
 import time
 from pathlib import Path
 
@@ -24,21 +24,14 @@ class Browser:
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
 
-        def connect():  # the browser reads from 3 and writes to 4
-            here, there = os.dup(to_browser), os.dup(from_browser)
-            os.dup2(here, 3)
-            os.dup2(there, 4)
-
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
         options += ["--no-first-run", f"--user-data-dir={profile}", "--hide-scrollbars"]
         options += ["--disable-background-networking", "--disable-dev-shm-usage"]
-        self._process = subprocess.Popen(
-            [executable(), *options, "about:blank"],
-            preexec_fn=connect,
-            close_fds=False,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        words = [executable(), *options, "about:blank"]
+        # The browser reads from 3 and writes to 4. No fork: JAX runs several threads.
+        plumbing = [(os.POSIX_SPAWN_DUP2, to_browser, 3), (os.POSIX_SPAWN_DUP2, from_browser, 4)]
+        plumbing += [(os.POSIX_SPAWN_OPEN, n, os.devnull, os.O_WRONLY, 0) for n in (1, 2)]
+        self._process = os.posix_spawn(words[0], words, os.environ, file_actions=plumbing)
         os.close(to_browser)
         os.close(from_browser)
         self._buffer, self._number, self._session, self.events = b"", 0, None, []
@@ -54,8 +47,8 @@ class Browser:
         return self
 
     def __exit__(self, *_):
-        self._process.terminate()
-        self._process.wait(20)
+        os.kill(self._process, signal.SIGTERM)
+        os.waitpid(self._process, 0)
         os.close(self._write)
         os.close(self._read)
 

@@ -237,7 +237,7 @@ def test_files_with_neighbours_give_what_python_gives(volume, training_of, tmp_p
     )
     page = workflows.denoise(request).reports[""].read_text()
     assert "may be smoothed" in page
-    assert "the movie is too short or too small to add a transient" in page
+    assert "Not applicable: there is no movie." in page  # four frames are too few
     denoiser = jd.load(run)
     assert denoiser.config.network.neighbours == 1
     expected = np.moveaxis(jd.denoise(denoiser, np.moveaxis(data, 0, 1)).denoised, 0, 1)
