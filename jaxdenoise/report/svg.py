@@ -16,7 +16,7 @@ from jaxtyping import ArrayLike, Real, UInt8
 from jaxdenoise.report import pictures
 
 _WIDTH, _HEIGHT = 420, 300  # units of the drawing; text of 13 is as large as a caption
-_LEFT, _RIGHT, _BOTTOM, _LINE = 58, 12, 44, 18
+_LEFT, _RIGHT, _BOTTOM, _LINE = 66, 12, 44, 18
 _CHARACTER = 6.6  # width of one of the text
 _TICKS = 5
 _SAME = 1e-12
