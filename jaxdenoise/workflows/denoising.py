@@ -155,11 +155,9 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
                 lines = (*part.line_evidence, *trained[name].evidence)
                 own_models = makers[name].job(part), results, verdict, trained[name].choice
                 shown[name] = Denoised(*own_models, lines)
-        page = plan.reports[number] if shown else None
-        path = str(request.inputs[number])
-        channels = list(shown.values())
-        whole[path] = write_file_report(request, page, channels, targets, reporter, began=began)
-        pages[path] = page
+        path, page = str(request.inputs[number]), plan.reports[number] if shown else None
+        told = page, list(shown.values()), targets, reporter
+        whole[path], pages[path] = write_file_report(request, *told, began=began), page
         reports |= {name: page for name in shown if reports[name] is None}
     _say_verdicts(verdicts, pages, whole, reporter)
     return DenoiseResult(plan.outputs, models, reports, verdicts)
