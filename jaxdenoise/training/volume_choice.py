@@ -39,7 +39,10 @@ def choose_for_volume(
     rows, columns = (middle(length, multiple) for length in planes.shape[1:])
     run = jnp.asarray(planes[:_PLANES, rows, columns], jnp.float32)
     beside = stacks.frames_beside(together.config.network, len(run), len(run))
-    numbers = np.unique(np.linspace(0, len(run) - 1, _LOOKS).round().astype(int))
+    lit = np.flatnonzero(np.ptp(run, axis=(1, 2)))  # a plane without light has nothing to miss
+    if len(lit) < FEWEST:
+        return Choice(False, f"other planes: none, {len(lit)} of them show something")
+    numbers = lit[np.unique(np.linspace(0, len(lit) - 1, _LOOKS).round().astype(int))]
     masks = int(np.clip(_SIDE**2 // run[0].size, 1, _MOST_MASKS))
     errors = np.zeros((len(numbers), 2))
     for row, n in enumerate(map(int, numbers)):
@@ -49,10 +52,7 @@ def choose_for_volume(
                 float(held_out_error(model, run[n], mask, visible, others))
                 for model, others in ((alone, None), (together, run[beside[n]]))
             ]
-    usual = errors[errors[:, 0] > 0]  # else a plane without light
-    if len(usual) < FEWEST:
-        return Choice(False, "other planes: none, too few of them are lit")
-    gained = 1 - usual[:, 1] / usual[:, 0]
+    gained = 1 - errors[:, 1] / np.maximum(errors[:, 0], 1e-30)
     mean, error = gained.mean(), gained.std(ddof=1) / np.sqrt(len(gained))
     better = bool(mean > _ERRORS * error and mean > _BETTER)
     words = "they help" if better else "none, that they help is not sure"
