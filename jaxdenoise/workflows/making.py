@@ -139,12 +139,13 @@ def _instant(
     """
     groups: list[Group] = []
     evidence: list[str] = []
-    options = {"noise": request.noise, "config": training.config()}
+    noise, config = request.noise, training.config()
     axis = axis_seen(part.file) if training.neighbours is None else None
 
     def try_on(some, movie):
         stack = stack_of([some], seed=training.seed, reach=0, reporter=reporter)
-        model, lines = instant_model(stack, movie=movie, planes=axis == "Z", **options)
+        planes = axis == "Z"
+        model, lines = instant_model(stack, noise=noise, config=config, movie=movie, planes=planes)
         evidence.extend(line for line in lines if _gist(line) not in map(_gist, evidence))
         return model
 
