@@ -6,7 +6,8 @@ Rows are calcium movies (300 frames of 128 x 128 pixels) of 10, 16 and 22 dB, on
 to 1.5 pixels, one with noise along its rows, and volumes (32 planes) of 15 and 22 dB, one of them
 darker with depth. Methods: raw; Gaussians in 2-D and 3-D and a running median, their widths chosen
 with the truth; BM4D and CAREamics' 3-D Noise2Void where these packages are installed; and the
-package by its command line: `instant`, `best`, and `best 2`, with so many neighbours on each side.
+package by its command line: `instant`, `best`, and `best 2`, with so many neighbours on each side
+(`instant 0`: none).
 
 The folder keeps each measurement as soon as it is made; a run that is started again continues where
 it stopped. A training of 300 frames takes some minutes on two cores, BM4D of a movie half an hour.
@@ -115,7 +116,9 @@ def main(argv=None):
     measure(args, rows, results, lambda: kept.write_text(json.dumps(results, indent=1)))
     tables = [table_of(row, results[row]) for row in rows]
     print("\n\n".join(table.markdown() for table in tables))
-    title = "Methods on movies and volumes"
+    kinds = {"movies": MOVIES, "volumes": VOLUMES}
+    seen = [kind for kind, names in kinds.items() if any(row in names for row in rows)]
+    title = f"Methods on {' and '.join(seen)}"
     store.write(args.output, group="movies", title=title, tables=tables, note=NOTE)
 
 

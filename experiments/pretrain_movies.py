@@ -20,27 +20,19 @@ differs (the noise that is left). The product of the errors with both noises est
 The squared error alone shrinks weak transients. About half an hour on two idle cores, and 3 GB.
 """
 
-import argparse
-import dataclasses
-import time
-from functools import partial
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
+from common import pretraining
 from common.moving_scenes import moving_scene
 
-import jaxdenoise as jd
-from jaxdenoise.config import PRETRAINED, PRETRAINED_MOVIES, TrainConfig
+from jaxdenoise.config import PRETRAINED_MOVIES
 from jaxdenoise.imaging.symmetry import SYMMETRIES, apply_symmetry
 from jaxdenoise.microscope.psf import convolve
 from jaxdenoise.network import pretrained, stacks, unet
 from jaxdenoise.network.guides import guides
-from jaxdenoise.network.settings import settle, shape_of
 from jaxdenoise.targets import blindspot
-from jaxdenoise.training.step import apply_gradients, initial_state
 
 SIDE, PATCH, BATCH = 128, 96, 2  # pixels of a movie and of a patch; patches a step
 LENGTHS, SHARES = (6, 12, 32, 64, 96), (0.1, 0.15, 0.25, 0.3, 0.2)  # frames, and how often
@@ -48,7 +40,6 @@ PHOTONS = 0.5, 100.0
 BIAS = 0.9  # of the squared error, how much counts only as far as both noises share it
 FLASHES = 4  # a patch, at most
 CORRELATED = 0.3  # share of the movies in which neighbours share their noise
-STEPS_A_CALL = 100
 LARGEST = 6e4  # float16 holds no more
 
 
@@ -159,39 +150,17 @@ def loss(params, key, data, psf, config):
     return relative.mean(), jnp.log(square + 1e-3).mean()
 
 
-@partial(jax.jit, static_argnames="config", donate_argnums=0)
-def steps(state, key, data, psf, config):
-    """Take `STEPS_A_CALL` steps; return the state and the logarithms of their errors."""
-
-    def step(state, _):
-        gradients, error = jax.grad(loss, has_aux=True)(
-            state.params, jax.random.fold_in(key, state.step), data, psf, config
-        )
-        return apply_gradients(state, gradients, 1.0, config), error
-
-    return jax.lax.scan(step, state, length=STEPS_A_CALL)
-
-
 def first_weights():
     """Return the weights of the network for single frames, which looks at the frame most."""
-    params = jax.tree.map(jnp.asarray, pretrained.shipped())
-    first = params["down_convs_0"]["conv1"]
-    first["kernel"] = jnp.concatenate(
-        [share * first["kernel"] for share in (0.7, 0.1, 0.1, 0.1)], 2
-    )
+    params = pretraining.widened((0.7, 0.1, 0.1, 0.1))
     params["conv_final"] = jax.tree.map(lambda leaf: 0.1 * leaf, params["conv_final"])
     return params
 
 
 def build_parser():
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", "--output", type=Path, required=True, help="file of the weights")
+    parser = pretraining.build_parser(__doc__.splitlines()[0], steps=30_000)
     parser.add_argument("--movies", type=int, default=320)
-    parser.add_argument("--steps", type=int, default=30_000)
-    parser.add_argument("--learning-rate", type=float, default=6e-4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--go-on", action="store_true", help="start from the shipped weights")
     return parser
 
 
@@ -199,25 +168,8 @@ def main(argv=None):
     """Draw the movies, train, write the averaged weights now and then."""
     args = build_parser().parse_args(argv)
     data = material(args.movies, args.seed)
-    request = TrainConfig(
-        network=dataclasses.replace(PRETRAINED, stride=1),
-        epochs=max(1, args.steps // STEPS_A_CALL),
-        steps_per_epoch=STEPS_A_CALL,
-        averaging=0.998,
-        learning_rate=args.learning_rate,
-    )
-    shape = shape_of(PRETRAINED_MOVIES)
-    config = dataclasses.replace(settle(request), network=shape)
-    psf = jnp.asarray(jd.gaussian_psf(pretrained.PSF_SIGMA), jnp.float32)
-    shipped = partial(pretrained.shipped, pretrained.MOVIES)
-    params = jax.tree.map(jnp.asarray, shipped()) if args.go_on else first_weights()
-    state, key, began = initial_state(params), jax.random.key(args.seed), time.monotonic()
-    for call in range(config.epochs):
-        state, errors = steps(state, key, data, psf, config)
-        if call % 10 == 9 or call == config.epochs - 1:
-            seconds = time.monotonic() - began
-            print(f"{state.step} steps, {seconds:.0f} s, error {errors.mean():.4f}", flush=True)
-            pretrained.write(args.output, state.averaged)
+    start = pretraining.shipped(pretrained.MOVIES) if args.go_on else first_weights()
+    pretraining.train(args, loss, data, start, PRETRAINED_MOVIES)
 
 
 if __name__ == "__main__":

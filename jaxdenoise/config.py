@@ -131,6 +131,9 @@ class UNetConfig:
             the one that it denoises; 0 for none.
         guided: whether the network sees the guide of each frame, what all frames of its movie
             together say about it (`network.guides`).
+        planes: whether the neighbours are planes of a volume, above and below. At its ends, planes
+            that are missing on one side are replaced by those on the other
+            (`network.stacks.mirrored_table`), and pretrained weights are those for volumes.
     """
 
     depth: int = 3
@@ -141,6 +144,7 @@ class UNetConfig:
     stride: int | str = "auto"
     neighbours: int = 0
     guided: bool = False
+    planes: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -150,11 +154,15 @@ class UNetConfig:
         _check(self, "filters", 1 <= self.filters <= most, expected)
         if self.guided:
             _check(self, "neighbours", self.neighbours > 0, "at least 1 in a guided network")
+        if self.planes:
+            _check(self, "neighbours", self.neighbours > 0, "at least 1 in a network for volumes")
+            _check(self, "guided", not self.guided, "False in a network for volumes")
 
 
-# Shapes of the networks that the package ships: for single frames, and for movies.
+# Shapes of the networks that the package ships: for single frames, for movies, and for volumes.
 PRETRAINED = UNetConfig(filters=32)
 PRETRAINED_MOVIES = UNetConfig(filters=32, neighbours=1, guided=True)
+PRETRAINED_VOLUMES = UNetConfig(filters=32, neighbours=4, planes=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,8 +262,9 @@ class TrainConfig:
             _check(self, "validation", self.validation != "frames", f"'auto' or 'pixels' {sees}")
         if self.init == "pretrained":
             shipped = PRETRAINED_MOVIES if self.network.guided else PRETRAINED
+            shipped = PRETRAINED_VOLUMES if self.network.planes else shipped
             shape = dataclasses.replace(self.network, stride=shipped.stride)
-            if not self.network.guided:  # the others see the mean of any number of frames
+            if not shipped.neighbours:  # that for single frames sees the mean of any number of them
                 shape = dataclasses.replace(shape, neighbours=0)
             _check(self, "network", shape == shipped, f"{shipped} for pretrained weights")
 
@@ -317,8 +326,8 @@ class TrainConfig:
             ConfigError: no dict, a missing or unknown field, or a value that a field cannot have.
         """
         if isinstance(values, dict) and isinstance(values.get("network"), dict):
-            # Networks of version 0.1.0 had no guide.
-            network = {"guided": False, **values["network"]}
+            # Networks of version 0.1.0 had no guide, and were not for volumes.
+            network = {"guided": False, "planes": False, **values["network"]}
             values = {**values, "network": _strict(UNetConfig, network)}
         if isinstance(values, dict) and isinstance(values.get("blind"), list):  # JSON has no tuples
             values = {**values, "blind": tuple(values["blind"])}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdenoise.config import PRESETS, TrainConfig, UNetConfig
+from jaxdenoise.config import PRESETS, PRETRAINED_VOLUMES, TrainConfig, UNetConfig
 from jaxdenoise.network.settings import NetworkShape, shape_of
 from jaxdenoise.system.errors import ConfigError
 from jaxdenoise.targets.blindspot import box_size
@@ -104,12 +104,24 @@ def test_to_dict_writes_every_field_and_nothing_else():
         "stride": "auto",
         "neighbours": 0,
         "guided": False,
+        "planes": False,
     }
     assert values["network"] == network
-    # Networks of version 0.1.0 had no guide.
-    del values["network"]["guided"]
+    # Networks of version 0.1.0 had no guide, and were not for volumes.
+    del values["network"]["guided"], values["network"]["planes"]
     assert TrainConfig.from_dict(values) == TrainConfig()
     assert "FRAMES_TO_SPARE" not in values
+
+
+def test_a_network_for_volumes_sees_planes_and_starts_from_its_own_weights():
+    for changes in ({"neighbours": 0}, {"neighbours": 1, "guided": True}):
+        with pytest.raises(ConfigError, match="volumes"):
+            UNetConfig(planes=True, **changes)
+    assert TrainConfig.best(network=PRETRAINED_VOLUMES).network.planes
+    fewer = dataclasses.replace(PRETRAINED_VOLUMES, neighbours=2)
+    with pytest.raises(ConfigError, match="pretrained"):
+        TrainConfig.best(network=fewer)
+    assert TrainConfig.best(network=dataclasses.replace(fewer, planes=False)).network.neighbours
 
 
 @pytest.mark.parametrize(

@@ -36,15 +36,15 @@ PACKAGES = {"bm4d": "bm4d", "bm4d anscombe": "bm4d", "careamics n2v": "careamics
 def command_options(name, seed):
     """Return the options of a method of the command line, or None for another method.
 
-    "instant" and "best" are the defaults; "best 2" has two neighbours on each side, "best 0" none.
+    "instant" and "best" are the defaults; "best 2" has two neighbours on each side, "best 0" and
+    "instant 0" none.
     """
-    found = re.fullmatch(r"(best|fast)(?: (\d+))?", name)
-    if name == "instant":
-        return ["--instant"]
+    found = re.fullmatch(r"(best|fast) ?(\d+)?|instant ?(0)?", name)
     if found is None:
         return None
-    preset, neighbours = found.groups()
-    options = ["--preset", preset, "--seed", str(seed)]
+    preset, neighbours, none = found.groups()
+    options = ["--preset", preset, "--seed", str(seed)] if preset else ["--instant"]
+    neighbours = neighbours or none
     return [*options, "--neighbours", neighbours] if neighbours else options
 
 

@@ -99,7 +99,7 @@ def _add_targets(group):
         type=values.neighbours,
         metavar="auto|K",
         help="frames on each side, in time or depth, that the network sees too (default: auto, of "
-        "movies what held-out pixels say that it helps; else 0)",
+        "movies and volumes what held-out pixels say that it helps; else 0)",
     )
     group.add_argument(
         "--targets",

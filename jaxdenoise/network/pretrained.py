@@ -1,8 +1,9 @@
 """The networks that the package ships, trained on synthetic microscopy.
 
 `experiments/pretrain.py` made the one for single frames, `experiments/pretrain_movies.py` the one
-for movies. They were trained on images in units of their noise. `parameters` fits one to images: it
-scales the first and the last layer, which tells the network the noise level.
+for movies, `experiments/pretrain_volumes.py` the one for volumes. They were trained on images in
+units of their noise. `parameters` fits one to images: it scales the first and the last layer, which
+tells the network the noise level.
 """
 
 import dataclasses
@@ -32,6 +33,7 @@ SCALE = 4.0
 _LEAST_NOISE = 1e-3
 _SINGLE = shape_of(PRETRAINED)
 FRAMES, MOVIES = "pretrained.npz", "pretrained_movies.npz"
+VOLUMES = "pretrained_volumes.npz"
 
 
 def write(path: str | Path, params: unet.Params) -> None:
@@ -69,12 +71,12 @@ def parameters(
     """
     params = {
         name: dict(leaves) if isinstance(leaves, dict) else leaves
-        for name, leaves in shipped(MOVIES if network.guided else FRAMES).items()
+        for name, leaves in shipped(_file_of(network)).items()
     }
     unit = SCALE * jnp.maximum(noise_std, _LEAST_NOISE * scale.std)
     first, last = params["down_convs_0"]["conv1"], params["conv_final"]
     seen = scale.std / unit
-    if not network.guided:  # that for single frames sees the mean of the frame and its neighbours
+    if _file_of(network) == FRAMES:  # which sees the mean of the frame and its neighbours
         count = 1 + 2 * network.neighbours
         seen = jnp.full((count, 1), seen / count)
     params["down_convs_0"] = params["down_convs_0"] | {
@@ -84,6 +86,12 @@ def parameters(
         lambda leaf: leaf * (unit / (output_scale * scale.std)), last
     )
     return jax.tree.map(jnp.float32, params)
+
+
+def _file_of(network):
+    if network.planes:
+        return VOLUMES
+    return MOVIES if network.guided else FRAMES
 
 
 def fitted(frames: Float[Array, "N H W"], scale: Scale, config: Settings) -> unet.Params:
@@ -97,7 +105,7 @@ def fitted(frames: Float[Array, "N H W"], scale: Scale, config: Settings) -> une
     Returns:
         As `parameters`.
     """
-    noise_std = _noise_std(frames, config.network.stride, shared=config.network.guided)
+    noise_std = _noise_std(frames, config.network.stride, shared=_file_of(config.network) != FRAMES)
     return parameters(scale, noise_std, config.output_scale, config.network)
 
 
@@ -105,8 +113,8 @@ def _noise_std(frames, stride, *, shared=False):
     """Standard deviation of the noise in grey levels, in every ``stride``-th row and column.
 
     If the noise of these pixels is still slightly correlated, it is the noise at low frequencies,
-    which is what the network has to remove. That of movies has to do so with any ``shared`` noise,
-    since it sees in the guide what is no noise.
+    which is what the network has to remove. Those of movies and volumes have to do so with any
+    ``shared`` noise, since they see in other frames what is no noise.
     """
     views = unet.views(frames, stride)
     variance, _ = noise_level(views)

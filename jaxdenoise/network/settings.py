@@ -27,6 +27,7 @@ class NetworkShape:
     stride: int = 1
     neighbours: int = 0
     guided: bool = False
+    planes: bool = False
 
     @property
     def beside(self) -> int:

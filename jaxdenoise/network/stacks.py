@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import ArrayLike, Float32, Int, Int32, Shaped
 
+from jaxdenoise.network.settings import NetworkShape
+
 LARGEST = 1e18  # grey levels, whose square float32 holds
 
 
@@ -43,6 +45,49 @@ def table(count: int, sequence: int, reach: int) -> Int32[np.ndarray, "{count} {
     first = np.clip(place - reach, 0, max(sequence - width, 0))
     window = (number - place + first)[:, None] + np.arange(width)
     return window[window != number[:, None]].reshape(count, 2 * reach).astype(np.int32)
+
+
+def frames_beside(
+    network: NetworkShape, count: int, sequence: int
+) -> Int32[np.ndarray, "{count} beside"]:
+    """Return the numbers of the frames that a network sees beside each one.
+
+    Args:
+        network: its shape; one for volumes sees `mirrored_table`, others see `table`.
+        count: as of `table`, whose errors are raised.
+        sequence: as of `table`.
+    """
+    chosen = mirrored_table if network.planes else table
+    return chosen(count, sequence, network.neighbours)
+
+
+def mirrored_table(count: int, sequence: int, reach: int) -> Int32[np.ndarray, "{count} {2*reach}"]:
+    """Return the numbers of the planes above and below each one of volumes.
+
+    Each stands at its distance from the plane, so that a network can tell them apart. A plane that
+    is missing on one side is replaced by that on the other; where both are, by the end of the
+    volume that is further away. So none is the plane itself.
+
+    Args:
+        count: N, planes in all: volumes of equal depth that follow each other.
+        sequence: planes in one volume, a divisor of N.
+        reach: planes on each side, at least 0.
+
+    Returns:
+        (N, 2 reach) int32, from the lowest number to the highest where none is missing.
+
+    Raises:
+        ValueError: volumes of a single plane.
+    """
+    if reach and sequence < 2:
+        raise ValueError("a network that sees neighbouring planes needs at least two of them")
+    number, place = np.arange(count)[:, None], np.arange(count)[:, None] % sequence
+    steps = np.delete(np.arange(-reach, reach + 1), reach)
+    own, other = place + steps, place - steps
+    further = np.where(2 * place < sequence - 1, sequence - 1, 0)
+    inside = [(x >= 0) & (x < sequence) for x in (own, other)]
+    chosen = np.where(inside[0], own, np.where(inside[1], other, further))
+    return (number - place + chosen).astype(np.int32)
 
 
 def windows(

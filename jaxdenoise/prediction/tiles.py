@@ -22,7 +22,7 @@ from jaxdenoise.io.frames import ReadableFrames
 from jaxdenoise.microscope.psf import check_psf_fits, trimmed
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.guides import GuideFrames
-from jaxdenoise.network.stacks import check_levels, checked_stack, row_length, table
+from jaxdenoise.network.stacks import check_levels, checked_stack, frames_beside, row_length
 from jaxdenoise.prediction import forward, tiling, volumes
 from jaxdenoise.prediction.forward import Denoised
 from jaxdenoise.prediction.light import with_light
@@ -125,7 +125,7 @@ def denoise_tiles(
     """
     _check_size(denoiser.psf.shape[-2:], frames.shape[1:])
     network, sequence = denoiser.config.network, sequence or len(frames)
-    beside = table(len(frames), sequence, network.neighbours)
+    beside = frames_beside(network, len(frames), sequence)
     # A narrower PSF needs a narrower overlap of the tiles.
     psf = trimmed(denoiser.psf)
     own = volumes.psf_of_tiles(psf, share)

@@ -24,7 +24,7 @@ class Beside(NamedTuple):
     """What a network sees beside each of N frames.
 
     Attributes:
-        numbers: (N, 2 K) int32 of the frames beside each one, from `stacks.table`.
+        numbers: (N, 2 K) int32 of the frames beside each one, from `stacks.frames_beside`.
         guides: (N, H, W) float32, the guides of a guided network, see `guides`; else None.
     """
 

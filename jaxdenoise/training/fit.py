@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, Real, Shaped
 
-from jaxdenoise.config import PRETRAINED, PRETRAINED_MOVIES, TrainConfig
+from jaxdenoise.config import PRETRAINED, PRETRAINED_MOVIES, PRETRAINED_VOLUMES, TrainConfig
 from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.microscope.psf_faults import warn_of_faults
 from jaxdenoise.network import pretrained, unet
@@ -148,16 +148,19 @@ def prepare_instant(
     return prepare(jax.random.key(0), stack, psf=psf, config=config, exposure=exposure, clean=clean)
 
 
-def instant_of(plan: Plan, *, noise_std: float | None = None, guided: bool = False) -> Denoiser:
+def instant_of(
+    plan: Plan, *, noise_std: float | None = None, guided: bool = False, planes: bool = False
+) -> Denoiser:
     """Return the `Denoiser` of `instant`, given the plan of `prepare_instant`.
 
-    ``guided`` takes the network for movies.
+    ``guided`` takes the network for movies, ``planes`` that for volumes.
     """
     if noise_std is not None and not 0 < noise_std < np.inf:
         raise ValueError(f"instant: noise_std must be positive, in grey levels, not {noise_std}")
     problem, settings = plan.problem, plan.settings
-    if guided:
-        shape = dataclasses.replace(PRETRAINED_MOVIES, stride=settings.network.stride)
+    if guided or planes:
+        shipped = PRETRAINED_VOLUMES if planes else PRETRAINED_MOVIES
+        shape = dataclasses.replace(shipped, stride=settings.network.stride)
         settings = dataclasses.replace(settings, network=shape_of(shape))
     params = (
         pretrained.fitted(problem.frames, problem.scale, settings)

@@ -22,7 +22,7 @@ from jaxdenoise.network.denoiser import Scale
 from jaxdenoise.network.exposure import Exposure, measure_exposure
 from jaxdenoise.network.guides import stack_guides
 from jaxdenoise.network.settings import Settings, settle, shape_of
-from jaxdenoise.network.stacks import LARGEST, checked_stack, row_length, table
+from jaxdenoise.network.stacks import LARGEST, checked_stack, frames_beside, row_length
 from jaxdenoise.system import meshes
 from jaxdenoise.targets import blindspot, patches
 from jaxdenoise.targets.repeats import Found, Repeats, find_repeats, search_repeats
@@ -185,7 +185,7 @@ def _prepared(key, stack, rows, psf, config, targets, exposure, masks, devices):
 
 def _beside(frames, sequence, network):
     guides = jnp.asarray(stack_guides(frames, sequence)) if network.guided else None
-    return patches.Beside(jnp.asarray(table(len(frames), sequence, network.neighbours)), guides)
+    return patches.Beside(jnp.asarray(frames_beside(network, len(frames), sequence)), guides)
 
 
 def _usable(psf, sequence):

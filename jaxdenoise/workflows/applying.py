@@ -323,9 +323,10 @@ def denoise_shown(denoisers: Sequence[Denoiser], frames: CleanFrames, shown: Any
     numbers, rows, columns = shown
     network = denoisers[0].config.network
     reach = _LOOKS if network.guided else network.neighbours  # a guide takes some frames
-    if denoisers[0].psf.ndim == 3:
-        # Of a volume with fewer planes than the PSF takes, as many as there are.
-        reach = min(reach + len(denoisers[0].psf) // 2, (frames.row - 1) // 2)
+    reach += len(denoisers[0].psf) // 2 if denoisers[0].psf.ndim == 3 else 0
+    if denoisers[0].psf.ndim == 3 or network.planes:
+        # Of a volume with fewer planes, as many as there are.
+        reach = min(reach, (frames.row - 1) // 2)
     beside = stacks.table(len(frames), frames.row, reach)
     windows, places = stacks.windows(beside, numbers)
     stack = np.stack([[frames[n, rows, columns] for n in window] for window in windows])

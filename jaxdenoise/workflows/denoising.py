@@ -26,7 +26,7 @@ from jaxdenoise.workflows import run as run_
 from jaxdenoise.workflows import training as training_
 from jaxdenoise.workflows.applying import Applied, Job, Targets, apply, job_of
 from jaxdenoise.workflows.making import Maker
-from jaxdenoise.workflows.movies import for_movies
+from jaxdenoise.workflows.movies import axis_of, for_movies
 from jaxdenoise.workflows.partition import check_sizes, parts_alone, parts_by_model
 from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.psfs import is_volume, mixes_planes, psfs_for
@@ -252,7 +252,7 @@ def _checked(request):
     if not (request.instant or request.model):
         training = for_movies(training, files, request.along)
         request = replace(request, training=training)
-    reach = _reach(request)
+    network = _network(request)
     planes = _mixes_planes(request, files)
     if planes and current_crew().count > 1:
         raise RequestError("a PSF that mixes planes needs all of them: run a single process")
@@ -263,8 +263,8 @@ def _checked(request):
             request.inputs,
             files,
             channels=_channels(request),
-            reach=reach,
-            along="T" if training.guided else request.along,
+            reach=network.neighbours,
+            along=axis_of(network, request.along),
             line_noise=request.line_noise,
             planes=planes,
         )
@@ -301,13 +301,10 @@ def _names(request):
     return list(training_.wanted(request.training))
 
 
-def _reach(request):
-    """How many neighbours on each side the network sees."""
-    if request.instant:
-        return 0
-    if not request.model:
-        return request.training.config().network.neighbours
-    return _config(request)[0].network.neighbours
+def _network(request):
+    """The shape of the network that is trained or loaded."""
+    config = _config(request)[0] if request.model else request.training.config()
+    return config.network
 
 
 def _mixes_planes(request, files):

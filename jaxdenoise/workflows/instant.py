@@ -9,6 +9,7 @@ from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.imaging.gaps import fill_stack
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.training import fit, movies
+from jaxdenoise.training.volume_choice import choose_for_volume
 from jaxdenoise.workflows.settings import Number, Training
 from jaxdenoise.workflows.stacks import TrainingStack
 
@@ -19,6 +20,7 @@ def instant_model(
     noise: Number | None,
     config: TrainConfig,
     movie: Float32[np.ndarray, "T h w"] | None = None,
+    planes: bool = False,
 ) -> tuple[Denoiser, tuple[str, ...]]:
     """Return a network that comes with the package as a model for these images, and evidence.
 
@@ -26,29 +28,30 @@ def instant_model(
         stack: the images.
         noise: its standard deviation in grey levels; None: it is estimated.
         config: the settings.
-        movie: frames that follow each other in time, by which the network for movies is tried; None
-            for images that are none.
+        movie: frames that follow each other in time or depth, by which the network for movies or
+            volumes is tried; None for images that are none.
+        planes: whether they do so in depth.
     """
     plan = fit.prepare_instant(stack.frames, config=config, exposure=stack.exposure, clean=True)
     model = fit.instant_of(plan, noise_std=noise)
     if movie is None:
         return model, plan.evidence
-    guided = fit.instant_of(plan, noise_std=noise, guided=True)
-    choice = movies.choose(model, guided, movie)
+    guided = fit.instant_of(plan, noise_std=noise, guided=not planes, planes=planes)
+    choice = (choose_for_volume if planes else movies.choose)(model, guided, movie)
     if choice.guided:
         # Nothing is trained, but the guard has to know which pixels share their noise.
         model = replace(guided, config=replace(guided.config, blind=choice.shared))
     return model, (*plan.evidence, choice.text)
 
 
-def guided_if_better(
+def together_if_better(
     training: Training, stack: TrainingStack
 ) -> tuple[Training, TrainingStack, tuple[str, ...]]:
-    """Return a training with guides, or without if the networks that are there say so.
+    """Return a training that sees other frames, or not if the networks that are there say so.
 
     Args:
-        training: of a guided network.
-        stack: (S, N, H, W), rows of a movie's frames.
+        training: of a network for movies or volumes.
+        stack: (S, N, H, W), rows of a movie's frames, or of a volume's planes.
 
     Returns:
         The training and the stack of it, and a line on the choice.
@@ -56,11 +59,12 @@ def guided_if_better(
     middle, _ = fill_stack(stack.frames[len(stack.frames) // 2])
     config = TrainConfig(network=UNetConfig(stride=training.config().network.stride))
     alone = TrainingStack(middle, None, stack.exposure)
-    model, lines = instant_model(alone, noise=None, config=config, movie=middle)
-    if model.config.network.guided:
+    planes = bool(training.planes)
+    model, lines = instant_model(alone, noise=None, config=config, movie=middle, planes=planes)
+    if model.config.network.neighbours:
         return training, stack, lines[-1:]
     height, width = stack.frames.shape[-2:]
     frames = stack.frames.reshape(-1, height, width)
     targets = None if stack.targets is None else stack.targets.reshape(frames.shape)
-    training = replace(training, neighbours=0, guided=None)
+    training = replace(training, neighbours=0, guided=None, planes=None)
     return training, TrainingStack(frames, targets, stack.exposure), lines[-1:]

@@ -13,7 +13,7 @@ from jaxdenoise.runs.layout import locked
 from jaxdenoise.runs.models import Models, load_all
 from jaxdenoise.workflows.applying import Group, Job, job_of
 from jaxdenoise.workflows.instant import instant_model
-from jaxdenoise.workflows.movies import run_of
+from jaxdenoise.workflows.movies import axis_seen, run_of
 from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.reporter import Reporter
 from jaxdenoise.workflows.requests import DenoiseRequest
@@ -77,8 +77,9 @@ class Maker:
         asked, changes = self._training.config(), dict[str, Any]()
         if asked.network.stride == "auto":
             changes["stride"] = 1
-        if asked.network.guided or self._training.neighbours is None:
-            changes |= {"neighbours": 0, "guided": None}
+        network = asked.network
+        if network.guided or network.planes or self._training.neighbours is None:
+            changes |= {"neighbours": 0, "guided": None, "planes": None}
         if not self._request.instant:
             changes |= {"blind": (0, 0)} if asked.blind == "auto" else {}
             changes |= {"targets": "own"} if asked.targets == "auto" else {}
@@ -117,6 +118,7 @@ def _has_chosen(asked: TrainConfig, settings: Settings) -> bool:
     return (
         (asked.network.stride == "auto" and settings.network.stride > 1)
         or settings.network.guided
+        or settings.network.planes
         or (asked.blind == "auto" and any(settings.blind))
         or (asked.targets == "auto" and settings.targets == "repeats")
     )
@@ -130,18 +132,31 @@ def _gist(line: str) -> str:
 def _instant(
     request: DenoiseRequest, training: Training, part: Part, reporter: Reporter
 ) -> tuple[Trained, Job]:
-    """The shipped network, fitted to each group of a part's frames as if it were alone."""
+    """The shipped networks, fitted to each group of a part's frames as if it were alone.
+
+    A volume is one group if other planes help: its planes differ in brightness, but they are seen
+    together.
+    """
     groups: list[Group] = []
     evidence: list[str] = []
-    for numbers in part.groups():
-        some = part.of_frames(numbers)
+    noise, config = request.noise, training.config()
+    axis = axis_seen(part.file) if training.neighbours is None else None
+
+    def try_on(some, movie):
         stack = stack_of([some], seed=training.seed, reach=0, reporter=reporter)
-        movie = run_of(part, numbers) if training.neighbours is None else None
-        model, lines = instant_model(
-            stack, noise=request.noise, config=training.config(), movie=movie
-        )
-        groups.append(Group([model], numbers))
-        evidence += [line for line in lines if _gist(line) not in map(_gist, evidence)]
+        planes = axis == "Z"
+        model, lines = instant_model(stack, noise=noise, config=config, movie=movie, planes=planes)
+        evidence.extend(line for line in lines if _gist(line) not in map(_gist, evidence))
+        return model
+
+    if axis == "Z":
+        everything = range(len(part.frames))
+        model = try_on(part, run_of(part, everything))
+        if model.config.network.planes:
+            groups.append(Group([model], everything))
+    for numbers in [] if groups else part.groups():
+        movie = run_of(part, numbers) if axis == "T" else None
+        groups.append(Group([try_on(part.of_frames(numbers), movie)], numbers))
     channel = "" if part.channel is None else f"channel {part.channel}: "
     file = f"{part.path}: " if len(request.inputs) > 1 else ""
     for line in evidence:

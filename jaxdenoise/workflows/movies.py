@@ -1,4 +1,4 @@
-"""Movies among files: which of their frames follow each other in time. Host side."""
+"""Movies and volumes among files: which of their frames are seen together. Host side."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,49 +6,74 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float32
 
+from jaxdenoise.config import PRETRAINED_MOVIES, PRETRAINED_VOLUMES, UNetConfig
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.network.guides import FEWEST
 from jaxdenoise.workflows.parts import Part
+from jaxdenoise.workflows.psfs import mixes_planes
 from jaxdenoise.workflows.settings import Training
 
 _FRAMES, _SIDE = 128, 256  # of a run that tells whether the network for movies is the better one
 
 
-def is_movie(file: ImageFile) -> bool:
-    """Return whether a file has an axis of time with at least `guides.FEWEST` frames."""
+def axis_seen(file: ImageFile) -> str | None:
+    """Return the axis along which a network sees other frames, if nothing else is asked for.
+
+    It is "T" or "Z", of which a file has at least `guides.FEWEST` frames: the longer one, and of
+    two that are as long "Z". None: there is no such axis.
+    """
     sizes = dict(zip(file.info.axes, file.info.shape, strict=True))
-    return sizes.get("T", 1) >= FEWEST
+    axis = max("ZT", key=lambda letter: sizes.get(letter, 1))
+    return axis if sizes.get(axis, 1) >= FEWEST else None
 
 
 def for_movies(training: Training, files: Sequence[ImageFile], along: str | None) -> Training:
-    """Return the settings with which files are trained on: movies with guides, if nothing else is.
+    """Return the settings with which movies and volumes are trained on, if nothing else is asked.
+
+    Movies are trained on with guides, volumes with planes above and below.
 
     Args:
         training: what is asked for.
         files: all that are trained on.
         along: the axis of neighbouring frames that is asked for.
     """
-    left_open = training.neighbours is None and training.guided is None
-    if not left_open or training.preset not in ("fast", "best") or along not in (None, "T"):
+    left_open = training.neighbours is training.guided is training.planes is None
+    if not left_open or training.preset not in ("fast", "best") or training.targets == "repeats":
         return training
-    if training.targets == "repeats" or not all(map(is_movie, files)):
+    axis, *others = {axis_seen(file) for file in files}
+    if axis is None or others or along not in (None, axis) or mixes_planes(training, files):
         return training
-    return replace(training, neighbours=1, guided=True)
+    if axis == "Z":
+        return replace(training, neighbours=PRETRAINED_VOLUMES.neighbours, planes=True)
+    return replace(training, neighbours=PRETRAINED_MOVIES.neighbours, guided=True)
+
+
+def axis_of(network: UNetConfig, along: str | None) -> str | None:
+    """Return the axis along which a network's frames stand in rows.
+
+    Args:
+        network: its shape.
+        along: the axis that is asked for; None: that of the network, or the only one.
+    """
+    if along is None and network.planes:
+        return "Z"
+    return "T" if along is None and network.guided else along
 
 
 def run_of(part: Part, numbers: Sequence[int]) -> Float32[np.ndarray, "T h w"] | None:
-    """Return frames of a part that follow each other in time, the middle of each.
+    """Return frames of a part that follow each other in time or depth, the middle of each.
 
     Args:
-        part: whose frames stand in rows along the time if it is a movie.
+        part: whose frames stand in rows along `axis_seen`, if it has such an axis.
         numbers: of the frames that one model denoises.
 
     Returns:
-        None if it is no movie, or if of several rows some frames are missing.
+        None if it has none, or if of several rows some frames are missing.
     """
     row = part.frames.row if len(numbers) == len(part.frames) else len(numbers)
     several = part.frames.row < len(part.frames)
-    if not is_movie(part.file) or (several and len(numbers) < len(part.frames)) or row < FEWEST:
+    missing = several and len(numbers) < len(part.frames)
+    if axis_seen(part.file) is None or missing or row < FEWEST:
         return None
     first = len(numbers) // row // 2 * row  # of the row in the middle
     rows, columns = (

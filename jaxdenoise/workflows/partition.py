@@ -9,7 +9,7 @@ import numpy as np
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.io.info import ImageInfo
 from jaxdenoise.system.errors import ImageError, RequestError
-from jaxdenoise.workflows.movies import is_movie
+from jaxdenoise.workflows.movies import axis_seen
 from jaxdenoise.workflows.parts import Part
 
 Inputs = Sequence[str | Path]
@@ -74,15 +74,16 @@ def parts_by_model(
 def parts_alone(inputs: Inputs, files: Files, *, line_noise: str = "auto") -> dict[str, list[Part]]:
     """Return each channel of each file: dict of its name, as in `parts_by_model`, to parts.
 
-    The frames of a movie stand in rows along the time. Files may differ in their number of
-    channels, since no two parts share anything.
+    The frames of a movie stand in rows along the time, those of a volume along z. Files may differ
+    in their number of channels, since no two parts share anything.
     """
     found: dict[str, list[Part]] = {}
     for number, (path, file) in enumerate(zip(inputs, files, strict=True)):
         several = channel_count(file) > 1
         for channel, one in enumerate(channels_of(path, file) if several else [file]):
             name = f"channel-{channel}" if several else ""
-            ordered = in_rows(path, one, "T") if is_movie(one) else one
+            axis = axis_seen(one)
+            ordered = in_rows(path, one, axis) if axis else one
             part = Part(path, number, ordered, channel if several else None, line_noise)
             found.setdefault(name, []).append(part)
     return found

@@ -152,7 +152,8 @@ class DenoiseRequest(_OfTraining):
         if self.training.neighbours:
             raise RequestError(
                 f"neighbours={self.training.neighbours}: with instant=True the networks that come "
-                "with the package see none (0), or what they need of a movie (by default)"
+                "with the package see none (0), or what they need of a movie or a volume "
+                "(by default)"
             )
 
 

@@ -23,7 +23,8 @@ _CHANGES = (
     "precision",
     "symmetries",
 )  # that are fields of `TrainConfig`
-_OF_NETWORK = ("filters", "stride", "neighbours", "guided")  # that are fields of `UNetConfig`
+# Those that are fields of `UNetConfig`.
+_OF_NETWORK = ("filters", "stride", "neighbours", "guided", "planes")
 
 
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
@@ -121,8 +122,10 @@ class Training:
         filters: channels of the network's first level.
         stride: the network sees every stride-th row and column as an image of its own, or "auto".
         neighbours: frames on each side that the network sees too. None: of a movie one, and the
-            guide of each frame (`network.guides`), if held-out pixels say that they help; else 0.
+            guide of each frame (`network.guides`), of a volume four planes, if held-out pixels say
+            that they help; else 0.
         guided: whether the network sees the guides; None as for ``neighbours``.
+        planes: whether the neighbours are planes of a volume; None as for ``neighbours``.
     """
 
     preset: str | TrainConfig = "fast"
@@ -144,6 +147,7 @@ class Training:
     stride: int | str | None = None
     neighbours: int | None = None
     guided: bool | None = None
+    planes: bool | None = None
 
     def __post_init__(self) -> None:
         if self.psf is not None and self.optics is not None:

@@ -18,8 +18,8 @@ from jaxdenoise.runs.models import RANDOM_START, Models, grouped, remove_others,
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.training.problem import DEEPEST
 from jaxdenoise.workflows import run as run_
-from jaxdenoise.workflows.instant import guided_if_better
-from jaxdenoise.workflows.movies import for_movies
+from jaxdenoise.workflows.instant import together_if_better
+from jaxdenoise.workflows.movies import axis_of, for_movies
 from jaxdenoise.workflows.partition import check_sizes, parts_by_model
 from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.psfs import mixes_planes, psfs_for, psfs_of
@@ -134,13 +134,13 @@ def train(request: TrainRequest, reporter: Reporter = SILENT) -> TrainResult:
     training = for_movies(request.training, opened, request.along)
     request = replace(request, training=training)
     check_sizes(request.inputs, opened)
-    mixed = mixes_planes(training, opened)
+    mixed, network = mixes_planes(training, opened), training.config().network
     parts = parts_by_model(
         request.inputs,
         opened,
         channels=request.channels,
-        reach=training.config().network.neighbours,
-        along="T" if training.guided else request.along,
+        reach=network.neighbours,
+        along=axis_of(network, request.along),
         line_noise=request.line_noise,
         planes=mixed,
     )
@@ -233,8 +233,8 @@ def train_members(
     guided = training.config().network.guided
     stack = stack_of(parts, seed=training.seed, reach=reach, reporter=reporter, movies=guided)
     said: tuple[str, ...] = ()
-    if guided:
-        training, stack, said = guided_if_better(training, stack)
+    if guided or training.planes:
+        training, stack, said = together_if_better(training, stack)
         for line in said:
             reporter.say(line)
     digest = "" if run is None else pixels_digest(stack.frames)  # which only run folders keep

@@ -9,7 +9,13 @@ import pytest
 from scipy import ndimage
 
 import jaxdenoise as jd
-from jaxdenoise.config import PRETRAINED, TrainConfig, UNetConfig
+from jaxdenoise.config import (
+    PRETRAINED,
+    PRETRAINED_MOVIES,
+    PRETRAINED_VOLUMES,
+    TrainConfig,
+    UNetConfig,
+)
 from jaxdenoise.microscope import synthetic
 from jaxdenoise.microscope.calibration import SIGMAS
 from jaxdenoise.network import pretrained, unet
@@ -32,12 +38,14 @@ def cells():
     )
 
 
-def test_the_shipped_file_is_small_and_fits_the_network():
-    folder = Path(pretrained.__file__).parent
-    assert sum(file.stat().st_size for file in folder.glob("*.npz")) < 2**21
-    scale = Scale(0.0, 100.0, 30.0)
-    shipped = pretrained.parameters(scale, 5.0, 10.0)
-    random = jax.eval_shape(functools.partial(unet.init, config=shape_of(PRETRAINED)), KEY)
+@pytest.mark.parametrize("network", [PRETRAINED, PRETRAINED_MOVIES, PRETRAINED_VOLUMES])
+def test_the_shipped_files_are_small_and_fit_the_networks(network):
+    files = list(Path(pretrained.__file__).parent.glob("*.npz"))
+    assert len(files) == 3
+    assert max(file.stat().st_size for file in files) < 1e6
+    scale, shape = Scale(0.0, 100.0, 30.0), shape_of(network)
+    shipped = pretrained.parameters(scale, 5.0, 10.0, shape)
+    random = jax.eval_shape(functools.partial(unet.init, config=shape), KEY)
     assert jax.tree.map(jnp.shape, shipped) == jax.tree.map(jnp.shape, random)
     assert all(
         leaf.dtype == jnp.float32 and jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(shipped)

@@ -59,11 +59,6 @@ def test_a_movie_is_denoised_with_its_other_frames_unless_one_says_0(tmp_path, m
     assert error(found, signal) < error(alone, signal) / 2
 
 
-def test_planes_of_a_volume_are_no_movie(tmp_path, movie):
-    path = written(tmp_path / "volume.tif", movie[1], "ZYX")
-    assert not any("other frames" in line for line in instant(path, tmp_path / "out")[1])
-
-
 @pytest.mark.slow
 def test_each_plane_and_channel_is_a_movie_of_its_own(tmp_path, movie):
     signal, noisy = movie
@@ -110,7 +105,6 @@ def test_what_is_trained_on_as_a_movie(tmp_path, movie):
     assert guided.config().network.guided
     assert guided.config().network.neighbours == 1
     for request, given, along in (
-        (asked, [files["ZYX"]], None),
         (asked, [files["TYX"], files["ZYX"]], None),
         (asked, [few], None),
         (asked, [files["TYX"]], "Z"),

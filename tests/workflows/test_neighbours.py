@@ -46,6 +46,27 @@ def sequences():
 # --------------------------------------------------------------------------------------------------
 
 
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 4))
+def test_planes_stand_at_their_distance_or_are_mirrored(sequence, count, reach):
+    if reach and sequence < 2:
+        with pytest.raises(ValueError, match="at least two"):
+            stacks.mirrored_table(sequence * count, sequence, reach)
+        return
+    found = stacks.mirrored_table(sequence * count, sequence, reach)
+    steps = np.delete(np.arange(-reach, reach + 1), reach)
+    for number, beside in enumerate(found):
+        first, last = number // sequence * sequence, number // sequence * sequence + sequence - 1
+        for step, other in zip(steps, beside, strict=True):
+            assert first <= other <= last
+            assert other != number
+            there = [number + sign * step for sign in (1, -1)]
+            inside = [place for place in there if first <= place <= last]
+            if inside:
+                assert other == inside[0]
+            else:
+                assert abs(other - number) == max(number - first, last - number)
+
+
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 3))
 def test_the_nearest_of_the_own_sequence_stand_beside(sequence, count, reach):
     if reach and sequence < 2 * reach + 1:
