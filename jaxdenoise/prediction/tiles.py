@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from jaxdenoise.prediction.light import with_light
 from jaxdenoise.system import errors, meshes
 
 _RUNS = 8  # of the network in one call of the device
-_AHEAD = 2  # calls that each of several devices is given before the results of the first are read
+_AHEAD = 2  # calls that each device is given before the results of the first are read
 
 
 def denoise(
@@ -95,6 +95,7 @@ def denoise_tiles(
     share: tiling.Share | None = None,
     on_tile: Callable[[int, int], object] | None = None,
     marked: Callable[[tiling.Place], Real[np.ndarray, "h w"]] | None = None,
+    only: Collection[int] | None = None,
 ) -> Iterator[tuple[tiling.Place, Denoised]]:
     """Denoise tile by tile, for images larger than the memory. Host side.
 
@@ -113,6 +114,8 @@ def denoise_tiles(
         on_tile: as in `denoise`.
         marked: returns the pixels at a place, NaN where there is no data, to keep the light by;
             None: the results are the network's own.
+        only: numbers of the frames to denoise, which see the others beside them; default: all. With
+            a PSF that mixes planes, all are denoised.
 
     Yields:
         The place of a tile, (n, rows, columns) with two slices, and its NumPy arrays (h, w).
@@ -129,9 +132,11 @@ def denoise_tiles(
     denoiser = dataclasses.replace(denoiser.for_devices(devices), psf=own, history={})
     layout = tiling.make_tiling(frames.shape, tile_size, network, denoiser.psf, share)
     corners = layout.corners(share)
+    if only is not None and psf.ndim == 2:
+        corners = [corner for corner in corners if corner[0] in only]
     in_turn = len(corners) > 1 and denoiser.config.fast_in_loops
     at_once = max(1, _RUNS // denoiser.config.symmetries) if in_turn else 1
-    guides = GuideFrames(frames, sequence) if network.guided else None
+    guides = GuideFrames(frames, sequence, in_order=only is None) if network.guided else None
     calls = _Calls(frames, beside, guides, layout, at_once, layout.core)
     copies, ahead = _on_devices(denoiser, devices)
     groups = _in_order(calls, _batched(corners, at_once), copies, ahead)
@@ -177,7 +182,7 @@ def _on_devices(denoiser, devices):
     """An endless cycle of the model's copies on the devices, and how many calls to begin ahead."""
     chosen = meshes.chosen(devices)
     copies = itertools.cycle([jax.device_put(denoiser, device) for device in chosen])
-    return copies, 1 if len(chosen) == 1 else _AHEAD * len(chosen)
+    return copies, _AHEAD * len(chosen)
 
 
 def _in_order(calls, groups, copies, ahead):

@@ -328,6 +328,13 @@ def denoise_shown(denoisers: Sequence[Denoiser], frames: CleanFrames, shown: Any
         reach = min(reach + len(denoisers[0].psf) // 2, (frames.row - 1) // 2)
     beside = stacks.table(len(frames), frames.row, reach)
     windows, places = stacks.windows(beside, numbers)
-    stack = np.stack([[frames[n, rows, columns] for n in window] for window in windows])
-    results = ensemble.denoise_ensemble(denoisers, stack)
-    return Combined(*(result[np.arange(len(numbers)), places] for result in results))
+    width = windows.shape[1]
+    stack = np.stack([frames[n, rows, columns] for n in windows.ravel()])
+    own = {int(at): m for m, at in enumerate(width * np.arange(len(numbers)) + places)}
+    results = Combined(*(np.empty((len(own), *stack.shape[1:]), np.float32) for _ in range(3)))
+    options: dict[str, Any] = {"sequence": width, "marked": stack.__getitem__, "only": own.keys()}
+    for (n, down, right), tile in ensemble.ensemble_tiles(denoisers, stack, **options):
+        if n in own:
+            for result, values in zip(results, tile, strict=True):
+                result[own[n], down, right] = values
+    return results
