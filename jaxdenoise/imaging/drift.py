@@ -36,6 +36,9 @@ _QUIETEST = 0.1  # of the frequencies
 _SURE = 8.0
 _LEAST = 0.1  # pixels: root mean square of a drift that is worth an interpolation
 _LEAST_SHARE = 0.5  # of the frames must be found in the template
+# Of so many frames, a third is looked at first. Where the halves do not even share movement by so
+# many standard errors, there is none; else all frames decide.
+_MANY, _SOME, _UNSURE = 96, 3, 2.0
 
 
 class Drift(NamedTuple):
@@ -75,7 +78,8 @@ def measure_drift(frames: Framed) -> Drift:
 
     Args:
         frames: (N, H, W) array in grey levels, or anything that reads ``frames[n, rows, columns]``,
-            three times each, in order. Pixels that are not finite are no data.
+            three times each, in order, and some of many frames once more. Pixels that are not
+            finite are no data.
 
     Returns:
         `Drift`. Frames that are too few, too small, constant or without common structure have none.
@@ -84,16 +88,15 @@ def measure_drift(frames: Framed) -> Drift:
     binning = -(-max(height, width) // _MOST)
     if count < 2 or min(height, width) // binning < _SMALLEST:
         return _none(count, "fewer than 2 frames, or fewer than 32 pixels a side")
-    reader = _Reader(frames, binning)
+    reader = registration.Reader(frames, binning)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        noise = _noise_of_differences(reader)
-        if noise is None:
-            return _none(count, "the frames are constant, or equal")
-        tracks = _follow(reader, noise)
-        noises = [_noise_beside(reader, track.sums, track.places, track.window) for track in tracks]
-        if None in noises:
-            return _none(count, "the frames are equal")
-        halves, errors, sums = _refine_halves(reader, tracks, noises)
+        text = _said_by_some(reader) if count >= _MANY else None
+        if text is not None:
+            return _none(count, text)
+        found = _measure_halves(reader)
+        if isinstance(found, str):
+            return _none(count, found)
+        halves, errors, sums = found
         text = _reason_against(halves, errors, binning)
         if text is not None:
             return _none(count, text)
@@ -104,21 +107,30 @@ def measure_drift(frames: Framed) -> Drift:
         return _finished(places, errors * factor, binning)
 
 
-class _Reader:
-    """Frames as they are registered, and their common geometry."""
+def _said_by_some(reader):
+    """Why some of the frames, evenly spread, say that there is no drift; None: ask them all.
 
-    def __init__(self, frames, binning):
-        self.frames, self.binning = frames, binning
-        self.count = frames.shape[0]
-        self.field = registration.Field(tuple(n // binning for n in frames.shape[1:]))
-        self.scale = 1.0
+    They are drawn at random: what has a period must not look still.
+    """
+    count = reader.count
+    chosen = np.random.default_rng(0).choice(count, count // _SOME, replace=False)
+    found = _measure_halves(reader.of_frames(np.sort(chosen).tolist()))
+    if isinstance(found, str) or not _enough(found[1]):
+        return None
+    halves, errors, _ = found
+    return _reason_against(halves, errors, reader.binning, _UNSURE)
 
-    def __getitem__(self, n):
-        frame = np.asarray(self.frames[n, :, :])
-        return registration.prepare(frame, self.binning) * np.float32(self.scale)
 
-    def spread(self, most, last):
-        return np.unique(np.linspace(0, last, min(most, last + 1)).round().astype(int))
+def _measure_halves(reader):
+    """Places and errors of both halves of each frame, and sums; or why there are none."""
+    noise = _noise_of_differences(reader)
+    if noise is None:
+        return "the frames are constant, or equal"
+    tracks = _follow(reader, noise)
+    noises = [_noise_beside(reader, track.sums, track.places, track.window) for track in tracks]
+    if None in noises:
+        return "the frames are equal"
+    return _refine_halves(reader, tracks, noises)
 
 
 def _noise_of_differences(reader):
@@ -276,16 +288,25 @@ def _error(information):
     return np.maximum(np.sqrt(np.diag(np.linalg.inv(information))), 1e-3)
 
 
-def _reason_against(halves, errors, binning):
+def _reason_against(halves, errors, binning, sure=_SURE):
     """Why there is no drift, in one line; None if both halves of the field move alike."""
-    known = np.isfinite(errors).all(axis=(0, 2))
-    if known.sum() < max(2, _LEAST_SHARE * len(known)):
+    if not _enough(errors):
         return "the frames share too little structure for their noise"
+    known = _known(errors)
     common, z = common_movement(halves[:, known], errors[:, known])
     size = np.sqrt(max(common, 0)) * binning
-    if z > _SURE and size > _LEAST:
+    if z > sure and size > _LEAST:
         return None
     return f"the halves of the field share {size:.2f} pixels, {z:.1f} standard errors"
+
+
+def _known(errors):
+    return np.isfinite(errors).all(axis=(0, 2))
+
+
+def _enough(errors):
+    known = _known(errors)
+    return known.sum() >= max(2, _LEAST_SHARE * len(known))
 
 
 def _finished(places, errors, binning):

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 from jaxdenoise.imaging.isolated import SMALLEST, Defects, find_defects, patches
+from jaxdenoise.imaging.threads import mapped
 
 # Share of the pixels that are hot at most; where more stand out alone, they are the signal. Cameras
 # have up to 0.1 % of them.
@@ -23,6 +24,7 @@ _MOST_UNKNOWN, _AT_LEAST = 2e-4, 2
 _BETWEEN = 0.5  # pixels that are neither alone nor a PSF wide, for each hot one
 # Share of the frames in which a stuck pixel stands out by at least that share of its mean.
 _MOST_FRAMES, _EACH = 0.6, 0.3
+_ASKED = 256  # evenly spread frames, at most, in which a stuck pixel has to stand out
 _TELLING = 8  # frames, at least, that tell photons from a constant by its variance
 _ROUNDS = 2  # a hot pixel beside another stands alone when that one is gone
 
@@ -92,13 +94,16 @@ def find_hot_pixels(frames: Framed) -> HotPixels:
     if min(shape) == 0 or min(shape[1:]) < SMALLEST:
         return _hot_pixels([], shape, 0)
     mean = _Mean(shape)
-    single = []
-    # What is beyond the range of float32 when squared is refused elsewhere.
-    with np.errstate(over="ignore", invalid="ignore"):
+
+    def read():
         for n in range(shape[0]):
             frame = _frame(frames, n)
-            single.append(_defects(frame))
             mean.add(frame)
+            yield frame
+
+    # What is beyond the range of float32 when squared is refused elsewhere.
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = list(mapped(_defects, read()))
         stuck = _stuck(mean, frames)
     everywhere = np.zeros(shape[1:], bool)
     everywhere[stuck] = True
@@ -158,12 +163,13 @@ def _hot_pixels(found, shape, stuck):
 
 def _defects(frame, variance=None):
     """The defects of one frame, also those beside another."""
-    found = [find_defects(frame, variance=variance)]
-    while len(found[-1].rows) and len(found) < _ROUNDS:
-        frame = frame.copy()
-        places = found[-1].rows, found[-1].columns
-        frame[places] = _medians(frame, *places)
-        found.append(find_defects(frame, variance=variance))
+    with np.errstate(over="ignore", invalid="ignore"):  # each thread has its own
+        found = [find_defects(frame, variance=variance)]
+        while len(found[-1].rows) and len(found) < _ROUNDS:
+            frame = frame.copy()
+            places = found[-1].rows, found[-1].columns
+            frame[places] = _medians(frame, *places)
+            found.append(find_defects(frame, variance=variance))
     rows, columns, known = (np.concatenate(parts) for parts in list(zip(*found, strict=True))[:3])
     return Defects(rows, columns, known, found[0].between)
 
@@ -241,10 +247,11 @@ def _stuck(mean, frames):
     places = defects.rows, defects.columns
     least = _EACH * (whole[places] - _medians(whole, *places))
     often = np.zeros(len(least), int)
-    for n in range(mean.count):
+    asked = np.unique(np.linspace(0, mean.count - 1, min(mean.count, _ASKED)).round().astype(int))
+    for n in map(int, asked):
         frame = _frame(frames, n)
         often += (frame[places] - _medians(frame, *places)) / least > 1
-    chosen = often >= max(2, _MOST_FRAMES * mean.count)
+    chosen = often >= max(2, _MOST_FRAMES * len(asked))
     if chosen.sum() > max(_MOST_STUCK * mean.base.size, _AT_LEAST):
         return none
     return defects.rows[chosen], defects.columns[chosen]

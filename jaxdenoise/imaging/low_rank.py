@@ -35,6 +35,7 @@ _EVERY = 2
 _ABOVE_NOISE, _LASTING_ABOVE_NOISE = 1.03, 1.15
 _LASTS = 2.0  # sigma in frames of the weights of the frames beside a frame
 _MOST_FOLLOWED = 0.95
+_FEW = 8  # components: more are rare, and cost more
 
 
 @partial(jax.jit, static_argnames="block")
@@ -64,21 +65,18 @@ def local_low_rank(
     def add(sums, place):
         pixels = _cut(padded, place, block).reshape(count, -1)
         samples = _samples(blurred, place, block)
-        lasting = _lasting(pixels, samples, limits.lasting, kernel, beside)
-        flashes = _flashes(pixels - lasting.signal, lasting.left, limits.flash, kernel)
-        found = tuple(
-            (slow + fast).reshape(-1, block, block)
-            for slow, fast in zip(lasting[:2], flashes, strict=True)
-        )
-        return jax.tree.map(lambda total, x: _add(total, place, window * x), sums, found), None
+        slow, left = _lasting(pixels, samples, limits.lasting, kernel, beside)
+        fast = _flashes(pixels - slow.signal, left, limits.flash, kernel)
+        signal, own, power = (one + other for one, other in zip(slow, fast, strict=True))
+        parts = (window * x.reshape(-1, block, block) for x in (signal, own))
+        return tuple(_add(*one, place) for one in zip(sums, parts, strict=True)), power
 
-    start = jnp.zeros_like(padded), jnp.zeros_like(padded)
-    (signal, follows), _ = jax.lax.scan(add, start, places)
-    weights = jnp.zeros(padded.shape[1:])
-    weights, _ = jax.lax.scan(
-        lambda total, place: (_add(total[None], place, window[None])[0], None), weights, places
-    )
-    signal, follows = (x[:, :height, :width] / weights[:height, :width] for x in (signal, follows))
+    start = jnp.zeros_like(padded), jnp.zeros_like(padded[:1])
+    (signal, own), powers = jax.lax.scan(add, start, places)
+    follows = own + _spread(powers, padded.shape[1:], block)
+    weights = _spread(jnp.ones((len(places), 1)), padded.shape[1:], block)
+    inside = np.s_[:, :height, :width]
+    signal, follows = (x[inside] / weights[inside] for x in (signal, follows))
     return signal, jnp.clip(follows, 0, _MOST_FOLLOWED)
 
 
@@ -105,16 +103,38 @@ def second_differences(images: Float[Array, "T H W"]) -> Float[Array, "t H W"]:
     return (images[2:] - 2 * images[1:-1] + images[:-2]) / jnp.sqrt(6.0)
 
 
+def _starts(size, block):
+    return np.unique(np.append(np.arange(0, size - block, block // 2), size - block))
+
+
 def _places(shape, block):
-    rows, columns = (
-        np.unique(np.append(np.arange(0, size - block, block // 2), size - block)) for size in shape
-    )
+    rows, columns = (_starts(size, block) for size in shape)
     return jnp.asarray(np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2))
 
 
+def _edge(block):
+    return np.hanning(block + 2)[1:-1].astype(np.float32)
+
+
 def _window(block):
-    edge = np.hanning(block + 2)[1:-1]
-    return jnp.asarray(np.outer(edge, edge), jnp.float32)
+    return jnp.outer(_edge(block), _edge(block))
+
+
+def _spread(values, shape, block):
+    """Images (T, H, W) of values (B, T) of all blocks, each times the block's window."""
+    down, right = (
+        jnp.asarray(_windows_along(size, _starts(size, block), _edge(block))) for size in shape
+    )
+    grid = values.reshape(down.shape[1], right.shape[1], -1)
+    return jnp.einsum("yi,ijt,xj->tyx", down, grid, right)
+
+
+def _windows_along(size, starts, edge):
+    """The windows of all blocks along one axis, (size, blocks)."""
+    windows = np.zeros((size, len(starts)), np.float32)
+    for number, start in enumerate(starts):
+        windows[start : start + len(edge), number] = edge
+    return windows
 
 
 def _response(block):
@@ -166,39 +186,62 @@ def _beside(count):
     return jnp.asarray(weights / weights.sum(axis=1).max(), jnp.float32)
 
 
-class _Lasting(NamedTuple):
-    """What lasts in a block: as pixels, how far each follows its own, and the samples without."""
+class _Found(NamedTuple):
+    """What is found in a block, and how far it follows each pixel: the sum of two parts."""
 
     signal: Float[Array, "T pixels"]
-    follows: Float[Array, "T pixels"]
-    left: Float[Array, "T samples"]
+    own: Float[Array, " pixels"]
+    power: Float[Array, " T"]
 
 
 def _lasting(pixels, samples, limit, kernel, beside):
+    """What lasts, and the samples without it."""
     values, footprints = jnp.linalg.eigh(samples.T @ (beside @ samples))
-    found = values > limit
-    inverse = jnp.where(found, 1 / jnp.where(found, values, 1), 0)
-    footprints = jnp.where(found, footprints, 0)
-    courses = samples @ footprints
-    instruments = inverse * (beside @ courses)
-    spread = instruments.T @ pixels
-    # By its course, and by its part of the footprint.
-    own = jnp.sum((kernel @ footprints).T * spread, axis=0)
-    follows = jnp.sum(courses * instruments, axis=1)[:, None] + own
-    return _Lasting(courses @ spread, follows, samples - courses @ footprints.T)
+
+    def largest(count):
+        found = values[-count:] > limit
+        inverse = jnp.where(found, 1 / jnp.where(found, values[-count:], 1), 0)
+        chosen = jnp.where(found, footprints[:, -count:], 0)
+        courses = samples @ chosen
+        instruments = inverse * (beside @ courses)
+        spread = instruments.T @ pixels
+        # By its course, and by its part of the footprint.
+        own = jnp.sum((kernel @ chosen).T * spread, axis=0)
+        found = _Found(courses @ spread, own, jnp.sum(courses * instruments, axis=1))
+        return found, samples - courses @ chosen.T
+
+    return _by_number(values > limit, largest, (_nothing(pixels), samples))
 
 
 def _flashes(pixels, samples, limit, kernel):
     squares, footprints = jnp.linalg.eigh(samples.T @ samples)
     values = jnp.sqrt(jnp.maximum(squares, 0))
-    inverse = jnp.where(values > limit, 1 / jnp.maximum(values, 1e-12), 0)
-    courses = samples @ footprints * inverse
-    spread = courses.T @ pixels
-    own = jnp.sum((kernel @ footprints).T * inverse[:, None] * spread, axis=0)
-    return courses @ spread, jnp.sum(courses**2, axis=1)[:, None] + own
+
+    def largest(count):
+        some, chosen = values[-count:], footprints[:, -count:]
+        inverse = jnp.where(some > limit, 1 / jnp.maximum(some, 1e-12), 0)
+        courses = samples @ chosen * inverse
+        spread = courses.T @ pixels
+        own = jnp.sum((kernel @ chosen).T * inverse[:, None] * spread, axis=0)
+        return _Found(courses @ spread, own, jnp.sum(courses**2, axis=1))
+
+    return _by_number(values > limit, largest, _nothing(pixels))
 
 
-def _add(total, place, part):
+def _nothing(pixels):
+    frames, count = pixels.shape
+    return _Found(jnp.zeros((frames, count)), jnp.zeros(count), jnp.zeros(frames))
+
+
+def _by_number(found, largest, nothing):
+    """What ``largest`` makes of the components that stand out; most blocks have few, or none."""
+    few, count = min(_FEW, len(found)), found.sum()
+    case = (count > 0).astype(int) + (count > few)
+    options = [lambda: nothing, lambda: largest(few), lambda: largest(len(found))]
+    return jax.lax.switch(case, options)
+
+
+def _add(total, part, place):
     start = (0, place[0], place[1])
     before = jax.lax.dynamic_slice(total, start, part.shape)
     return jax.lax.dynamic_update_slice(total, before + part, start)

@@ -6,13 +6,16 @@ template is highest. Frequencies and pixels are weighted by what was measured th
 template (noise, lit-up cells), which makes the place the most likely one.
 """
 
+import copy
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import numpy as np
-from jaxtyping import Complex, Float, Real
+from jaxtyping import Complex, Float, Int, Real
 from scipy import fft, ndimage
 from scipy.interpolate import RectBivariateSpline
+
+from jaxdenoise.imaging.hotpixels import Framed
 
 _REACH = 0.375  # of the frame's sides: the furthest that two frames are apart, halved
 _TAPER = 0.125  # of a side, over which a window falls to 0
@@ -24,6 +27,7 @@ _BINS = 12  # of the absolute frequency along each axis; narrower ones for low f
 _SEEN = 0.15, 0.4  # share of frames that show a place: from the first on it counts, then fully
 FARTHEST = 3  # pixels from where it was found before, in which a place is looked for again
 _BESIDE = 5  # pixels around the highest correlation that a spline of degree 5 goes through
+_KEPT = 2**23  # pixels of prepared frames that are kept in memory
 _STEPS = 6  # of Newton's method from there; the last changes nothing above 1e-4 pixels
 
 
@@ -67,6 +71,53 @@ class Field:
         """Mean power in each bin of frequencies, at each frequency."""
         power = np.bincount(self.bins.ravel(), np.abs(spectrum).ravel() ** 2, _BINS**2)
         return (power / np.maximum(self.counts, 1)).astype(np.float32)[self.bins]
+
+
+class Reader:
+    """Frames as they are registered, and their common geometry; the first ones are kept.
+
+    Attributes:
+        binning: pixels along each axis that are averaged.
+        numbers: of the frames that are read.
+        field: their geometry.
+        scale: factor of their grey levels.
+    """
+
+    def __init__(self, frames: Framed, binning: int) -> None:
+        """Take frames (N, H, W), all of them."""
+        self._frames, self.binning = frames, binning
+        self.numbers: Sequence[int] = range(frames.shape[0])
+        height, width = (n // binning for n in frames.shape[1:])
+        self.field = Field((height, width))
+        self.scale = 1.0
+        self._kept: dict[int, np.ndarray] = {}
+
+    @property
+    def count(self) -> int:
+        """How many frames there are."""
+        return len(self.numbers)
+
+    def __getitem__(self, n: SupportsIndex) -> Float[np.ndarray, "h w"]:
+        """Return a frame, prepared."""
+        return self._prepared(self.numbers[n.__index__()]) * np.float32(self.scale)
+
+    def _prepared(self, number):
+        if number in self._kept:
+            return self._kept[number]
+        frame = prepare(np.asarray(self._frames[number, :, :]), self.binning)
+        if len(self._kept) < _KEPT // frame.size:
+            self._kept[number] = frame
+        return frame
+
+    def of_frames(self, numbers: Sequence[int]) -> "Reader":
+        """Return the same for some of the frames."""
+        some = copy.copy(self)  # with the same frames kept
+        some.numbers = numbers
+        return some
+
+    def spread(self, most: int, last: int) -> Int[np.ndarray, " n"]:
+        """Return evenly spread numbers from 0 to ``last``."""
+        return np.unique(np.linspace(0, last, min(most, last + 1)).round().astype(int))
 
 
 class Noise(NamedTuple):
@@ -228,7 +279,8 @@ def prepare(frame: Real[np.ndarray, "H W"], binning: int) -> Float[np.ndarray, "
         image = np.where(known, image, image[known].mean() if known.any() else 0)
     around = np.pad(image, 1, mode="reflect")
     low, high = (_beside(around, pick) for pick in (np.minimum, np.maximum))
-    image = np.clip(image, low - (high - low) / 2, high + (high - low) / 2)
+    beyond = (high - low) * np.float32(0.5)
+    image = np.minimum(np.maximum(image, low - beyond), high + beyond)
     if binning > 1:
         h, w = (n // binning for n in image.shape)
         cut = np.s_[: h * binning, : w * binning]

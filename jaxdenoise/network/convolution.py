@@ -53,7 +53,8 @@ def conv3x3(
     *,
     precision: str,
     platform: str,
-) -> Float[Array, "N H W D"]:
+    padded: bool = True,
+) -> Float[Array, "N H2 W2 D"]:
     """Convolve with 3x3 kernels (as in networks: correlate), with zeros outside the image.
 
     Args:
@@ -63,16 +64,19 @@ def conv3x3(
             comes back, to bfloat16 (on CPU not when there are fewer than 8 channels, where it would
             save nothing).
         platform: that computes, as in `resolve`. It decides how bfloat16 is computed.
+        padded: whether the result is as large as x; else it lacks the pixels at the border, which
+            would see those zeros.
 
     Returns:
-        (N, H, W, D), the dtype of x.
+        (N, H, W, D), or (N, H - 2, W - 2, D), the dtype of x.
     """
     if precision == "float32":
-        return _convolve(x, kernel)
+        return _convolve(x, kernel, padded)
     if platform == "cpu":
         few = x.shape[-1] < _FEWEST
-        return _conv3x3_of_few(x, kernel) if few else _conv3x3_by_products(x, kernel)
-    return _convolve(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)).astype(x.dtype)
+        found = _conv3x3_of_few(x, kernel) if few else _conv3x3_by_products(x, kernel)
+        return found if padded else found[:, 1:-1, 1:-1]
+    return _convolve(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), padded).astype(x.dtype)
 
 
 def matmul(
@@ -90,9 +94,13 @@ def matmul(
     return (x.astype(jnp.bfloat16) @ matrix.astype(jnp.bfloat16)).astype(x.dtype)
 
 
-def _convolve(x, kernel):
+def _convolve(x, kernel, padded):
     return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x,
+        kernel,
+        (1, 1),
+        "SAME" if padded else "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
 

@@ -110,7 +110,9 @@ def network_output(
     scale: Scale,
     config: Settings,
     beside: Float[Array | np.ndarray, "B beside H W"] | None = None,
-) -> Float[Array, "B H W"]:
+    *,
+    padded: bool = True,
+) -> Float[Array, "B H2 W2"]:
     """Return the deconvolved images z above the background: grey levels in, grey levels out.
 
     Args:
@@ -121,16 +123,20 @@ def network_output(
         config: `Settings`, static.
         beside: (B, `NetworkShape.beside`, H, W) float32, the K neighbours on each side of the
             images, and last their guides, which the network corrects.
+        padded: as of `unet.apply`, static.
 
     Returns:
-        (B, H, W) float32.
+        (B, H, W) float32, or without the network's ``rim``.
     """
     images, beside = jax.tree.map(
         lambda levels: (levels - scale.mean) / scale.std, (images, beside)
     )
     arithmetic = {"precision": config.precision, "platform": config.platform}
-    output = unet.apply(params, images, config.network, beside=beside, **arithmetic)
+    options: dict[str, Any] = arithmetic | {"beside": beside, "padded": padded}
+    output = unet.apply(params, images, config.network, **options)
     start = scale.mean
     if beside is not None and config.network.guided:
-        start += scale.std * beside[:, -1]
+        rim = (images.shape[1] - output.shape[1]) // 2
+        inside = slice(rim, rim + output.shape[1]), slice(rim, rim + output.shape[2])
+        start += scale.std * beside[:, -1, *inside]
     return output * (config.output_scale * scale.std) + start

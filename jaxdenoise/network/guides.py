@@ -8,6 +8,8 @@ frame itself. The guide of a pixel does not follow that pixel's own noise, so th
 blind spots may see it.
 """
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,7 +76,8 @@ class GuideFrames:
     """The guides of frames that are read piece by piece, as `frames.ReadableFrames`. Host side.
 
     They are computed for the frames of a row, or of an equal part of a long one, when the first of
-    them is asked for; the latest are kept.
+    them is asked for; the latest are kept. Where frames are asked for in their order, those of the
+    next part are computed in the background meanwhile.
 
     Attributes:
         shape: (N, H, W).
@@ -84,8 +87,16 @@ class GuideFrames:
         self,
         frames: Real[Array | np.ndarray, "N H W"] | ReadableFrames,
         sequence: int | None = None,
+        *,
+        in_order: bool = False,
     ) -> None:
-        """Take frames of which ``sequence`` stand in a row; default: all."""
+        """Take frames of which ``sequence`` stand in a row; default: all.
+
+        Args:
+            frames: (N, H, W), finite.
+            sequence: how many stand in a row.
+            in_order: whether all are asked for, one after the other.
+        """
         self.shape = frames.shape
         self._frames = frames
         row = sequence or len(frames)
@@ -93,6 +104,8 @@ class GuideFrames:
         starts = [first + start for first in range(0, len(frames), row) for start in parts]
         self._starts = np.array([*starts, len(frames)])
         self._part, self._guides = -1, np.empty((0, 0, 0), np.float32)
+        self._worker = ThreadPoolExecutor(1) if in_order and len(starts) > 1 else None
+        self._next: tuple[int, Future[np.ndarray]] | None = None
 
     def __len__(self) -> int:
         """Return how many frames there are."""
@@ -102,13 +115,26 @@ class GuideFrames:
         """Return a part of the guide of one frame."""
         number = index[0].__index__()
         part = int(np.searchsorted(self._starts, number, side="right")) - 1
-        start, end = int(self._starts[part]), int(self._starts[part + 1])
         if part != self._part:
-            whole = slice(0, self.shape[1]), slice(0, self.shape[2])
-            frames = np.stack([self._frames[n, *whole] for n in range(start, end)])
-            self._guides = guides_of(frames)
-            self._part = part
-        return self._guides[number - start, *index[1:]]
+            self._guides = np.empty((0, 0, 0), np.float32)  # its memory is needed
+            self._guides, self._part = self._of(part), part
+        return self._guides[number - int(self._starts[part]), *index[1:]]
+
+    def _of(self, part):
+        """The guides of a part; those of the next one are begun."""
+        begun, self._next = self._next, None
+        guides = begun[1].result() if begun and begun[0] == part else guides_of(self._read(part))
+        if self._worker is not None and part + 2 < len(self._starts):
+            # Not every file may be read by two threads at once.
+            self._next = part + 1, self._worker.submit(guides_of, self._read(part + 1))
+        return guides
+
+    def _read(self, part):
+        start, end = int(self._starts[part]), int(self._starts[part + 1])
+        frames = np.empty((end - start, *self.shape[1:]), np.float32)
+        for n in range(start, end):
+            frames[n - start] = self._frames[n, : self.shape[1], : self.shape[2]]
+        return frames
 
 
 def parts_of_row(row: int, pixels: int) -> list[int]:
@@ -140,7 +166,8 @@ def _as_bright(frames, mean):
     level = _blurred(mean)
     level = level - level.mean()
     power = jnp.maximum(jnp.mean(level**2), 1e-30)
-    gains = jax.lax.map(lambda frame: jnp.mean(_blurred(frame) * level) / power, frames)
+    # A blurred frame times the level has the same sum as the frame times the blurred level.
+    gains = jnp.einsum("thw,hw->t", frames, _blurred(level)) / (level.size * power)
     gains = gains / jnp.maximum(gains.mean(), 1e-3)
     # A weak image tells little of its gain: the variance beyond what noise gives decides.
     noise = jnp.mean(second_differences(frames) ** 2) / frames[0].size / power

@@ -53,6 +53,23 @@ class NetworkShape:
         convolutions = 4 * levels + 2 * 2 ** (self.depth - 1)
         return (convolutions + blurs) * self.stride + self.multiple - 1
 
+    @property
+    def rim(self) -> int:
+        """Pixels on each side that a result without any zeros from outside lacks, at most `radius`.
+
+        Each level has two convolutions on the way down and, but for the last, two up; a level
+        begins on the grid of the pooled pixels. 0 for pooling with a blur, which always pads.
+        """
+        if self.pooling != "max":
+            return 0
+        place = 0
+        for _ in range(self.depth - 1):
+            place = -(-(place + 2) // 2)
+        place += 2
+        for _ in range(self.depth - 1):
+            place = 2 * place + 2
+        return place * self.stride
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:

@@ -50,7 +50,8 @@ def apply(
     beside: Float[Array | np.ndarray, "N beside H W"] | None = None,
     precision: str = "float32",
     platform: str = "cpu",
-) -> Float[Array, "N H W"]:
+    padded: bool = True,
+) -> Float[Array, "N H2 W2"]:
     """Run the network.
 
     Args:
@@ -63,9 +64,11 @@ def apply(
         precision: of the products between channels, "float32" or "bfloat16", see `convolution`;
             static.
         platform: that computes, see `convolution`; static. In float32 it does not matter.
+        padded: whether the network sees zeros outside the image; else the result lacks
+            ``config.rim`` pixels on each side, and what only they need is not computed. Static.
 
     Returns:
-        (N, H, W) float32. Outside the image the network sees zeros.
+        (N, H, W) float32, or (N, H - 2 rim, W - 2 rim).
 
     Raises:
         ValueError: H or W is not such a multiple, or there is another number of frames beside.
@@ -86,7 +89,8 @@ def apply(
         seen = jnp.concatenate(
             [seen, jax.vmap(views, (1, None), -1)(beside, config.stride)], axis=-1
         )
-    output: Any = _UNet(config, precision, platform).apply({"params": params}, seen)
+    padded = padded or not config.rim
+    output: Any = _UNet(config, precision, platform, padded).apply({"params": params}, seen)
     return _together(output[..., 0], config.stride)
 
 
@@ -123,21 +127,25 @@ class _UNet(nn.Module):
     config: NetworkShape
     precision: str = "float32"
     platform: str = "cpu"
+    padded: bool = True
 
     @nn.compact
     def __call__(self, x):
+        options = self.precision, self.platform, self.padded
         widths = [self.config.filters * 2**level for level in range(self.config.depth)]
-        skips = []
+        skips, rim = [], 0  # of the level: how many of its pixels are gone on each side
         for level, width in enumerate(widths):
-            x = _DoubleConv(width, self.precision, self.platform, name=f"down_convs_{level}")(x)
+            x = _DoubleConv(width, *options, name=f"down_convs_{level}")(x)
+            rim += 0 if self.padded else 2
             if level < self.config.depth - 1:
-                skips.append(x)
+                skips.append((x, rim))
+                x, rim = _cropped(x, rim % 2), -(-rim // 2)
                 x = _max_pool(x) if self.config.pooling == "max" else _blur_pool(x)
-        if skips and not self.config.top_skip:
-            skips[0] = None
-        for step, (width, skip) in enumerate(zip(widths[-2::-1], skips[::-1], strict=True)):
-            options = self.config.skip, self.precision, self.platform
-            x = _UpConv(width, *options, name=f"up_convs_{step}")(x, skip)
+        for step, (width, (skip, own)) in enumerate(zip(widths[-2::-1], skips[::-1], strict=True)):
+            top = step == len(skips) - 1
+            skip = None if top and not self.config.top_skip else _cropped(skip, 2 * rim - own)
+            x = _UpConv(width, self.config.skip, *options, name=f"up_convs_{step}")(x, skip)
+            rim = 2 * rim + (0 if self.padded else 2)
         return nn.Conv(1, (1, 1), kernel_init=_XAVIER_NORMAL, name="conv_final")(x)
 
 
@@ -145,11 +153,13 @@ class _DoubleConv(nn.Module):
     width: int
     precision: str
     platform: str
+    padded: bool
 
     @nn.compact
     def __call__(self, x):
+        options = self.precision, self.platform, self.padded
         for name in ("conv1", "conv2"):
-            x = nn.relu(_Conv3x3(self.width, self.precision, self.platform, name=name)(x))
+            x = nn.relu(_Conv3x3(self.width, *options, name=name)(x))
         return x
 
 
@@ -158,6 +168,7 @@ class _UpConv(nn.Module):
     skip: str
     precision: str
     platform: str
+    padded: bool
 
     @nn.compact
     def __call__(self, x, skip):
@@ -166,8 +177,9 @@ class _UpConv(nn.Module):
         x = _transposed_conv(x, kernel, self.precision, self.platform) + bias
         if skip is not None:
             x = x + skip if self.skip == "add" else jnp.concatenate([x, skip], axis=-1)
+        options = self.precision, self.platform, self.padded
         for name in ("conv1", "conv2"):
-            x = nn.relu(_Conv3x3(self.width, self.precision, self.platform, name=name)(x))
+            x = nn.relu(_Conv3x3(self.width, *options, name=name)(x))
         return x
 
 
@@ -175,13 +187,18 @@ class _Conv3x3(nn.Module):
     width: int
     precision: str
     platform: str
+    padded: bool
 
     @nn.compact
     def __call__(self, x):
         kernel = self.param("kernel", _XAVIER_NORMAL, (3, 3, x.shape[-1], self.width))
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        options = {"precision": self.precision, "platform": self.platform}
-        return convolution.conv3x3(x, kernel, **options) + bias
+        options: dict[str, Any] = {"precision": self.precision, "platform": self.platform}
+        return convolution.conv3x3(x, kernel, padded=self.padded, **options) + bias
+
+
+def _cropped(x, pixels):
+    return x[:, pixels : x.shape[1] - pixels, pixels : x.shape[2] - pixels] if pixels else x
 
 
 def _max_pool(x):

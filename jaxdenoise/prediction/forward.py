@@ -100,12 +100,13 @@ def denoise_tile(
         `Denoised`, (core, core) each.
     """
     deconvolved = _deconvolved(denoiser, tile - denoiser.scale.background)
-    margin = tiling.halo(denoiser.config.network, denoiser.psf)
+    network = denoiser.config.network
+    margin = tiling.halo(network, denoiser.psf) - network.rim
     return _finish(deconvolved, denoiser.psf, denoiser.scale, corner, size, margin=margin)
 
 
 def _deconvolved(denoiser, tile):
-    """The mean over the symmetries.
+    """The mean over the symmetries, without the network's rim.
 
     They are computed one after the other: eight at once would take eight times the memory.
     """
@@ -126,9 +127,8 @@ def _deconvolve_in_turn(params, tile, scale, *, config):
     def add(total, symmetry):
         return total + _deconvolve(params, tile, scale, symmetry, config=config), None
 
-    total, _ = jax.lax.scan(
-        add, jnp.zeros(tile.shape[1:]), jnp.array(_symmetries(config.symmetries))
-    )
+    sides = [length - 2 * config.network.rim for length in tile.shape[1:]]
+    total, _ = jax.lax.scan(add, jnp.zeros(sides), jnp.array(_symmetries(config.symmetries)))
     return total / config.symmetries
 
 
@@ -140,7 +140,8 @@ def _symmetries(count: int) -> Iterable[int]:
 def _deconvolve(params, tile, scale, symmetry, *, config):
     turned = jax.vmap(apply_symmetry, (0, None))(tile, symmetry)[None]
     beside = turned[:, 1:] if config.network.beside else None
-    return undo_symmetry(network_output(params, turned[:, 0], scale, config, beside)[0], symmetry)
+    found = network_output(params, turned[:, 0], scale, config, beside, padded=False)
+    return undo_symmetry(found[0], symmetry)
 
 
 @partial(jax.jit, static_argnames=("margin",))

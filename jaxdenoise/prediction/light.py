@@ -36,7 +36,7 @@ _FIRST = 0.25  # of such a step lies between the median and the first corner
 _GROWTH = 1.5  # and a corner lies at least so many times as far above the median as the one before
 _LEAST = 200  # pixels between two corners, and beyond the last one
 _MOST = 16  # corners
-_SAMPLE = 2**18  # pixels from which the corners are found
+_SAMPLE = 2**16  # pixels from which the corners are found
 
 _AXES: tuple[Literal[1], Literal[2]] = (1, 2)  # of the slices in a place
 
@@ -63,19 +63,35 @@ def lost_light(
     if not valid.any() or not np.isfinite(denoised).all():
         return np.zeros(noisy.shape, np.float32)
     everywhere = bool(valid.all())
-    level = denoised[valid].mean(dtype=np.float64)
-    above = (denoised - level).astype(np.float32)
+    data = slice(None) if everywhere else valid
+    level = denoised[data].mean(dtype=np.float64)
+    above = (denoised - np.float32(level)).astype(np.float32)
     removed = (noisy - denoised).astype(np.float32)
     if not everywhere:
         removed[~valid] = 0
     blur = _BLUR * stride
     bright = _blurred(above, valid, everywhere, blur)
-    variance = _blurred(removed**2, valid, everywhere, 2 * blur)
-    data = bright[valid], removed[valid]
-    corners = _corners(data[0], _deviation(variance[valid], stride, blur))
+    if everywhere and bright.size >= 4 * _SAMPLE:
+        # Of large images a quarter of the pixels tells as well where the function may bend.
+        sampled, variance = bright[::2, ::2], gaussian_filter(_binned(removed**2), blur)
+    else:
+        sampled, variance = bright[data], _blurred(removed**2, valid, everywhere, 2 * blur)[data]
+    pixels = bright.size if everywhere else np.count_nonzero(valid)
+    corners = _corners(sampled.ravel(), _deviation(variance.ravel(), stride, blur), pixels)
     if len(corners) < 2:
-        return np.full(noisy.shape, data[1].mean(dtype=np.float64), np.float32)
-    return np.interp(bright, corners, _fit(*data, corners)).astype(np.float32)
+        return np.full(noisy.shape, removed[data].mean(dtype=np.float64), np.float32)
+    values = _fit(bright[data].ravel(), removed[data].ravel(), corners)
+    added = np.full(noisy.shape, values[0], np.float32)
+    brighter = bright > corners[0]
+    added[brighter] = np.interp(bright[brighter], corners, values)
+    return added
+
+
+def _binned(image):
+    """Means of 2 x 2 pixels; at the end of an odd side of those that are there."""
+    padded = np.pad(image, [(0, length % 2) for length in image.shape], mode="edge")
+    lines = padded[::2] + padded[1::2]
+    return (lines[:, ::2] + lines[:, 1::2]) * np.float32(0.25)
 
 
 def _blurred(image, valid, everywhere, sigma):
@@ -91,12 +107,18 @@ def _deviation(variance, stride, blur):
     return np.sqrt(np.maximum(variance, 0)) * (stride / (2 * np.sqrt(np.pi) * blur))
 
 
-def _corners(bright, deviation):
-    """The brightness at which the function may bend, rising; fewer than two: it is constant."""
+def _corners(bright, deviation, pixels):
+    """The brightness at which the function may bend, rising; fewer than two: it is constant.
+
+    Args:
+        bright: of some of the pixels.
+        deviation: of the brightness's noise, there.
+        pixels: how many there are.
+    """
     every = max(1, bright.size // _SAMPLE)
-    order = np.argsort(bright[::every], kind="stable")
+    order = np.argsort(bright[::every])
     levels, deviation = bright[::every][order], deviation[::every][order]
-    least = max(1, _LEAST // every)
+    least = max(1, _LEAST * len(levels) // pixels)
     sums = np.concatenate([[0.0], np.cumsum(deviation, dtype=np.float64)])
 
     def step(place):
@@ -120,6 +142,12 @@ def _corners(bright, deviation):
 def _fit(bright, removed, corners):
     """Least squares: the values at the corners of a polygon that is constant beyond its ends."""
     count = len(corners)
+    # Most pixels are as dark as the first corner or darker.
+    brighter = bright > corners[0]
+    dark = bright.size - np.count_nonzero(brighter)
+    below = removed.sum(dtype=np.float64)
+    bright, removed = bright[brighter], removed[brighter]
+    below -= removed.sum(dtype=np.float64)
     first = np.clip(np.searchsorted(corners, bright, side="right") - 1, 0, count - 2)
     share = np.clip((bright - corners[first]) / np.diff(corners)[first], 0, 1).astype(np.float64)
 
@@ -129,6 +157,7 @@ def _fit(bright, removed, corners):
     wanted = total((1 - share) * removed) + total(share * removed, first + 1)
     own = total((1 - share) ** 2) + total(share**2, first + 1)
     shared = total(share * (1 - share))[:-1]
+    wanted[0], own[0] = wanted[0] + below, own[0] + dark
     normal = np.diag(own) + np.diag(shared, 1) + np.diag(shared, -1)
     return np.linalg.lstsq(normal, wanted, rcond=None)[0]
 

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import warnings
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from jaxdenoise.prediction.light import with_light
 from jaxdenoise.system import errors, meshes
 
 _RUNS = 8  # of the network in one call of the device
-_AHEAD = 2  # calls that each of several devices is given before the results of the first are read
+_AHEAD = 2  # calls that each device is given before the results of the first are read
 
 
 def denoise(
@@ -95,7 +95,7 @@ def denoise_tiles(
     share: tiling.Share | None = None,
     on_tile: Callable[[int, int], object] | None = None,
     marked: Callable[[tiling.Place], Real[np.ndarray, "h w"]] | None = None,
-    numbers: Container[int] | None = None,
+    only: Collection[int] | None = None,
 ) -> Iterator[tuple[tiling.Place, Denoised]]:
     """Denoise tile by tile, for images larger than the memory. Host side.
 
@@ -114,8 +114,8 @@ def denoise_tiles(
         on_tile: as in `denoise`.
         marked: returns the pixels at a place, NaN where there is no data, to keep the light by;
             None: the results are the network's own.
-        numbers: of the frames to denoise, which see all others as ever; default: all. A PSF that
-            mixes planes needs all.
+        only: numbers of the frames to denoise, which see the others beside them; default: all. With
+            a PSF that mixes planes, all are denoised.
 
     Yields:
         The place of a tile, (n, rows, columns) with two slices, and its NumPy arrays (h, w).
@@ -131,10 +131,12 @@ def denoise_tiles(
     own = volumes.psf_of_tiles(psf, share)
     denoiser = dataclasses.replace(denoiser.for_devices(devices), psf=own, history={})
     layout = tiling.make_tiling(frames.shape, tile_size, network, denoiser.psf, share)
-    corners = _corners(layout, share, numbers, volumes=psf.ndim == 3)
+    corners = layout.corners(share)
+    if only is not None and psf.ndim == 2:
+        corners = [corner for corner in corners if corner[0] in only]
     in_turn = len(corners) > 1 and denoiser.config.fast_in_loops
     at_once = max(1, _RUNS // denoiser.config.symmetries) if in_turn else 1
-    guides = GuideFrames(frames, sequence) if network.guided else None
+    guides = GuideFrames(frames, sequence, in_order=only is None) if network.guided else None
     calls = _Calls(frames, beside, guides, layout, at_once, layout.core)
     copies, ahead = _on_devices(denoiser, devices)
     groups = _in_order(calls, _batched(corners, at_once), copies, ahead)
@@ -153,16 +155,6 @@ def marked_by(
     if gaps is None:
         return lambda place: frames[place]
     return lambda place: np.where(gaps[place], np.float32(np.nan), frames[place])
-
-
-def _corners(layout, share, numbers, *, volumes):
-    """The corners of the tiles that are denoised."""
-    corners = layout.corners(share)
-    if numbers is None:
-        return corners
-    if volumes:
-        raise ValueError("a PSF that mixes planes needs all frames: give no numbers")
-    return [corner for corner in corners if corner[0] in numbers]
 
 
 def _results(calls, groups, total, on_tile):
@@ -190,7 +182,7 @@ def _on_devices(denoiser, devices):
     """An endless cycle of the model's copies on the devices, and how many calls to begin ahead."""
     chosen = meshes.chosen(devices)
     copies = itertools.cycle([jax.device_put(denoiser, device) for device in chosen])
-    return copies, 1 if len(chosen) == 1 else _AHEAD * len(chosen)
+    return copies, _AHEAD * len(chosen)
 
 
 def _in_order(calls, groups, copies, ahead):

@@ -23,6 +23,7 @@ from jaxdenoise.report.findings import STOP
 from jaxdenoise.report.guard import Guard, GuardVerdict
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.workflows.parts import CleanFrames, Part
+from jaxdenoise.workflows.progress import Progress
 from jaxdenoise.workflows.reporter import Reporter
 from jaxdenoise.workflows.requests import DenoiseRequest
 
@@ -98,17 +99,20 @@ def apply(
     """
     crew = current_crew()
     share = tiling.Share(crew.index, crew.count, square=omezarr.CHUNK) if crew.count > 1 else None
-    options = {
+    options: dict[str, Any] = {
         "tile_size": request.tile_size,
         "share": share,
-        "on_tile": reporter.predicting(next(iter(targets.values())).name),
         "devices": jax.local_devices()[: request.devices],
     }
+    frames = sum(len(group.numbers) for job in (*jobs, *(random or [])) for group in job.groups)
+    progress = Progress(reporter, next(iter(targets.values())), frames)
+    options["on_frames"] = progress.of_frames
     if share is None and sum(job.part.frames.size for job in jobs) <= KEPT:
         applied = _in_memory(request, jobs, targets, reporter, options, random, doubtful)
     else:
         applied = _in_pieces(request, jobs, targets, reporter, options, random, doubtful)
     if applied.written:
+        progress.finish()
         for path in targets.values():
             reporter.say(f"wrote {path}")
     return applied
@@ -193,7 +197,9 @@ def _pieces(job: Job, options: Any) -> Iterator[tuple[Any, Combined]]:
     for denoisers, numbers in job.groups:
         frames = part.frames if len(numbers) == len(part.frames) else part.frames.choose(numbers)
         row = part.frames.row if frames is part.frames else None
-        own = options | {"sequence": row, "marked": frames.marked}
+        own = {name: value for name, value in options.items() if name != "on_frames"}
+        own |= {"on_tile": options["on_frames"](len(numbers))}
+        own |= {"sequence": row, "marked": frames.marked}
         for (n, rows, columns), tile in ensemble.ensemble_tiles(denoisers, frames, **own):
             if numbers[n] not in part.survey.odd:
                 yield (numbers[n], rows, columns), tile
@@ -329,6 +335,13 @@ def denoise_shown(denoisers: Sequence[Denoiser], frames: CleanFrames, shown: Any
         reach = min(reach, (frames.row - 1) // 2)
     beside = stacks.table(len(frames), frames.row, reach)
     windows, places = stacks.windows(beside, numbers)
-    stack = np.stack([[frames[n, rows, columns] for n in window] for window in windows])
-    results = ensemble.denoise_ensemble(denoisers, stack)
-    return Combined(*(result[np.arange(len(numbers)), places] for result in results))
+    width = windows.shape[1]
+    stack = np.stack([frames[n, rows, columns] for n in windows.ravel()])
+    own = {int(at): m for m, at in enumerate(width * np.arange(len(numbers)) + places)}
+    results = Combined(*(np.empty((len(own), *stack.shape[1:]), np.float32) for _ in range(3)))
+    options: dict[str, Any] = {"sequence": width, "marked": stack.__getitem__, "only": own.keys()}
+    for (n, down, right), tile in ensemble.ensemble_tiles(denoisers, stack, **options):
+        if n in own:
+            for result, values in zip(results, tile, strict=True):
+                result[own[n], down, right] = values
+    return results

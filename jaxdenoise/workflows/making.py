@@ -15,11 +15,13 @@ from jaxdenoise.workflows.applying import Group, Job, job_of
 from jaxdenoise.workflows.instant import instant_model
 from jaxdenoise.workflows.movies import axis_seen, run_of
 from jaxdenoise.workflows.parts import Part
-from jaxdenoise.workflows.reporter import Reporter
+from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.requests import DenoiseRequest
 from jaxdenoise.workflows.settings import Training
 from jaxdenoise.workflows.stacks import stack_of
 from jaxdenoise.workflows.training import Trained, train_members
+
+_MEASURED = 2**23  # pixels by which the shipped network is fitted to images, at most
 
 
 class Maker:
@@ -143,7 +145,8 @@ def _instant(
     axis = axis_seen(part.file) if training.neighbours is None else None
 
     def try_on(some, movie):
-        stack = stack_of([some], seed=training.seed, reach=0, reporter=reporter)
+        options: dict[str, Any] = {"seed": training.seed, "reach": 0, "reporter": SILENT}
+        stack = stack_of([some], pixels=_MEASURED, **options)
         planes = axis == "Z"
         model, lines = instant_model(stack, noise=noise, config=config, movie=movie, planes=planes)
         evidence.extend(line for line in lines if _gist(line) not in map(_gist, evidence))

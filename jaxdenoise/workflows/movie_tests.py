@@ -13,7 +13,7 @@ from jaxdenoise.report import movie_checks, traces, transients
 from jaxdenoise.report.traces import Traces
 from jaxdenoise.report.transients import LeakTest
 from jaxdenoise.workflows.frame_names import in_time, of_one_plane
-from jaxdenoise.workflows.movies import is_movie, run_of
+from jaxdenoise.workflows.movies import axis_seen, run_of
 from jaxdenoise.workflows.parts import Part
 
 _MOST_FRAMES, _MOST_PIXELS = 512, 2**26  # of the run whose traces are shown
@@ -32,7 +32,7 @@ def leak_test(part: Part, denoisers: Sequence[Denoiser], numbers: Sequence[int])
     Returns:
         What became of the transients, or why that cannot be tested.
     """
-    if not is_movie(part.file):
+    if axis_seen(part.file) != "T":
         return movie_checks.NO_MOVIE
     network = denoisers[0].config.network
     if not (network.neighbours or network.guided) or not in_time(part.file):
@@ -54,7 +54,7 @@ def _some(
 ) -> Mapping[int, Float32[np.ndarray, "H W"]]:
     """Results of some frames, which see all others."""
     found = {n: np.empty(frames.shape[1:], np.float32) for n in numbers}
-    tiles = ensemble_tiles(denoisers, frames, marked=lambda at: frames[at], numbers=numbers)
+    tiles = ensemble_tiles(denoisers, frames, marked=lambda at: frames[at], only=numbers)
     for (n, rows, columns), tile in tiles:
         found[n][rows, columns] = tile.denoised
     return found
@@ -76,7 +76,7 @@ def traces_of(part: Part, denoised: Callable[[int], Float32[np.ndarray, "H W"]])
         part: the frames.
         denoised: returns the result of a frame of the part, by its number.
     """
-    if not is_movie(part.file):
+    if axis_seen(part.file) != "T":
         return None
     _, height, width = part.frames.shape
     run = of_one_plane(part.file)

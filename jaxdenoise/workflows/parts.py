@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -22,33 +21,13 @@ from jaxdenoise.io.frames import FramePlace, Frames
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.network.exposure import Exposure, measure_exposure, noise_std
 from jaxdenoise.workflows.frame_names import FrameNames
-from jaxdenoise.workflows.odd_frames import DARK, flashes, told
+from jaxdenoise.workflows.odd_frames import told
 from jaxdenoise.workflows.reporter import Reporter
+from jaxdenoise.workflows.survey import SIDE, WHOLE, Survey, middle, survey
 
-# Pixels of a frame that is looked at as a whole. Of larger ones only a square in the middle is, and
-# each tile is searched for gaps by itself.
-_WHOLE = 2**26
-_SIDE = 2048  # pixels of the square in which a frame's noise is measured
+_SMALL = 2**20  # pixels of a frame of which the latest ones are kept in memory
 _SAMPLE = 2**22  # pixels from which an exposure is measured
 _LIKE = 1.3  # factor between the noise of frames that are denoised as one group
-_SATURATED = 0.5  # share of the pixels at the detector's last grey level
-_MOST_EXPOSED = 0.5  # share of the frames that are so
-_FULL = [2**bits - 1 for bits in (8, 10, 11, 12, 13, 14, 15, 16)]  # last levels of detectors
-
-
-class Survey(NamedTuple):
-    """What was seen of each frame of a part.
-
-    Attributes:
-        noise: (N,) standard deviation of its noise in grey levels.
-        gaps: (N,) whether it has pixels without data.
-        odd: dict of the frame's number to what is wrong with it: it holds a single grey level, is
-            over-exposed, or is a flash.
-    """
-
-    noise: Float[np.ndarray, " N"]
-    gaps: Bool[np.ndarray, " N"]
-    odd: dict[int, str]
 
 
 class CleanFrames:
@@ -68,7 +47,9 @@ class CleanFrames:
         self._lines, self._moved = lines, lines is not None and lines.shift != 0
         self.shape: tuple[int, ...] = frames.shape
         self.numbers, self.size, self.row = frames.numbers, frames.size, frames.row
-        self._large = self.shape[1] * self.shape[2] > _WHOLE
+        pixels = self.shape[1] * self.shape[2]
+        self._large, self._small = pixels > WHOLE, pixels <= _SMALL
+        self._clean = lru_cache(maxsize=2 + 2 * min(frames.row, 4))(self._read_clean)
         self._marked_frame = lru_cache(maxsize=2 + 2 * min(frames.row, 4))(self._mark)
 
     def __len__(self) -> int:
@@ -79,7 +60,7 @@ class CleanFrames:
         """Read a part of one frame, filled."""
         number, rows, columns = index
         if not self._gaps[number] and not self._moved:
-            return self._replaced(self._frames[index], index)
+            return self._without_gaps(index)
         if self._large:
             part = mark_gaps(self._frames[index])
             return fill(part, np.isnan(part))
@@ -89,7 +70,7 @@ class CleanFrames:
         """Read a part of one frame, NaN where there is no data."""
         number, rows, columns = index
         if not self._gaps[number] and not self._moved:
-            return self._replaced(self._frames[index], index)
+            return self._without_gaps(index)
         if self._large:
             return mark_gaps(self._frames[index])
         return self._marked_frame(number.__index__())[0][rows, columns]
@@ -104,6 +85,19 @@ class CleanFrames:
         hot = None if self._hot is None else hot_pixels_of(self._hot, numbers)
         lines = None if self._lines is None else self._lines.of_frames(numbers)
         return CleanFrames(self._frames.choose(numbers), self._gaps[numbers], hot, lines)
+
+    def _without_gaps(self, index):
+        """A part of a frame that holds data everywhere; a small frame is read once as a whole."""
+        if not self._small:
+            return self._replaced(self._frames[index], index)
+        number, rows, columns = index
+        return self._clean(number.__index__())[rows, columns]
+
+    def _read_clean(self, number):
+        everything = number, slice(None), slice(None)
+        frame = self._replaced(self._frames[everything], everything)
+        frame.flags.writeable = False  # several read it
+        return frame
 
     def _replaced(self, part, index):
         number, rows, columns = index
@@ -172,7 +166,7 @@ class Part:
         if self.lines is None:
             return self._seen
         frames = CleanFrames(self.file.frames, self._seen.gaps, lines=self.lines)
-        noise, (rows, columns) = self._seen.noise.copy(), _middle(frames.shape[1:])
+        noise, (rows, columns) = self._seen.noise.copy(), middle(frames.shape[1:])
         for n in self._usual:
             noise[n] = noise_std(frames[n, rows, columns][None])
         return self._seen._replace(noise=noise)
@@ -193,7 +187,7 @@ class Part:
 
     @property
     def _is_large(self) -> bool:
-        return self.file.frames.shape[1] * self.file.frames.shape[2] > _WHOLE
+        return self.file.frames.shape[1] * self.file.frames.shape[2] > WHOLE
 
     @property
     def _usual(self) -> list[int]:
@@ -287,46 +281,10 @@ class Part:
         return [f"{name}: {told(what, numbers)}" for what, numbers in kinds.items()]
 
 
-def survey(file: ImageFile) -> Survey:
-    """Look at each frame of a file."""
-    frames = file.frames.with_gaps()
-    count, height, width = frames.shape
-    noise, gaps = np.zeros(count), np.zeros(count, bool)
-    means, dark, odd, full = np.zeros(count), np.zeros(count), {}, {}
-    large = height * width > _WHOLE
-    rows, columns = _middle((height, width))
-    for n in range(count):
-        frame = frames[n, rows, columns] if large else frames[n, :, :]
-        marked = mark_gaps(frame)
-        invalid = np.isnan(marked)
-        gaps[n] = large or invalid.any()
-        data = marked[~invalid] if invalid.any() else marked
-        if data.size == 0 or data.min() == data.max():
-            odd[n] = "holds no data" if data.size == 0 else "holds a single grey level"
-            continue
-        means[n], dark[n] = data.mean(dtype=np.float64), np.quantile(data, DARK)
-        full[n] = float(np.mean(data == data.max())), float(data.max())
-        whole = fill(marked, invalid) if invalid.any() else marked
-        noise[n] = noise_std((whole if large else whole[rows, columns])[None])
-    exposed = [n for n, found in full.items() if _is_full(*found)]
-    # Where most frames are so, a white background is what the images show.
-    if file.info.dtype.kind in "iu" and len(exposed) <= _MOST_EXPOSED * count:
-        odd |= dict.fromkeys(exposed, "is over-exposed")
-    good = np.array([n for n in range(count) if n not in odd], int)
-    odd |= {int(n): "flashes or is dark" for n in flashes(file, means, dark, good)}
-    return Survey(noise, gaps, dict(sorted(odd.items())))
-
-
-def _middle(shape):
-    return tuple(
-        slice((n - _SIDE) // 2, (n + _SIDE) // 2) if n > _SIDE else slice(None) for n in shape
-    )
-
-
 def sample(frames: CleanFrames, numbers: Sequence[int]) -> Float[np.ndarray, "M h w"]:
     """Return evenly spread frames of some numbers, NaN in gaps; of large frames their middle."""
     height, width = frames.shape[1:]
-    side_y, side_x = min(height, _SIDE), min(width, _SIDE)
+    side_y, side_x = min(height, SIDE), min(width, SIDE)
     rows, columns = (
         slice((n - side) // 2, (n - side) // 2 + side)
         for n, side in ((height, side_y), (width, side_x))
@@ -334,7 +292,3 @@ def sample(frames: CleanFrames, numbers: Sequence[int]) -> Float[np.ndarray, "M 
     count = max(1, min(len(numbers), _SAMPLE // (side_y * side_x)))
     chosen = np.unique(np.linspace(0, len(numbers) - 1, count).round().astype(int))
     return np.stack([frames.marked((numbers[i], rows, columns)) for i in chosen])
-
-
-def _is_full(share, level):
-    return share > _SATURATED and level in _FULL

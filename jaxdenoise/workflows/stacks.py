@@ -15,6 +15,9 @@ from jaxdenoise.targets.patches import spans
 from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.reporter import Reporter
 
+# Kept in memory, 134 MB in float32: more than the preset "fast" looks at in all its steps.
+PIXELS = 2**25
+
 
 class TrainingStack(NamedTuple):
     """What is trained on, in grey levels of one exposure.
@@ -33,12 +36,19 @@ class TrainingStack(NamedTuple):
 
 
 def stack_of(
-    parts: Sequence[Part], *, seed: int, reach: int, reporter: Reporter, movies: bool = False
+    parts: Sequence[Part],
+    *,
+    seed: int,
+    reach: int,
+    reporter: Reporter,
+    movies: bool = False,
+    pixels: int = PIXELS,
 ) -> TrainingStack:
     """Return what is trained on: all frames, or random squares of large files.
 
     Each part is brought to the exposure of the first. Frames that are odd train nothing. Of
-    ``movies``, squares are smaller and longer, as their guides need many frames.
+    ``movies``, squares are smaller and longer, as their guides need many frames. ``pixels`` are
+    kept at the most.
 
     Raises:
         ImageError: as `check_data`.
@@ -48,12 +58,12 @@ def stack_of(
     reference = usable[0].exposure
     sources = [Source(part, reference, rows=reach > 0) for part in usable]
     size = _OF_MOVIES if movies else Square(_SIDE, 4 * reach + 1)
-    stack, targets = training_stack(sources, seed=seed, reach=reach, pixels=PIXELS, square=size)
-    pixels, (height, width) = sum(source.size for source in sources), stack.shape[-2:]
-    if stack.size < pixels and len({source.shape[1:] for source in sources}) == 1:
+    stack, targets = training_stack(sources, seed=seed, reach=reach, pixels=pixels, square=size)
+    total, (height, width) = sum(source.size for source in sources), stack.shape[-2:]
+    if stack.size < total and len({source.shape[1:] for source in sources}) == 1:
         reporter.say(
             f"learning from {len(stack)} random places of {height} x {width} pixels, "
-            f"{stack.size / pixels:.1%} of all"
+            f"{stack.size / total:.1%} of all"
         )
     whole = not reach or stack.shape[-3] == sources[0].row
     return TrainingStack(stack, targets, reference, whole)
@@ -102,8 +112,6 @@ class Source:
         return (frame - darkest) * factor + level
 
 
-# Kept in memory, 134 MB in float32: more than the preset "fast" looks at in all its steps.
-PIXELS = 2**25
 _SIDE = 512  # of a random square
 _SMALLEST = 64  # pixels a side: smaller files would make the patches of all others as small
 

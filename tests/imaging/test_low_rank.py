@@ -93,3 +93,13 @@ def test_second_differences_keep_the_noise_and_lose_what_changes_slowly():
 def test_it_is_compiled_within_other_programs():
     direct = local_low_rank(NOISE[:8])[0]
     np.testing.assert_allclose(jax.jit(lambda x: local_low_rank(x)[0])(NOISE[:8]), direct)
+
+
+def test_many_components_of_one_block_are_all_found():
+    rng = np.random.default_rng(5)
+    places = [(row, column) for row in (6, 12, 18) for column in (6, 10, 14, 18)]
+    courses = 60 * np.abs(rng.standard_normal((len(places), 60))).astype(np.float32)
+    truth = sum(c[:, None, None] * spot(*at, 1.2) for c, at in zip(courses, places, strict=True))
+    truth = truth - truth.mean(axis=0)
+    signal, _ = local_low_rank(NOISE - NOISE.mean(axis=0) + truth)
+    assert np.mean((np.asarray(signal) - truth) ** 2) < 0.25

@@ -363,3 +363,23 @@ def test_a_stride_widens_the_field_and_the_grid():
     config = NetworkShape(depth=3, filters=4, stride=3)
     assert (config.multiple, config.stride) == (12, 3)
     assert config.radius == 3 * (NetworkShape(depth=3).radius - 3) + 11
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"depth": 2}, {"skip": "concat"}, {"top_skip": False}, {"stride": 2}, {"pooling": "blur"}],
+)
+def test_without_its_rim_a_result_is_the_inner_part(options):
+    shape = NetworkShape(filters=4, **options)
+    side = 2 * shape.radius + 4 * shape.multiple
+    side += -side % shape.multiple
+    image = np.random.default_rng(0).standard_normal((1, side, side)).astype(np.float32)
+    params = unet.init(jax.random.key(0), shape)
+    whole = unet.apply(params, image, shape)
+    part = unet.apply(params, image, shape, padded=False)
+    assert part.shape[1] == side - 2 * shape.rim
+    assert shape.rim <= shape.radius
+    # What is nearer to the border than the radius sees the zeros outside.
+    inner = slice(shape.radius, side - shape.radius)
+    same = slice(shape.radius - shape.rim, part.shape[1] - shape.radius + shape.rim)
+    np.testing.assert_allclose(part[:, same, same], whole[:, inner, inner], atol=1e-6)

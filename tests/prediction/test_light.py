@@ -7,7 +7,7 @@ import scipy.ndimage
 
 import jaxdenoise as jd
 from jaxdenoise.microscope.psf import gaussian_psf
-from jaxdenoise.prediction import tiling
+from jaxdenoise.prediction import light, tiling
 from jaxdenoise.prediction.light import lost_light, with_light
 from jaxdenoise.prediction.tiles import denoise, denoise_tiles
 
@@ -138,3 +138,16 @@ def test_a_training_keeps_totals():
     # In one frame the totals of the dim spots are known to 0.5 %.
     assert both[0] == pytest.approx(1, abs=0.01)
     assert both[1] == pytest.approx(1, abs=0.015)
+
+
+def test_a_quarter_of_a_large_image_tells_as_well_where_the_function_bends(monkeypatch):
+    rng = np.random.default_rng(7)
+    y, x = np.mgrid[:513, :512]
+    clean = 100 + 400 * (np.exp(-(np.sin(y / 9) ** 2) * 6) * np.exp(-(np.sin(x / 11) ** 2) * 6))
+    clean = clean.astype(np.float32)
+    noisy = (clean + rng.normal(0, 20, clean.shape)).astype(np.float32)
+    denoised = (100 + 0.95 * (clean - 100)).astype(np.float32)
+    sampled = light.lost_light(noisy, denoised)
+    monkeypatch.setattr(light, "_SAMPLE", 2**30)
+    np.testing.assert_allclose(sampled, light.lost_light(noisy, denoised), atol=1.0)
+    assert abs(float((denoised + sampled - noisy).mean())) < 1e-3
