@@ -20,6 +20,30 @@ def add_inputs(verb: ArgumentParser) -> None:
     verb.add_argument("input", nargs="+", metavar="INPUT", help=text)
 
 
+def add_batch(verb: ArgumentParser) -> None:
+    """Add the files, folders and patterns that are denoised, and how they go together."""
+    text = 'files, folders or patterns ("data/*.tif"): TIFF, OME-Zarr, PNG, JPEG, CZI, LIF, ND2'
+    verb.add_argument("input", nargs="+", metavar="INPUT", help=text)
+    group = verb.add_argument_group("many files")
+    group.add_argument(
+        "--recursive",
+        action="store_true",
+        help="images in the folders of a folder, too; their tree is mirrored in DIR",
+    )
+    group.add_argument(
+        "--train-on",
+        action="append",
+        metavar="first|all|each|FILES",
+        help="all inputs together (default), the first, each by itself, or other files; may be "
+        "given several times",
+    )
+    group.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave images alone whose results are there: goes on with a batch that was killed",
+    )
+
+
 def add_output(verb: ArgumentParser, metavar: str, text: str, **options: Any) -> None:
     """Add -o."""
     verb.add_argument("-o", "--output", metavar=metavar, help=text, **options)

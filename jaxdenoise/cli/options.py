@@ -4,13 +4,16 @@ from argparse import Namespace
 from typing import Any, NamedTuple
 
 from jaxdenoise.system.errors import RequestError
-from jaxdenoise.workflows.requests import (
+from jaxdenoise.workflows.other_requests import (
     DemoRequest,
-    DenoiseRequest,
     EvaluateRequest,
-    FilterRequest,
     InfoRequest,
     PsfRequest,
+)
+from jaxdenoise.workflows.requests import (
+    TRAIN_ON,
+    DenoiseRequest,
+    FilterRequest,
     SweepRequest,
     TrainRequest,
 )
@@ -138,8 +141,16 @@ def _demo(args, text):
 
 def _denoise(args, text):
     own = ("model", "save_model", "instant", "noise", "channels", "dtype", "format", "tile_size")
-    options = _taken(args, (*_TRAINED, *own))
+    options = _taken(args, (*_TRAINED, *own, "recursive", "skip_existing"))
+    options |= {"train_on": _train_on(args.train_on)}
     return DenoiseRequest(inputs=args.input, training=_with_psf(args), command=text, **options)
+
+
+def _train_on(given):
+    """A word, or files; a word that comes with files is the name of one."""
+    if given is None:
+        return "all"
+    return given[0] if len(given) == 1 and given[0] in TRAIN_ON else given
 
 
 def _train(args, text):

@@ -42,7 +42,7 @@ def _demo(verb):
 
 
 def _denoise(verb):
-    flags.add_inputs(verb)
+    flags.add_batch(verb)
     text = "where <stem>_denoised.tif and <stem>_deconvolved.tif go"
     flags.add_output(verb, "DIR", text, required=True)
     verb.add_argument(

@@ -34,7 +34,7 @@ def _run(args, text):
             warnings.showwarning = lambda message, *_: _warn(message, verb)
             command = options.read(args, text)
             join_others(command)
-            VERBS[command.verb](command)
+            code = VERBS[command.verb](command)
             current_crew().barrier()
     except (Cancelled, KeyboardInterrupt) as interrupt:
         advice = f"; {in_flags(str(interrupt), verb)}" if interrupt.args else ""
@@ -43,7 +43,7 @@ def _run(args, text):
         return _fail(2, f"error: {in_flags(errors.one_line(error), verb)}")
     except Exception as error:
         return _failed(error)
-    return 0
+    return code
 
 
 def _failed(error):

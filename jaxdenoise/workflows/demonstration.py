@@ -23,9 +23,9 @@ from jaxdenoise.report.html import ReportContent, write_html
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.system.files import new_files
 from jaxdenoise.workflows import run as run_
+from jaxdenoise.workflows.other_requests import DemoRequest
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import settings_of
-from jaxdenoise.workflows.requests import DemoRequest
 
 FRAMES, SIDE, PSF_SIGMA = 8, 256, 1.0
 # Of the preset's 22 epochs only 10: the demonstration should take about a minute. A time lapse does

@@ -53,6 +53,12 @@ def file_names(paths: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
     return tuple(os.fspath(path) for path in paths)
 
 
+def set_values(request: Any, **values: Any) -> None:
+    """Set fields of a frozen dataclass while it is made."""
+    for name, value in values.items():
+        object.__setattr__(request, name, value)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optics:
     """The microscope's optics, from which a Gaussian PSF follows.

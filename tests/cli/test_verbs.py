@@ -29,7 +29,7 @@ def files_in(folder):
 def test_denoise(denoised):
     assert denoised.code == 0, denoised.err
     said = json.loads(denoised.out)
-    assert said.keys() == {"outputs", "models", "verdicts"}
+    assert said.keys() == {"outputs", "models", "verdicts", "files"}
     assert said["outputs"] == {
         kind: [f"out/{stem}_{kind}.tif" for stem in ("noisy", "second")]
         for kind in ("denoised", "deconvolved")
@@ -40,12 +40,20 @@ def test_denoise(denoised):
     verdicts = [(one["file"], one["channel"], one["level"]) for one in said["verdicts"]]
     assert verdicts == [(f"{stem}.tif", None, "stop") for stem in ("noisy", "second")]
     # A training of a moment is not to be relied on, which the last lines say.
-    *_, wrote, first, second = denoised.err.splitlines()
-    assert wrote == "wrote out/noisy_report.html"
-    for stem, line in (("noisy", first), ("second", second)):
-        assert line.startswith(f"verdict: {stem}.tif: do not rely on it: "), line
-    assert first.endswith("; see out/noisy_report.html")  # which is about the first file
-    assert "; see" not in second
+    *_, first, second, end = denoised.err.splitlines()
+    for number, (stem, line) in enumerate((("noisy", first), ("second", second))):
+        assert line.startswith(f"[{number + 1}/2] {stem}.tif: "), line
+        assert f"wrote out/{stem}_denoised.tif and 1 more; verdict: do not rely on it: " in line
+        assert line.endswith(f"; see out/{stem}_report.html")
+    assert end == "2 files: 2 done, 0 skipped, 0 failed; verdicts: do not rely on it: 2"
+    rows = said["files"]
+    assert [(row["file"], row["status"], row["level"]) for row in rows] == [
+        (f"{stem}.tif", "done", "stop") for stem in ("noisy", "second")
+    ]
+    assert rows[1]["outputs"] == {
+        kind: f"out/second_{kind}.tif" for kind in ("denoised", "deconvolved")
+    }
+    assert all(row["seconds"] > 0 for row in rows)
     out = denoised.folder / "out"
     assert "jaxdenoise denoise noisy.tif second.tif -o out" in (
         (out / "noisy_report.html").read_text()
