@@ -9,6 +9,10 @@ from jaxdenoise.config import TrainConfig
 
 FINE, CARE, STOP = range(3)
 NOT_APPLICABLE = -1  # a check that this model cannot be asked: no passed one
+HEADLINES = ("No problems found", "Use with care", "Do not rely on it")  # by level
+# By level, on pages; the last is for NOT_APPLICABLE.
+MARKS = ("\N{CHECK MARK}", "!", "\N{MULTIPLICATION X}", "\N{EN DASH}")
+CLASSES = ("fine", "care", "stop", "none")
 # What a report adds where the network saw every second, third or fourth row and column.
 STRIDE_NOTES = {
     1: "",

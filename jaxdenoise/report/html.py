@@ -13,13 +13,17 @@ from jaxtyping import ArrayLike, Real
 from jaxdenoise.microscope.psf import in_plane
 from jaxdenoise.microscope.widths import full_widths
 from jaxdenoise.report import diagnostics, evidence, halves, limits, page, provenance, verdict
-from jaxdenoise.report.findings import FINE, NOT_APPLICABLE, Finding, TrainedModel, sentence
+from jaxdenoise.report.findings import (
+    CLASSES,
+    FINE,
+    MARKS,
+    NOT_APPLICABLE,
+    Finding,
+    TrainedModel,
+    sentence,
+)
 from jaxdenoise.report.guard import GuardVerdict
 from jaxdenoise.system.errors import RequestError
-
-# Of the levels of findings; the last is for NOT_APPLICABLE.
-_MARKS = ("\N{CHECK MARK}", "!", "\N{MULTIPLICATION X}", "\N{EN DASH}")
-_CLASSES = ("fine", "care", "stop", "none")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,7 +140,7 @@ def _verdict(judgement):
         if raised
         else f"All {len(passed)} checks passed"
     )
-    return f"""<section id="verdict" class="{_CLASSES[judgement.level]}">
+    return f"""<section id="verdict" class="{CLASSES[judgement.level]}">
 <p class="kind">Can I trust this result?</p>
 <h2>{judgement.headline}</h2>
 <p>{count}. They use the images themselves, without a clean one.</p>
@@ -147,9 +151,9 @@ def _verdict(judgement):
 def _findings(findings: Sequence[Finding], kind: str = "") -> str:
     items = ""
     for finding in findings:
-        mark = f'<span class="mark" aria-hidden="true">{_MARKS[finding.level]}</span>'
+        mark = f'<span class="mark" aria-hidden="true">{MARKS[finding.level]}</span>'
         text = f"<strong>{escape(finding.title)}</strong><p>{escape(finding.text)}</p>"
-        items += f'<li class="{_CLASSES[finding.level]}">{mark}<div>{text}</div></li>\n'
+        items += f'<li class="{CLASSES[finding.level]}">{mark}<div>{text}</div></li>\n'
     return f'<ul class="findings {kind}">\n{items}</ul>\n' if items else ""
 
 

@@ -18,35 +18,45 @@ from jaxdenoise.report import charts, pictures
 from jaxdenoise.system import files
 
 
-def document(title: str, facts: str, sections: Mapping[str, str]) -> str:
+def document(
+    title: str, facts: str, sections: Mapping[str, str], *, kind: str = "Denoising report"
+) -> str:
     """Return the HTML of a whole page.
 
     Args:
         title: text, one line.
         facts: text below it.
         sections: name in the navigation to html from `section`.
+        kind: text, what the page is.
     """
-    css = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    css, script = (
+        Path(__file__).with_name(f"report.{suffix}").read_text(encoding="utf-8")
+        for suffix in ("css", "js")
+    )
     links = "".join(f'<li><a href="#{name.lower()}">{name}</a></li>' for name in sections)
+    nav = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(sections) > 1 else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)} - denoising report</title>
+<title>{escape(title)} - {escape(kind.lower())}</title>
+<link rel="icon" href="data:,">
 <style>
 {css}</style>
 </head>
 <body>
 <header>
-<p class="kind">Denoising report</p>
+<p class="kind">{escape(kind)}</p>
 <h1>{escape(title)}</h1>
 <p class="facts">{escape(facts)}</p>
-<nav aria-label="Sections"><ul>{links}</ul></nav>
+{nav}
 </header>
 <main>
 {"".join(sections.values())}</main>
 <footer><p>Made by jaxdenoise {escape(__version__)}. This file holds the whole page.</p></footer>
+<script>
+{script}</script>
 </body>
 </html>
 """
@@ -122,7 +132,7 @@ def image(
     Args:
         pixels: grey (H, W) or coloured (H, W, 3).
         alt: text that stands for it.
-        kind: may be "zoom".
+        kind: may be "zoom" or "thumbnail".
     """
     height, width = pixels.shape[:2]
     named = f'class="{kind}" ' if kind else ""

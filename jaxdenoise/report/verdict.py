@@ -10,11 +10,10 @@ from jaxdenoise.microscope.noise_estimation import CORRELATED
 from jaxdenoise.microscope.psf import in_plane
 from jaxdenoise.report import image_checks, result_checks
 from jaxdenoise.report.diagnostics import Input, Residual
-from jaxdenoise.report.findings import CARE, FINE, Finding, TrainedModel, sentence
+from jaxdenoise.report.findings import CARE, FINE, HEADLINES, Finding, TrainedModel, sentence
 from jaxdenoise.report.guard import GuardVerdict
 from jaxdenoise.report.halves import Halves
 
-HEADLINES = ("No problems found", "Use with care", "Do not rely on it")  # by level
 _TITLES = {
     "mean": "The mean of a frame changed",
     "peaks": "The brightest pixels are too bright",
@@ -33,7 +32,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         level: the worst level of the findings.
-        headline: of this level, one of `HEADLINES`.
+        headline: of this level, one of `findings.HEADLINES`.
         findings: the worst ones first.
     """
 
