@@ -22,6 +22,7 @@ from jaxdenoise.workflows.denoising import denoise_file, model_names, output_pat
 from jaxdenoise.workflows.inputs import Input, expand
 from jaxdenoise.workflows.making import Maker
 from jaxdenoise.workflows.movies import is_movie
+from jaxdenoise.workflows.overview import write_overview
 from jaxdenoise.workflows.reporter import SILENT, Cancelled, OnEpoch, OnTile, Reporter
 from jaxdenoise.workflows.requests import DenoiseRequest
 from jaxdenoise.workflows.results import (
@@ -154,6 +155,8 @@ class _Batch:
                 f"{count} of {total} files are whole in {self._output}; skip_existing=True goes on "
                 "with what is missing"
             ) from interrupt
+        if request.report and total > 1 and self._primary:
+            self._write_overview(rows)
         self._sum_up(rows)
         return _together(results, rows)
 
@@ -259,6 +262,12 @@ class _Batch:
             first, *others = row.outputs.values()
             wrote = f"{first} and {len(others)} more" if others else first
             tell(f"{start}{row.seconds:.1f} s, wrote {wrote}; verdict: {verdict}{see}")
+
+    def _write_overview(self, rows):
+        path = self._output / "index.html"
+        if any(row.outputs for row in rows):
+            write_overview(path, rows, axes=self._request.axes)
+            self._reporter.say(f"wrote {path}")
 
     def _sum_up(self, rows):
         counts, levels = Counter(row.status for row in rows), Counter(row.level for row in rows)

@@ -142,7 +142,7 @@ def _instant(
         )
         groups.append(Group([model], numbers))
         evidence += [line for line in lines if _gist(line) not in map(_gist, evidence)]
-    channel = "" if part.channel is None else f"channel {part.channel}: "
+    channel = "" if part.channel is None else f"channel {part.channel_label}: "
     file = f"{part.path}: " if len(request.inputs) > 1 else ""
     for line in evidence:
         reporter.say(f"{file}{channel}{line}")

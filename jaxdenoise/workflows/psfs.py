@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from jaxdenoise.microscope.psf import gaussian_psf, normalized_psf
 from jaxdenoise.microscope.psf_cleaning import clean_psf
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.training.sweep import SIGMAS
+from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.reporter import SILENT, Reporter
-from jaxdenoise.workflows.settings import Number, Training
+from jaxdenoise.workflows.settings import Number, Optics, Training
 
 _RIM = (
     0.01  # of a PSF, which may be cut off: that of a Gaussian of sigma 1 in 8 x 8 pixels is 0.001
@@ -93,6 +95,38 @@ def psfs_for(
     else:
         psfs = psfs_of(name, files=files, reporter=reporter)
     return fitted(psfs, inputs, files, some=name == "auto")
+
+
+_PLAUSIBLE = 0.4, 8.0  # sigma in pixels of optics that a file tells; others are not believed
+
+
+def known_psf(training: Training, part: Part) -> tuple[Training, tuple[str, ...]]:
+    """Return a training with the PSF that a file's optics give, if nothing else says what it is.
+
+    Args:
+        training: what is asked for; a preset that chooses the PSF stays as it is.
+        part: of the first file, for its aperture, wavelengths and pixel size.
+
+    Returns:
+        The training, and a line that says where its PSF comes from; none where it was given.
+    """
+    if training.psf is not None or training.optics is not None or training.psf_name == "auto":
+        return training, ()
+    info, advice = part.file.info, 'psf="auto" chooses it from the data'
+    _, emission = info.wavelengths_um(part.channel)
+    if info.objective_na and emission and info.pixel_size_um:
+        sigma = widefield_sigma(info.objective_na, emission, pixel_size=info.pixel_size_um)
+        widths = np.asarray(sigma)
+        if _PLAUSIBLE[0] <= widths.min() and widths.max() <= _PLAUSIBLE[1]:
+            optics = Optics(na=info.objective_na, emission=emission)
+            return replace(training, optics=optics), (
+                f"PSF: sigma {widths.mean():.2f} pixels, that of a wide-field microscope with the "
+                f"file's aperture of {optics.na:g} and emission of {1000 * emission:.0f} nm; "
+                f"{advice}",
+            )
+    return training, (
+        f"PSF: sigma {training.psf_name} pixels is assumed, nothing says what it is; {advice}",
+    )
 
 
 def fitted(

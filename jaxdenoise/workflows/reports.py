@@ -52,7 +52,7 @@ def write_report(
     """Write the report on a part of a file, unless its path is None; the rest as of `write_for`."""
     if path is None or not current_crew().is_primary:
         return
-    channel = "" if part.channel is None else f", channel {part.channel}"
+    channel = "" if part.channel is None else f", channel {part.channel_label}"
     about: dict[str, Any] = {"title": f"{part.path}{channel}", "settings": settings_of(request)}
     commands = None if request.command is None else [request.command]
     write_for(path, part, denoisers, commands=commands, **about, **options)

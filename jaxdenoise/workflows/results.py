@@ -12,7 +12,7 @@ from jaxdenoise.workflows.reporter import Reporter
 from jaxdenoise.workflows.training import Trained
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
-_LEVELS = ("fine", "care", "stop")
+LEVELS = ("fine", "care", "stop")
 
 
 class Judged(NamedTuple):
@@ -131,7 +131,7 @@ def row_of(path: str, result: DenoiseResult, choices: Sequence[str], seconds: fl
         outputs={name: str(paths[0]) for name, paths in result.outputs.items()},
         choices=tuple(dict.fromkeys([*trained, *choices])),
         seconds=round(seconds, 2),
-        level=None if worst is None else _LEVELS[worst.verdict.level],
+        level=None if worst is None else LEVELS[worst.verdict.level],
         verdict=None if worst is None else worst.verdict.text,
         reports=tuple(str(path) for path in result.reports.values() if path is not None),
     )

@@ -22,7 +22,7 @@ from jaxdenoise.workflows.instant import guided_if_better
 from jaxdenoise.workflows.movies import for_movies
 from jaxdenoise.workflows.partition import check_sizes, parts_by_model
 from jaxdenoise.workflows.parts import Part
-from jaxdenoise.workflows.psfs import mixes_planes, psfs_for, psfs_of
+from jaxdenoise.workflows.psfs import known_psf, mixes_planes, psfs_for, psfs_of
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import TrainRequest
@@ -228,6 +228,9 @@ def train_members(
         ValueError: as `run.train_model`.
     """
     files = [part.file for part in parts]
+    training, assumed = known_psf(training, parts[0])
+    for line in assumed:
+        reporter.say(line)
     psfs, choice = psfs_for(training, inputs, files, reporter=reporter), None
     reach = training.config().network.neighbours + _depth(psfs)
     guided = training.config().network.guided
@@ -252,7 +255,7 @@ def train_members(
         choice, evidence = choice or outcome.choice, evidence or outcome.evidence
     if run is not None:
         remove_others(run, models)
-    return Trained(grouped(models), choice, (*evidence, *said))
+    return Trained(grouped(models), choice, (*assumed, *evidence, *said))
 
 
 def _depth(psfs):
