@@ -84,6 +84,8 @@ def add_training(verb: ArgumentParser, *, psf: str | None = None, psf_help: str 
         help="predictions averaged a pixel: quality against time",
     )
     add_seed(group)
+    text = "write the losses as TensorBoard event files into this folder"
+    group.add_argument("--tensorboard", metavar="DIR", help=text)
     add_axes(verb)
     verb.add_argument(
         "--along",
@@ -234,6 +236,8 @@ def add_common(verb: ArgumentParser) -> None:
     """Add what all verbs that write many files or train have."""
     add_overwrite(verb)
     verb.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
+    text = "keep all that is said in this file, too, with date and time"
+    verb.add_argument("--log", metavar="FILE", help=text)
     add_json(verb)
 
 

@@ -74,6 +74,8 @@ class Command(NamedTuple):
         json: whether the result is printed as JSON.
         quiet: whether to leave progress and messages out.
         processes: the others of this run; None for a single process.
+        log: the file that keeps what is said; None for none.
+        tensorboard: the folder of event files with the losses; None for none.
     """
 
     verb: str
@@ -81,6 +83,8 @@ class Command(NamedTuple):
     json: bool
     quiet: bool
     processes: Processes | None
+    log: str | None = None
+    tensorboard: str | None = None
 
 
 def read(args: Namespace, text: str) -> Command:
@@ -95,7 +99,9 @@ def read(args: Namespace, text: str) -> Command:
     """
     processes = _processes(args) if hasattr(args, "distributed") else None
     quiet = getattr(args, "quiet", False)
-    return Command(args.verb, _REQUESTS[args.verb](args, text), args.json, quiet, processes)
+    kept = getattr(args, "log", None), getattr(args, "tensorboard", None)
+    request = _REQUESTS[args.verb](args, text)
+    return Command(args.verb, request, args.json, quiet, processes, *kept)
 
 
 def _processes(args):

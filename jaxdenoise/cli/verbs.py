@@ -18,12 +18,13 @@ def run(command: Command) -> int:
         The exit code: 0, or 2 where a file of a batch failed.
     """
     from jaxdenoise import workflows
-    from jaxdenoise.cli.terminal import reporter
+    from jaxdenoise.cli.terminal import Log, reporter
     from jaxdenoise.system.meshes import check_platforms
 
     check_platforms()
     name, show = _WORKFLOWS[command.verb]
-    with reporter(quiet=command.quiet) as reports:
+    log = Log(command.log)
+    with reporter(quiet=command.quiet, log=log, tensorboard=command.tensorboard) as reports:
         result = getattr(workflows, name)(command.request, reports)
     if current_crew().is_primary:
         if command.json:
@@ -35,7 +36,7 @@ def run(command: Command) -> int:
 
 def _show_denoise(request, result):
     """A table of a batch; the reporter has said what was written of a single file."""
-    from jaxdenoise.cli.terminal import print_cells
+    from jaxdenoise.cli.tables import print_cells
 
     if len(result.files) < 2:
         return
@@ -51,7 +52,7 @@ def _seconds(value):
 
 
 def _show_demo(request, result):
-    from jaxdenoise.cli.terminal import print_table
+    from jaxdenoise.cli.tables import print_table
 
     title = "PSNR and SSIM against the known truth, means over the frames"
     print_table(title, result.methods, ("psnr", "ssim"))
@@ -65,7 +66,7 @@ def _show_train(request, result):
 
 
 def _show_sweep(request, result):
-    from jaxdenoise.cli.terminal import print_table
+    from jaxdenoise.cli.tables import print_table
 
     rows = {
         f"{row['psf']} (seed {row['seed']})" if request.seeds > 1 else str(row["psf"]): row
@@ -80,7 +81,7 @@ def _show_sweep(request, result):
 
 
 def _show_evaluate(request, result):
-    from jaxdenoise.cli.terminal import print_table
+    from jaxdenoise.cli.tables import print_table
     from jaxdenoise.workflows.evaluation import METRICS
 
     table = {row["file"]: row for row in result.images}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxdenoise.workflows.demonstration import demo as demo
     from jaxdenoise.workflows.evaluation import EvaluateResult as EvaluateResult
     from jaxdenoise.workflows.evaluation import evaluate as evaluate
+    from jaxdenoise.workflows.event_files import EventFiles as EventFiles
     from jaxdenoise.workflows.facts import InfoResult as InfoResult
     from jaxdenoise.workflows.facts import info as info
     from jaxdenoise.workflows.filtering import FilterResult as FilterResult
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from jaxdenoise.workflows.other_requests import PsfRequest as PsfRequest
     from jaxdenoise.workflows.reporter import Cancelled as Cancelled
     from jaxdenoise.workflows.reporter import Reporter as Reporter
+    from jaxdenoise.workflows.reporter import Several as Several
     from jaxdenoise.workflows.reporter import Silent as Silent
     from jaxdenoise.workflows.requests import DenoiseRequest as DenoiseRequest
     from jaxdenoise.workflows.requests import FilterRequest as FilterRequest
@@ -57,6 +59,7 @@ _HOME = {
     "EvaluateRequest": "other_requests",
     "EvaluateResult": "evaluation",
     "filter_files": "filtering",
+    "EventFiles": "event_files",
     "FileRow": "results",
     "FilterRequest": "requests",
     "FilterResult": "filtering",
@@ -68,6 +71,7 @@ _HOME = {
     "PsfRequest": "other_requests",
     "PsfResult": "beads",
     "Reporter": "reporter",
+    "Several": "reporter",
     "Silent": "reporter",
     "sweep": "sweeps",
     "SweepRequest": "requests",

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,6 +70,7 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
     began, hears = time.monotonic(), _Hearing(reporter, aloud=True)
     result = denoise_file(replace(request, inputs=[one.path], train_on="all"), hears)
     row = row_of(one.path, result, hears.choices, time.monotonic() - began)
+    hears.sum_up(row)
     return replace(result, files=[row])
 
 
@@ -77,11 +79,12 @@ class _Hearing:
 
     Args:
         reporter: the other one.
-        aloud: whether it hears the messages, too.
+        aloud: whether it hears the messages, too, the verdict at the end.
     """
 
     def __init__(self, reporter: Reporter, *, aloud: bool) -> None:
         self._reporter, self._aloud = reporter, aloud
+        self._last: list[Callable[[], None]] = []  # what is said at the end
         self.choices: list[str] = []
 
     def training(
@@ -93,17 +96,33 @@ class _Hearing:
         return self._reporter.predicting(name)
 
     def say(self, text: str) -> None:
-        if not text.startswith(("wrote ", "verdict: ")):
-            self.choices.append(text)
-        if self._aloud:
+        if text.startswith("verdict: "):
+            self._last.append(partial(self._reporter.say, text))
+        elif self._aloud:
             self._reporter.say(text)
+        if not text.startswith(("wrote ", "verdict: ", "estimate: ")):
+            self.choices.append(text)
 
     def insist(self, text: str) -> None:
-        if self._aloud:
-            self._reporter.insist(text)
+        self._last.append(partial(self._reporter.insist, text))
 
     def cancelled(self) -> bool:
         return self._reporter.cancelled()
+
+    def sum_up(self, row: FileRow) -> None:
+        """Say what was chosen, how long it took, and last the verdict."""
+        gists = list(dict.fromkeys(map(_gist, row.choices)))
+        if gists:
+            self._reporter.say(f"chosen: {'; '.join(gists)}")
+        wrote = len(row.outputs) + len(row.reports)
+        self._reporter.say(f"done: {wrote} files in {row.seconds:.1f} s")
+        for tell in self._last:
+            tell()
+
+
+def _gist(line):
+    """What was chosen, without the evidence."""
+    return line.split("; ")[0].split(" (")[0]
 
 
 class _Seen(NamedTuple):
@@ -147,7 +166,8 @@ class _Batch:
                 else:
                     row = self._skipped(one, places[one.path], journal)
                 rows.append(row)
-                self._say(number + 1, row)
+                if not (self._lone and wanted):
+                    self._say(number + 1, row)
                 on_file(number + 1, total)
         except (Cancelled, KeyboardInterrupt) as interrupt:
             count = sum(row.status != FAILED for row in rows)
@@ -157,7 +177,8 @@ class _Batch:
             ) from interrupt
         if request.report and total > 1 and self._primary:
             self._write_overview(rows)
-        self._sum_up(rows)
+        if not self._lone:
+            self._sum_up(rows)
         return _together(results, rows)
 
     def _places(self, request: DenoiseRequest) -> dict[str, Places]:
@@ -237,7 +258,10 @@ class _Batch:
                 reason = f"internal error: {type(error).__name__}: {reason}; please report it"
             seconds = round(time.monotonic() - began, 2)
             return FileRow(one.path, FAILED, seconds=seconds, error=reason), None
-        return row_of(one.path, result, hears.choices, time.monotonic() - began), result
+        row = row_of(one.path, result, hears.choices, time.monotonic() - began)
+        if self._lone:
+            hears.sum_up(row)
+        return row, result
 
     def _skipped(self, one, places, journal):
         outputs = {name: str(path) for name, path in places.items()}

@@ -100,33 +100,42 @@ def psfs_for(
 _PLAUSIBLE = 0.4, 8.0  # sigma in pixels of optics that a file tells; others are not believed
 
 
-def known_psf(training: Training, part: Part) -> tuple[Training, tuple[str, ...]]:
+def known_psf(
+    training: Training, part: Part, reporter: Reporter = SILENT
+) -> tuple[Training, tuple[str, ...]]:
     """Return a training with the PSF that a file's optics give, if nothing else says what it is.
 
     Args:
         training: what is asked for; a preset that chooses the PSF stays as it is.
         part: of the first file, for its aperture, wavelengths and pixel size.
+        reporter: hears the line.
 
     Returns:
         The training, and a line that says where its PSF comes from; none where it was given.
     """
     if training.psf is not None or training.optics is not None or training.psf_name == "auto":
         return training, ()
-    info, advice = part.file.info, 'psf="auto" chooses it from the data'
-    _, emission = info.wavelengths_um(part.channel)
-    if info.objective_na and emission and info.pixel_size_um:
-        sigma = widefield_sigma(info.objective_na, emission, pixel_size=info.pixel_size_um)
-        widths = np.asarray(sigma)
-        if _PLAUSIBLE[0] <= widths.min() and widths.max() <= _PLAUSIBLE[1]:
-            optics = Optics(na=info.objective_na, emission=emission)
-            return replace(training, optics=optics), (
-                f"PSF: sigma {widths.mean():.2f} pixels, that of a wide-field microscope with the "
-                f"file's aperture of {optics.na:g} and emission of {1000 * emission:.0f} nm; "
-                f"{advice}",
-            )
-    return training, (
-        f"PSF: sigma {training.psf_name} pixels is assumed, nothing says what it is; {advice}",
+    optics, line = _optics_of(part)
+    if optics is None:
+        line = f"PSF: sigma {training.psf_name} pixels is assumed, nothing says what it is"
+    line += '; psf="auto" chooses it from the data'
+    reporter.say(line)
+    return (training if optics is None else replace(training, optics=optics)), (line,)
+
+
+def _optics_of(part):
+    """The optics that a file tells, if they can be, and a line on their PSF."""
+    info, (_, emission) = part.file.info, part.file.info.wavelengths_um(part.channel)
+    if not (info.objective_na and emission and info.pixel_size_um):
+        return None, ""
+    widths = np.asarray(widefield_sigma(info.objective_na, emission, pixel_size=info.pixel_size_um))
+    if not (_PLAUSIBLE[0] <= widths.min() and widths.max() <= _PLAUSIBLE[1]):
+        return None, ""
+    line = (
+        f"PSF: sigma {widths.mean():.2f} pixels, that of a wide-field microscope with the file's "
+        f"aperture of {info.objective_na:g} and emission of {1000 * emission:.0f} nm"
     )
+    return Optics(na=info.objective_na, emission=emission), line
 
 
 def fitted(

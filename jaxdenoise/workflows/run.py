@@ -333,6 +333,9 @@ def _after_epochs(
             saver.wait()
             raise Cancelled(f"{states.run}: resume=True goes on with the training")
         if stop:
-            raise Cancelled
+            raise Cancelled(
+                "the training is not kept, and what was written before it stays; a training with a "
+                "run folder keeps states to resume from"
+            )
 
     return keep

@@ -228,9 +228,7 @@ def train_members(
         ValueError: as `run.train_model`.
     """
     files = [part.file for part in parts]
-    training, assumed = known_psf(training, parts[0])
-    for line in assumed:
-        reporter.say(line)
+    training, assumed = known_psf(training, parts[0], reporter)
     psfs, choice = psfs_for(training, inputs, files, reporter=reporter), None
     reach = training.config().network.neighbours + _depth(psfs)
     guided = training.config().network.guided
