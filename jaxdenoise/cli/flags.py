@@ -44,6 +44,22 @@ def add_batch(verb: ArgumentParser) -> None:
     )
 
 
+def add_preview(verb: ArgumentParser) -> None:
+    """Add --preview and --crop."""
+    group = verb.add_argument_group("preview")
+    group.add_argument(
+        "--preview",
+        action="store_true",
+        help="try it on a part of the first image, with a short training, and say what all takes",
+    )
+    group.add_argument(
+        "--crop",
+        type=values.crop,
+        metavar="Y,X,SIZE",
+        help="the part, in pixels (default: that of most contrast); goes with --preview",
+    )
+
+
 def add_output(verb: ArgumentParser, metavar: str, text: str, **options: Any) -> None:
     """Add -o."""
     verb.add_argument("-o", "--output", metavar=metavar, help=text, **options)

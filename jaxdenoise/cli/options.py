@@ -14,6 +14,7 @@ from jaxdenoise.workflows.requests import (
     TRAIN_ON,
     DenoiseRequest,
     FilterRequest,
+    PreviewRequest,
     SweepRequest,
     TrainRequest,
 )
@@ -149,7 +150,10 @@ def _denoise(args, text):
     own = ("model", "save_model", "instant", "noise", "channels", "dtype", "format", "tile_size")
     options = _taken(args, (*_TRAINED, *own, "recursive", "skip_existing"))
     options |= {"train_on": _train_on(args.train_on)}
-    return DenoiseRequest(inputs=args.input, training=_with_psf(args), command=text, **options)
+    options |= {"inputs": args.input, "training": _with_psf(args), "command": text}
+    if args.preview or args.crop:
+        return PreviewRequest(crop=args.crop, **options)
+    return DenoiseRequest(**options)
 
 
 def _train_on(given):

@@ -69,6 +69,7 @@ def _denoise(verb):
         metavar="PIXELS",
         help="side of a tile with its overlap: bounds the memory",
     )
+    flags.add_preview(verb)
     flags.add_training(verb)
     flags.add_optics(verb)
     flags.add_report(verb)

@@ -22,7 +22,8 @@ def run(command: Command) -> int:
     from jaxdenoise.system.meshes import check_platforms
 
     check_platforms()
-    name, show = _WORKFLOWS[command.verb]
+    previews = isinstance(command.request, workflows.PreviewRequest)
+    name, show = ("preview", _show_nothing) if previews else _WORKFLOWS[command.verb]
     log = Log(command.log)
     with reporter(quiet=command.quiet, log=log, tensorboard=command.tensorboard) as reports:
         result = getattr(workflows, name)(command.request, reports)

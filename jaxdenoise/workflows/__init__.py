@@ -29,12 +29,15 @@ if TYPE_CHECKING:
     from jaxdenoise.workflows.other_requests import EvaluateRequest as EvaluateRequest
     from jaxdenoise.workflows.other_requests import InfoRequest as InfoRequest
     from jaxdenoise.workflows.other_requests import PsfRequest as PsfRequest
+    from jaxdenoise.workflows.previews import PreviewResult as PreviewResult
+    from jaxdenoise.workflows.previews import preview as preview
     from jaxdenoise.workflows.reporter import Cancelled as Cancelled
     from jaxdenoise.workflows.reporter import Reporter as Reporter
     from jaxdenoise.workflows.reporter import Several as Several
     from jaxdenoise.workflows.reporter import Silent as Silent
     from jaxdenoise.workflows.requests import DenoiseRequest as DenoiseRequest
     from jaxdenoise.workflows.requests import FilterRequest as FilterRequest
+    from jaxdenoise.workflows.requests import PreviewRequest as PreviewRequest
     from jaxdenoise.workflows.requests import SweepRequest as SweepRequest
     from jaxdenoise.workflows.requests import TrainRequest as TrainRequest
     from jaxdenoise.workflows.results import DenoiseResult as DenoiseResult
@@ -68,6 +71,9 @@ _HOME = {
     "InfoResult": "facts",
     "measure_psf": "beads",
     "Optics": "settings",
+    "preview": "previews",
+    "PreviewRequest": "requests",
+    "PreviewResult": "previews",
     "PsfRequest": "other_requests",
     "PsfResult": "beads",
     "Reporter": "reporter",

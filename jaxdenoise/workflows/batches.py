@@ -20,6 +20,7 @@ from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import ImageError, JaxdenoiseError, is_out_of_memory, one_line
 from jaxdenoise.workflows import training as training_
 from jaxdenoise.workflows.denoising import denoise_file, model_names, output_paths, stored_size
+from jaxdenoise.workflows.estimates import estimate
 from jaxdenoise.workflows.inputs import Input, expand
 from jaxdenoise.workflows.making import Maker
 from jaxdenoise.workflows.movies import is_movie
@@ -67,6 +68,7 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
     trains_elsewhere = request.train_on not in ("all", "first", "each")
     if trains_elsewhere:
         return _Batch(request, batch.inputs, reporter, lone=True).run()
+    say_estimate(request, [_frames_of(one.path, request)], reporter)
     began, hears = time.monotonic(), _Hearing(reporter, aloud=True)
     result = denoise_file(replace(request, inputs=[one.path], train_on="all"), hears)
     row = row_of(one.path, result, hears.choices, time.monotonic() - began)
@@ -120,16 +122,43 @@ class _Hearing:
             tell()
 
 
+def say_estimate(
+    request: DenoiseRequest, shapes: Sequence[tuple[int, ...] | None], reporter: Reporter
+) -> None:
+    """Say what a request takes about.
+
+    Args:
+        request: what is asked for.
+        shapes: (N, H, W) of each image; None of those that cannot be read.
+        reporter: hears it.
+    """
+    known = [shape for shape in shapes if shape is not None]
+    # Several processes would not agree on it; an own network is not known before it is read.
+    if known and current_crew().count == 1:
+        reporter.say(f"estimate: {estimate(request, known).text()}")
+
+
+def _frames_of(path, request):
+    """(N, H, W) of a file; None if it cannot be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come again when the file's turn comes
+        try:
+            return images.open_image(path, axes=request.axes).frames.shape
+        except JaxdenoiseError:
+            return None
+
+
 def _gist(line):
     """What was chosen, without the evidence."""
     return line.split("; ")[0].split(" (")[0]
 
 
 class _Seen(NamedTuple):
-    """What was seen of all files before the work: bytes of results, and whether all are movies."""
+    """What was seen of all files before the work: bytes, kinds and shapes of those missing."""
 
     size: int
     all_movies: bool
+    shapes: list[tuple[int, ...]]
 
 
 class _Batch:
@@ -153,6 +182,7 @@ class _Batch:
         missing = [not self._is_done(one, places[one.path], journal) for one in self._inputs]
         seen = self._look(missing)
         images.check_space(self._output, len(next(iter(places.values()))) * seen.size)
+        say_estimate(request, seen.shapes, reporter)
         denoise_one = self._denoiser(lenient, any(missing), seen.all_movies)
         total, results, rows = len(self._inputs), list[DenoiseResult](), list[FileRow]()
         on_file = reporter.predicting("files") if total > 1 else (lambda done, total: None)
@@ -205,7 +235,7 @@ class _Batch:
 
     def _look(self, missing: Sequence[bool]) -> _Seen:
         """Open all files for a moment; those that cannot be read are told of in their turn."""
-        size, movies = 0, True
+        size, movies, shapes = 0, True, list[tuple[int, ...]]()
         for one, wanted in zip(self._inputs, missing, strict=True):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they come again when the file's turn comes
@@ -214,8 +244,9 @@ class _Batch:
                 except JaxdenoiseError:
                     continue
             size += stored_size(self._request, file.info) if wanted else 0
+            shapes += [file.frames.shape] if wanted else []
             movies = movies and is_movie(file)
-        return _Seen(size, movies)
+        return _Seen(size, movies, shapes)
 
     def _denoiser(
         self, request: DenoiseRequest, some: bool, all_movies: bool

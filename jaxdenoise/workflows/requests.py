@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from jaxdenoise.system.errors import RequestError
@@ -177,6 +177,40 @@ class DenoiseRequest(_OfTraining):
                 f"neighbours={self.training.neighbours}: with instant=True the networks that come "
                 "with the package see none (0), or what they need of a movie (by default)"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewRequest(DenoiseRequest):
+    """Try on a part of the first image what `DenoiseRequest` asks for.
+
+    Attributes:
+        crop: (y, x, size) of a square in pixels; None: the part of most contrast.
+    """
+
+    crop: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.crop is not None:
+            if len(self.crop) != 3:
+                raise RequestError(f"crop={self.crop}: expected y, x and size in pixels")
+            for value, least in zip(self.crop, (0, 0, 16), strict=True):
+                check_whole("crop", value, least=least)
+
+    def of_part(self, path: str | Path, epochs: int | None) -> DenoiseRequest:
+        """Return the request for a file with the part alone.
+
+        Args:
+            path: of the file.
+            epochs: of the training, which takes the given PSF, or a sigma of 1 pixel where it would
+                be chosen, and one member; None: as asked for.
+        """
+        options = {field.name: getattr(self, field.name) for field in fields(DenoiseRequest)}
+        if epochs is not None:
+            psf = "1.0" if self.training.psf_name == "auto" else self.training.psf
+            training = replace(self.training, epochs=epochs, members=1, psf=psf)
+            options |= {"training": training, "save_model": None, "train_on": "all"}
+        return DenoiseRequest(**options | {"inputs": [path], "report": False})
 
 
 @dataclass(frozen=True, kw_only=True)
