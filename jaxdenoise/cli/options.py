@@ -47,7 +47,7 @@ _OPTICS = (
     "z_step",
 )
 _FILES = ("output", "axes", "overwrite")
-_TRAINED = (*_FILES, "along", "line_noise", "devices", "report")
+_TRAINED = (*_FILES, "along", "line_noise", "devices", "report", "recursive")
 
 
 class Processes(NamedTuple):
@@ -148,7 +148,7 @@ def _demo(args, text):
 
 def _denoise(args, text):
     own = ("model", "save_model", "instant", "noise", "channels", "dtype", "format", "tile_size")
-    options = _taken(args, (*_TRAINED, *own, "recursive", "skip_existing"))
+    options = _taken(args, (*_TRAINED, *own, "skip_existing"))
     options |= {"train_on": _train_on(args.train_on)}
     options |= {"inputs": args.input, "training": _with_psf(args), "command": text}
     if args.preview or args.crop:

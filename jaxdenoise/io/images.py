@@ -304,7 +304,9 @@ def _opener(path):
     if os.path.isdir(path):
         raise ImageError(f"{path}: is a directory; give image files, such as {path}/*.tif")
     if not os.path.exists(path):
-        raise ImageError(f"{path}: no such file; check the name")
+        web = ":/" in str(path)[1:]  # of an address the Path keeps one slash
+        advice = "download it first and give its name on this disk" if web else "check the name"
+        raise ImageError(f"{path}: no such file; {advice}")
     if path.suffix.lower() not in SUFFIXES:
         raise ImageError(
             f"{path}: unknown extension {path.suffix!r}; convert it to one of {', '.join(SUFFIXES)}"

@@ -8,24 +8,22 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxdenoise.config import TrainConfig
 from jaxdenoise.io import images
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import ImageError, JaxdenoiseError, is_out_of_memory, one_line
 from jaxdenoise.workflows import training as training_
 from jaxdenoise.workflows.denoising import denoise_file, model_names, output_paths, stored_size
 from jaxdenoise.workflows.estimates import estimate
+from jaxdenoise.workflows.hearing import Hearing
 from jaxdenoise.workflows.inputs import Input, expand
 from jaxdenoise.workflows.making import Maker
 from jaxdenoise.workflows.movies import is_movie
 from jaxdenoise.workflows.overview import write_overview
-from jaxdenoise.workflows.reporter import SILENT, Cancelled, OnEpoch, OnTile, Reporter
+from jaxdenoise.workflows.reporter import SILENT, Cancelled, Reporter
 from jaxdenoise.workflows.requests import DenoiseRequest
 from jaxdenoise.workflows.results import (
     DONE,
@@ -40,6 +38,7 @@ from jaxdenoise.workflows.sharing import prepare_shared
 from jaxdenoise.workflows.training import Trained
 
 Places = Mapping[str, Path]
+_MANY = 100  # images, of more than which those without a problem have no report of their own
 
 
 def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResult:
@@ -69,57 +68,11 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
     if trains_elsewhere:
         return _Batch(request, batch.inputs, reporter, lone=True).run()
     say_estimate(request, [_frames_of(one.path, request)], reporter)
-    began, hears = time.monotonic(), _Hearing(reporter, aloud=True)
+    began, hears = time.monotonic(), Hearing(reporter, aloud=True)
     result = denoise_file(replace(request, inputs=[one.path], train_on="all"), hears)
     row = row_of(one.path, result, hears.choices, time.monotonic() - began)
     hears.sum_up(row)
     return replace(result, files=[row])
-
-
-class _Hearing:
-    """A reporter that keeps what was chosen; another one hears of the progress.
-
-    Args:
-        reporter: the other one.
-        aloud: whether it hears the messages, too, the verdict at the end.
-    """
-
-    def __init__(self, reporter: Reporter, *, aloud: bool) -> None:
-        self._reporter, self._aloud = reporter, aloud
-        self._last: list[Callable[[], None]] = []  # what is said at the end
-        self.choices: list[str] = []
-
-    def training(
-        self, config: TrainConfig, *, done: int = 0, total: int | None = None
-    ) -> AbstractContextManager[OnEpoch]:
-        return self._reporter.training(config, done=done, total=total)
-
-    def predicting(self, name: str) -> OnTile:
-        return self._reporter.predicting(name)
-
-    def say(self, text: str) -> None:
-        if text.startswith("verdict: "):
-            self._last.append(partial(self._reporter.say, text))
-        elif self._aloud:
-            self._reporter.say(text)
-        if not text.startswith(("wrote ", "verdict: ", "estimate: ")):
-            self.choices.append(text)
-
-    def insist(self, text: str) -> None:
-        self._last.append(partial(self._reporter.insist, text))
-
-    def cancelled(self) -> bool:
-        return self._reporter.cancelled()
-
-    def sum_up(self, row: FileRow) -> None:
-        """Say what was chosen, how long it took, and last the verdict."""
-        gists = list(dict.fromkeys(map(_gist, row.choices)))
-        if gists:
-            self._reporter.say(f"chosen: {'; '.join(gists)}")
-        wrote = len(row.outputs) + len(row.reports)
-        self._reporter.say(f"done: {wrote} files in {row.seconds:.1f} s")
-        for tell in self._last:
-            tell()
 
 
 def say_estimate(
@@ -146,11 +99,6 @@ def _frames_of(path, request):
             return images.open_image(path, axes=request.axes).frames.shape
         except JaxdenoiseError:
             return None
-
-
-def _gist(line):
-    """What was chosen, without the evidence."""
-    return line.split("; ")[0].split(" (")[0]
 
 
 class _Seen(NamedTuple):
@@ -274,7 +222,7 @@ class _Batch:
 
     def _row(self, one, denoise_one):
         """The row of a file that is missing, and its result; None if it failed."""
-        began, hears = time.monotonic(), _Hearing(self._reporter, aloud=self._lone)
+        began, hears = time.monotonic(), Hearing(self._reporter, aloud=self._lone)
         try:
             result = denoise_one(one, hears)
         except Cancelled:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from jaxdenoise.io import images, omezarr
 from jaxdenoise.system.errors import ImageError, RequestError
 from jaxdenoise.workflows.reporter import Reporter
+from jaxdenoise.workflows.requests import SweepRequest, TrainRequest
 
 
 class Input(NamedTuple):
@@ -88,6 +89,18 @@ def expand(
     kept = [own for real, own in entries.items() if real in named or real not in made]
     _tell(left, reporter)
     return Batch(_with_stems(kept), len(named) < len(entries) or several)
+
+
+def images_of(request: TrainRequest | SweepRequest, reporter: Reporter) -> list[str]:
+    """Return the files that the inputs of a training stand for; errors as of `expand`."""
+    found = expand(
+        request.inputs,
+        Path(request.output),
+        recursive=request.recursive,
+        kinds=(),
+        reporter=reporter,
+    )
+    return [one.path for one in found.inputs]
 
 
 def _is_folder(name):

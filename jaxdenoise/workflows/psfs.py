@@ -1,6 +1,7 @@
 """The PSFs that a training is given. Host side."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -258,6 +259,12 @@ def _psf(name, files, reporter, volumes):
 
 def _widths(name):
     """The numbers of a name: sigma, z and yx, or z, y and x; None of a file's name."""
+    length = re.fullmatch(r"([\d.,]+)\s*(nm|um|µm|μm|px|pixels?)", name)
+    if length and not os.path.exists(name):
+        raise RequestError(
+            f"psf={name!r}: expected sigma in pixels without a unit: a width of 250 nm at half "
+            "maximum, with pixels of 100 nm, is psf=1.06, that is 250 / 2.355 / 100"
+        )
     try:
         numbers = tuple(map(float, name.split(",")))
     except ValueError:

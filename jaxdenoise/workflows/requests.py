@@ -10,6 +10,7 @@ from jaxdenoise.workflows.settings import (
     Number,
     Training,
     check_choice,
+    check_folder,
     check_positive,
     check_whole,
     file_names,
@@ -35,8 +36,8 @@ class _OfImages:
     """The options that all requests about images share.
 
     Attributes:
-        inputs: image files: TIFF, OME-Zarr, PNG, JPEG, or a microscope maker's. Several train
-            together, whatever their sizes. To denoise also folders and patterns ("data/*.tif").
+        inputs: image files: TIFF, OME-Zarr, PNG, JPEG, or a microscope maker's; but to filter also
+            folders and patterns ("data/*.tif"). Several train together, whatever their sizes.
         output: the folder for the results; it is made if missing.
         axes: letters of STCZYX, one a dimension; overrules what the files say.
         overwrite: replace what is there.
@@ -49,6 +50,7 @@ class _OfImages:
 
     def __post_init__(self) -> None:
         set_values(self, inputs=file_names(self.inputs), output=Path(self.output))
+        check_folder(Path(self.output))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,8 @@ class _OfTraining(_OfImages):
             batch). Only for a single process.
         report: write the report, an HTML file.
         command: the command that gives the result again, for the report.
+        recursive: of folders among the inputs, images further below count, too; `denoise` mirrors
+            their tree in the output.
     """
 
     training: Training = field(default_factory=Training)
@@ -73,6 +77,7 @@ class _OfTraining(_OfImages):
     devices: int | None = None
     report: bool = True
     command: str | None = None
+    recursive: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,8 +105,6 @@ class DenoiseRequest(_OfTraining):
             whole grey levels cost more than a tenth of what was gained or move a mean by 0.5 %.
         format: of the files written: "same" as the input's, "tiff" or "zarr".
         tile_size: side of a tile with its overlap in pixels, which bounds the memory; None: chosen.
-        recursive: of folders among the inputs, images further below count, too; their tree is
-            mirrored in the output.
         train_on: what is trained on: "all" inputs together; "each" by itself; the "first" that can
             be read; or files, folders and patterns, which need not be among the inputs.
         skip_existing: leave images alone whose results are there; a batch that was killed goes on
@@ -116,7 +119,6 @@ class DenoiseRequest(_OfTraining):
     dtype: str = "auto"
     format: str = "same"
     tile_size: int | None = None
-    recursive: bool = False
     train_on: str | Path | Sequence[str | Path] = "all"
     skip_existing: bool = False
 

@@ -70,7 +70,10 @@ def check_devices(count: int | None) -> None:
     if current_crew().count > 1:
         raise RequestError("devices=... is for a single process: of several, all devices take part")
     if count > jax.local_device_count():
-        raise RequestError(f"devices={count}: there are {jax.local_device_count()}")
+        there = jax.local_device_count()
+        raise RequestError(
+            f"devices={count}: there are {there}; devices={there} or leaving it out takes all"
+        )
 
 
 def training_devices(

@@ -11,6 +11,7 @@ from jaxdenoise.config import TrainConfig
 from jaxdenoise.system.errors import RequestError
 
 Number = int | float
+_IMAGES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".zarr", ".czi", ".lif", ".nd2")
 
 _CHANGES = (
     "init",
@@ -44,6 +45,15 @@ def check_positive(name: str, value: Any) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is not None and not (number and 0 < value < math.inf):
         raise RequestError(f"{name}={value!r}: expected a positive number")
+
+
+def check_folder(output: Path) -> None:
+    """Raise a RequestError if a folder for results has the name of an image."""
+    if output.suffix.lower() in _IMAGES and not output.is_dir():
+        raise RequestError(
+            f"output={str(output)!r}: results go into a folder, such as output={output.stem!r}; "
+            f"their names come from the inputs"
+        )
 
 
 def file_names(paths: str | Path | Sequence[str | Path]) -> tuple[str, ...]:

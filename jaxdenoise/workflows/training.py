@@ -18,6 +18,7 @@ from jaxdenoise.runs.models import RANDOM_START, Models, grouped, remove_others,
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.training.problem import DEEPEST
 from jaxdenoise.workflows import run as run_
+from jaxdenoise.workflows.inputs import images_of
 from jaxdenoise.workflows.instant import guided_if_better
 from jaxdenoise.workflows.movies import for_movies
 from jaxdenoise.workflows.partition import check_sizes, parts_by_model
@@ -128,6 +129,7 @@ def train(request: TrainRequest, reporter: Reporter = SILENT) -> TrainResult:
     """
     replaces = request.overwrite or request.resume
     output = Path(request.output)
+    request = replace(request, inputs=images_of(request, reporter))
     run_.check_devices(request.devices)
     check_run_folder(output, overwrite=replaces, resumable=True)
     opened = images.open_many(request.inputs, axes=request.axes)

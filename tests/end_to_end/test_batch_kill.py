@@ -71,7 +71,10 @@ def done(out):
 
 def results(folder):
     return {
-        str(path.relative_to(folder)): path.read_bytes()
+        # An OME-TIFF has an identifier of its own.
+        str(path.relative_to(folder)): (
+            tifffile.imread(path).tobytes() if path.name.endswith(".ome.tif") else path.read_bytes()
+        )
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != "batch.jsonl"
     }
