@@ -42,6 +42,6 @@ from .prediction.tiles import denoise as denoise
 from .prediction.tiles import denoise_image as denoise_image
 from .runs.models import load as load
 from .runs.models import save as save
-from .training.fit import fit as fit
-from .training.fit import instant as instant
 from .training.sweep import sweep as sweep
+from .workflows.arrays import fit as fit
+from .workflows.arrays import instant as instant
