@@ -56,8 +56,9 @@ def fit(
     if _is_movie(stack, axes) and not config.network.neighbours:
         model, _ = _chosen(stack, None, TrainConfig(network=replace(_SHAPE, stride="auto")))
         if model.config.network.guided:
-            seen = {"neighbours": PRETRAINED_MOVIES.neighbours, "guided": True}
-            config = replace(config, network=replace(config.network, **seen))
+            reach = PRETRAINED_MOVIES.neighbours
+            network = replace(config.network, neighbours=reach, guided=True)
+            config = replace(config, network=network)
     tell = _Progress(config.epochs) if progress else None
 
     def after_epoch(snapshot):
@@ -66,13 +67,10 @@ def fit(
         if on_epoch is not None:
             on_epoch(snapshot)
 
-    # Numbers are widths; an array is a PSF.
-    widths = isinstance(psf, int | float | tuple | list) and np.ndim(psf) < 2
-    kernel: Any = gaussian_psf(psf if np.ndim(psf) == 0 else tuple(psf)) if widths else psf
     return fit_.fit(
         as_key(key),
         stack,
-        psf=kernel,
+        psf=_as_psf(psf),
         config=config,
         devices=devices,
         resume=resume,
@@ -81,6 +79,14 @@ def fit(
 
 
 _SHAPE = TrainConfig().network
+
+
+def _as_psf(psf: Any) -> Any:
+    """Numbers are widths; an array is a PSF."""
+    if isinstance(psf, int | float):
+        return gaussian_psf(psf)
+    widths = isinstance(psf, tuple | list) and np.ndim(psf) == 1
+    return gaussian_psf(tuple(psf)) if widths else psf
 
 
 def instant(
