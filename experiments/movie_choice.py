@@ -19,7 +19,7 @@ SIDE, LENGTHS, PHOTONS = 96, (6, 12, 30), (2, 60)
 GAIN, READ_STD, OFFSET = 4, 3, 100
 NOTE = """\
 Gain: of the mean squared error by the network for movies over that for single frames, in dB, \
-whichever is taken. Error: of held-out pixels, which decides."""
+whichever is taken. Evidence: the estimated error, which decides."""
 
 
 def signal_of(rng, kind):

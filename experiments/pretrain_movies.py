@@ -4,11 +4,13 @@
 
 continues with the shipped weights. They come from 4,000 steps by the squared error alone, 14,000
 with flashes and 12,000 with flashes in the frames beside (earlier versions of this script, with one
-noise each and a penalty on the bias of the change within a patch), then 8,000 steps of this one.
+noise each and a penalty on the bias of the change within a patch), 8,000 with two noises, all by
+guides without what lasts (`jaxdenoise.imaging.low_rank`), then 4,000 steps of this one.
 The file belongs at `jaxdenoise/network/pretrained_movies.npz`.
 
 The movies of `common.moving_scenes` get Poisson-Gaussian noise of 0.5 to 100 photons a pixel twice,
-and their guides (`jaxdenoise.network.guides`). The network sees a patch, those of the frames before
+in three of ten movies shared by neighbours along x or along both axes, and their guides
+(`jaxdenoise.network.guides`). The network sees a patch, those of the frames before
 and after, and the guide, in units of the noise, and corrects the guide. Short flashes are added to
 half of the patches, in the frame or in those beside it, which must not show.
 
@@ -27,6 +29,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.ndimage
 from common.moving_scenes import moving_scene
 
 import jaxdenoise as jd
@@ -44,6 +47,7 @@ LENGTHS, SHARES = (6, 12, 32, 64, 96), (0.1, 0.15, 0.25, 0.3, 0.2)  # frames, an
 PHOTONS = 0.5, 100.0
 BIAS = 0.9  # of the squared error, how much counts only as far as both noises share it
 FLASHES = 4  # a patch, at most
+CORRELATED = 0.3  # share of the movies in which neighbours share their noise
 STEPS_A_CALL = 100
 LARGEST = 6e4  # float16 holds no more
 
@@ -60,9 +64,15 @@ def movie(seed):
     level = np.exp(rng.uniform(*np.log(PHOTONS)))
     read_std = 0 if rng.random() < 0.5 else 3 * rng.random() ** 2 * np.sqrt(level)
     unit = np.sqrt(level * signal.mean() + read_std**2)
+    share, axes = rng.uniform(0, 0.4) * (rng.random() < CORRELATED), rng.choice([1, 2])
+    kernel = np.array([share, 1, share]) / np.sqrt(1 + 2 * share**2)
     found = [level * signal / unit]
     for _ in range(2):
-        noisy = rng.poisson(level * signal) + read_std * rng.standard_normal(signal.shape)
+        noise = rng.poisson(level * signal) - level * signal
+        noise += read_std * rng.standard_normal(signal.shape)
+        for axis in range(axes):
+            noise = scipy.ndimage.convolve1d(noise, kernel, axis=2 - axis, mode="wrap")
+        noisy = level * signal + noise
         found += [noisy / unit, guides(jnp.asarray(noisy / unit, jnp.float32))]
     return [np.asarray(part, np.float16) for part in found]
 

@@ -45,3 +45,5 @@ from .runs.models import save as save
 from .training.sweep import sweep as sweep
 from .workflows.arrays import fit as fit
 from .workflows.arrays import instant as instant
+from .workflows.arrays import report as report
+from .workflows.arrays import verdict as verdict

@@ -8,7 +8,7 @@ Source: Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive 
     estimation using deep ensembles", 2017.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -97,6 +97,7 @@ def ensemble_tiles(
     share: Share | None = None,
     on_tile: Callable[[int, int], object] | None = None,
     marked: Callable[[Place], Real[np.ndarray, "h w"]] | None = None,
+    numbers: Container[int] | None = None,
 ) -> Iterator[tuple[Place, Combined]]:
     """Denoise with several models tile by tile, for images larger than the memory. Host side.
 
@@ -109,6 +110,7 @@ def ensemble_tiles(
         share: as in `tiles.denoise_tiles`.
         on_tile: as in `denoise_ensemble`.
         marked: as in `tiles.denoise_tiles`.
+        numbers: as in `tiles.denoise_tiles`.
 
     Yields:
         The place of a tile, (n, rows, columns) with two slices, and `Combined` of it (h, w).
@@ -130,6 +132,7 @@ def ensemble_tiles(
             devices=devices,
             share=share,
             on_tile=on_tile if number == last else None,
+            numbers=numbers,
         )
         for number, denoiser in enumerate(denoisers)
     ]

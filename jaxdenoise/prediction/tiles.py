@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -95,6 +95,7 @@ def denoise_tiles(
     share: tiling.Share | None = None,
     on_tile: Callable[[int, int], object] | None = None,
     marked: Callable[[tiling.Place], Real[np.ndarray, "h w"]] | None = None,
+    numbers: Container[int] | None = None,
 ) -> Iterator[tuple[tiling.Place, Denoised]]:
     """Denoise tile by tile, for images larger than the memory. Host side.
 
@@ -113,12 +114,14 @@ def denoise_tiles(
         on_tile: as in `denoise`.
         marked: returns the pixels at a place, NaN where there is no data, to keep the light by;
             None: the results are the network's own.
+        numbers: of the frames to denoise, which see all others as ever; default: all. A PSF that
+            mixes planes needs all.
 
     Yields:
         The place of a tile, (n, rows, columns) with two slices, and its NumPy arrays (h, w).
 
     Raises:
-        ValueError: as `denoise`; a model of volumes and a share of the tiles.
+        ValueError: as `denoise`; a model of volumes and a share of the tiles or of the frames.
     """
     _check_size(denoiser.psf.shape[-2:], frames.shape[1:])
     network, sequence = denoiser.config.network, sequence or len(frames)
@@ -129,6 +132,10 @@ def denoise_tiles(
     denoiser = dataclasses.replace(denoiser.for_devices(devices), psf=own, history={})
     layout = tiling.make_tiling(frames.shape, tile_size, network, denoiser.psf, share)
     corners = layout.corners(share)
+    if numbers is not None:
+        if psf.ndim == 3:
+            raise ValueError("a PSF that mixes planes needs all frames: give no numbers")
+        corners = [corner for corner in corners if corner[0] in numbers]
     in_turn = len(corners) > 1 and denoiser.config.fast_in_loops
     at_once = max(1, _RUNS // denoiser.config.symmetries) if in_turn else 1
     guides = GuideFrames(frames, sequence) if network.guided else None

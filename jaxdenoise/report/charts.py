@@ -1,233 +1,220 @@
-"""The charts of a report, each for light and for dark pages. Host side.
+"""The charts of a report: what is drawn of which measurements. Host side.
 
-A chart is a function ``draw_...`` that draws on matplotlib axes in the colours of a `Theme`;
-`chart` makes the PNGs. Matplotlib is imported late.
+Each function returns the HTML of a chart (`svg`); `alt` is the text that stands for it.
 """
 
-import io
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Real
 
+from jaxdenoise.report import pictures
 from jaxdenoise.report.diagnostics import Levels, Spectrum
 from jaxdenoise.report.halves import Halves
-from jaxdenoise.report.pictures import new_figure
+from jaxdenoise.report.svg import Axis, Series, image_chart, line_chart
+from jaxdenoise.report.traces import Spectra, Traces
 
-Axes: TypeAlias = Any  # matplotlib.axes.Axes, which is imported late
-_SIZE, _DPI = (4.2, 3.3), 180  # inches: at 360 pixels on a page the text is as large as a caption
 _LARGEST_PSF = 20  # pixels on each side of a PSF's centre that are drawn
+_COLOURS = 64  # of a bar
 
 
-class Theme(NamedTuple):
-    """Colours of a chart: text, thin lines, and three that colour-blind readers can tell apart.
-
-    The three are those of Okabe and Ito.
-    """
-
-    ink: str
-    faint: str
-    blue: str
-    orange: str
-    green: str
-
-
-LIGHT = Theme("#33383d", "#b9bfc5", "#0072b2", "#d55e00", "#009e73")
-DARK = Theme("#d5d9dd", "#5a6168", "#56b4e9", "#e69f00", "#2fbf96")
-
-
-def chart(draw: Callable[..., None], *arguments: Any) -> tuple[bytes, bytes]:
-    """Return a chart as two PNGs with a transparent ground, for light and for dark pages.
-
-    Args:
-        draw: one of the functions below, called as ``draw(axes, theme, *arguments)``.
-        *arguments: what it draws.
-    """
-    return _png(draw, LIGHT, arguments), _png(draw, DARK, arguments)
-
-
-def draw_losses(axes: Axes, theme: Theme, history: Mapping[str, Real[np.ndarray, " E"]]) -> None:
+def losses(alt: str, history: Mapping[str, Real[np.ndarray, " E"]]) -> str:
     """Draw training and validation loss by epoch, from the history of a `denoiser.Denoiser`."""
     epoch = history["epoch"]
-    for name, colour, label in (
-        ("data_loss", theme.orange, "training pixels"),
-        ("validation_loss", theme.blue, "held-out pixels"),
-    ):
-        axes.plot(epoch, history[name], color=colour, marker=_marker(epoch), label=label)
-    kept = np.flatnonzero(history["chosen"])
+    style = "line" if len(epoch) > 1 else "points"
+    series = [
+        Series(epoch, history["data_loss"], "training pixels", "orange", style),
+        Series(epoch, history["validation_loss"], "held-out pixels", "blue", style),
+    ]
+    kept = np.flatnonzero(history["chosen"])[-1:]
     if len(kept):
-        place = epoch[kept[-1]], history["validation_loss"][kept[-1]]
-        circle = {"markersize": 11, "markerfacecolor": "none", "color": theme.ink}
-        axes.plot(*place, "o", **circle, label="weights kept")
-    _whole_epochs(axes)
-    _label(axes, theme, "epoch", "squared error / variance")
+        place = epoch[kept], history["validation_loss"][kept]
+        series.append(Series(*place, "weights kept", "ink", "hollow"))
+    return line_chart(alt, Axis("epoch"), Axis("squared error / variance"), series)
 
 
-def draw_learning_rates(
-    axes: Axes, theme: Theme, history: Mapping[str, Real[np.ndarray, " E"]]
-) -> None:
+def learning_rates(alt: str, history: Mapping[str, Real[np.ndarray, " E"]]) -> str:
     """Draw the learning rate by epoch."""
-    epoch = history["epoch"]
-    axes.plot(epoch, history["learning_rate"], color=theme.blue, marker=_marker(epoch))
-    axes.set_ylim(bottom=0)
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    axes.yaxis.get_offset_text().set_color(theme.ink)
-    _whole_epochs(axes)
-    _label(axes, theme, "epoch", "learning rate")
+    epoch, rate = history["epoch"], history["learning_rate"]
+    limits = 0.0, float(1.06 * np.max(rate)) or 1.0
+    style = "line" if len(epoch) > 1 else "points"
+    series = [Series(epoch, rate, style=style)]
+    return line_chart(alt, Axis("epoch"), Axis("learning rate", limits), series)
 
 
-def draw_psf(axes: Axes, theme: Theme, psf: Real[np.ndarray, "h w"]) -> None:
+def psf_image(alt: str, psf: Real[np.ndarray, "h w"]) -> str:
     """Draw the PSF as an image, with its centre at 0."""
     shown = psf[
         tuple(slice(max(n // 2 - _LARGEST_PSF, 0), n // 2 + _LARGEST_PSF + 1) for n in psf.shape)
     ]
     y, x = shown.shape[0] / 2, shown.shape[1] / 2
-    drawn = axes.imshow(shown, cmap="cividis", extent=(-x, x, y, -y), interpolation="nearest")
-    _colour_bar(axes, theme, drawn, "share of the light")
-    _label(axes, theme, "x in pixels", "y in pixels")
+    top = float(shown.max()) or 1.0
+    return image_chart(
+        alt,
+        Axis("x in pixels", (-x, x)),
+        Axis("y in pixels", (y, -y)),
+        pictures.light(np.asarray(shown, float), 0.0, top),
+        pictures.light(np.linspace(0, 1, _COLOURS)[None], 0.0, 1.0)[0],
+        Axis("share of the light", (0.0, top)),
+    )
 
 
-def draw_psf_profile(axes: Axes, theme: Theme, psf: Real[np.ndarray, "h w"]) -> None:
+def psf_profile(alt: str, psf: Real[np.ndarray, "h w"]) -> str:
     """Draw the PSF along y and along x through its centre."""
+    series = []
     for line, colour, style, name in (
-        (psf[:, psf.shape[1] // 2], theme.blue, "-", "along y"),
-        (psf[psf.shape[0] // 2], theme.orange, "--", "along x"),
+        (psf[:, psf.shape[1] // 2], "blue", "line", "along y"),
+        (psf[psf.shape[0] // 2], "orange", "dashed", "along x"),
     ):
         place = np.arange(len(line)) - len(line) // 2
         near = abs(place) <= _LARGEST_PSF
-        axes.plot(
-            place[near], line[near], style, color=colour, marker="o", markersize=4, label=name
-        )
-    _label(axes, theme, "distance from the centre in pixels", "share of the light")
+        series.append(Series(place[near], line[near], name, colour, style))
+    axes = Axis("distance from the centre in pixels"), Axis("share of the light")
+    return line_chart(alt, *axes, series)
 
 
-def draw_histogram(axes: Axes, theme: Theme, residual: Real[np.ndarray, "*shape"]) -> None:
+def histogram(alt: str, residual: Real[np.ndarray, "*shape"]) -> str:
     """Draw the residual's values and the normal distribution of the same mean and deviation."""
     mean, std = float(residual.mean()), float(residual.std()) or 1.0
     edges = np.linspace(mean - 5 * std, mean + 5 * std, 81)
     counts, _ = np.histogram(residual, edges)
-    density = counts / counts.sum() / (edges[1] - edges[0])
-    axes.stairs(density, edges, fill=True, color=theme.blue, alpha=0.55, label="residual")
+    density = counts / max(counts.sum(), 1) / (edges[1] - edges[0])
     normal = np.exp(-0.5 * ((edges - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi))
-    axes.plot(edges, normal, color=theme.orange, label="normal distribution")
-    axes.set_yticks([])
-    _label(axes, theme, "residual in grey levels", "frequency")
+    middle = (edges[1:] + edges[:-1]) / 2
+    series = [
+        Series(middle, density, "residual", "blue", "area"),
+        Series(edges, normal, "normal distribution", "orange"),
+    ]
+    top = 0.0, float(1.06 * max(density.max(), normal.max()))
+    return line_chart(
+        alt, Axis("residual in grey levels"), Axis("frequency", top, ticks=()), series
+    )
 
 
-def draw_autocorrelation(
-    axes: Axes, theme: Theme, correlation: Float[np.ndarray, "lags lags"]
-) -> None:
+def autocorrelation(alt: str, correlation: Float[np.ndarray, "lags lags"]) -> str:
     """Draw an autocorrelation without its middle, which is 1."""
     reach = len(correlation) // 2
-    shown = np.ma.array(correlation)
-    shown[reach, reach] = np.ma.masked
-    limit = max(0.1, float(np.ma.filled(abs(shown), 0).max()))
+    shown = np.array(correlation)
+    shown[reach, reach] = 0
+    limit = max(0.1, float(abs(shown).max()))
+    pixels = pictures.diverging(shown, limit)
+    pixels[reach, reach] = 128
     edge = reach + 0.5
-    axes.set_facecolor(theme.faint)
-    drawn = axes.imshow(
-        shown, cmap="PuOr_r", vmin=-limit, vmax=limit, extent=(-edge, edge, edge, -edge)
+    return image_chart(
+        alt,
+        Axis("shift along x in pixels", (-edge, edge)),
+        Axis("shift along y in pixels", (edge, -edge)),
+        pixels,
+        pictures.diverging(np.linspace(-1, 1, _COLOURS)[None], 1.0)[0],
+        Axis("correlation", (-limit, limit)),
     )
-    _colour_bar(axes, theme, drawn, "correlation")
-    _label(axes, theme, "shift along x in pixels", "shift along y in pixels")
 
 
-def draw_spectrum(axes: Axes, theme: Theme, spectrum: Spectrum, limit: float) -> None:
+def spectrum(alt: str, found: Spectrum, limit: float) -> str:
     """Draw a spectrum by the size of the detail, and the `limit` above which it is structure."""
-    power = spectrum.power
-    axes.axhline(1, color=theme.faint, linewidth=1)
-    axes.plot(
-        spectrum.frequency, power, color=theme.blue, marker="o", markersize=4, label="residual"
-    )
-    axes.axhline(limit, color=theme.orange, linestyle="--", label="limit")
-    axes.set_ylim(0, max(1.15 * limit, 1.1 * float(power.max())))
-    _periods(axes)
-    _label(axes, theme, "size of the detail in pixels", "power, white noise = 1")
+    top = max(1.15 * limit, 1.1 * float(found.power.max()))
+    series = [
+        Series(found.frequency, found.power, "residual"),
+        Series([0, 0.5], [limit, limit], "limit", "orange", "dashed"),
+    ]
+    y = Axis("power, white noise = 1", (0.0, top))
+    return line_chart(alt, _periods(), y, series, lines=[1.0])
 
 
-def draw_levels(
-    axes: Axes, theme: Theme, levels: Levels, expected: Float[np.ndarray, " L"] | None
-) -> None:
+def levels(alt: str, found: Levels, expected: Float[np.ndarray, " L"] | None) -> str:
     """Draw the residual by brightness, and the `expected` noise of the camera if it is known."""
-    level = levels.level
-    axes.axhline(0, color=theme.faint, linewidth=1)
-    axes.plot(level, levels.spread, color=theme.blue, marker="o", markersize=4, label="spread")
+    series = [Series(found.level, found.spread, "spread")]
     if expected is not None:
-        axes.plot(level, expected, color=theme.green, linestyle="--", label="photon and read noise")
-    axes.plot(level, levels.mean, color=theme.orange, marker="s", markersize=4, label="mean")
-    _label(axes, theme, "denoised grey level", "residual in grey levels")
+        label = "photon and read noise"
+        series.append(Series(found.level, expected, label, "green", "dashed"))
+    series.append(Series(found.level, found.mean, "mean", "orange"))
+    x, y = Axis("denoised grey level"), Axis("residual in grey levels")
+    return line_chart(alt, x, y, series, lines=[0.0])
 
 
-def draw_ring_correlation(axes: Axes, theme: Theme, halves: Halves, threshold: float) -> None:
+def ring_correlation(alt: str, halves: Halves, threshold: float) -> str:
     """Draw the Fourier ring correlation of both halves, the threshold and the half-bit curve."""
     assert halves.noisy is not None
     assert halves.denoised is not None
     frequency = halves.noisy.frequency
-    axes.axhline(0, color=theme.faint, linewidth=1)
-    axes.plot(frequency, halves.noisy.correlation, color=theme.blue, label="noisy halves")
-    axes.plot(
-        halves.denoised.frequency,
-        halves.denoised.correlation,
-        color=theme.orange,
-        label="denoised halves",
-    )
-    axes.axhline(threshold, color=theme.ink, linestyle="--", linewidth=1, label="1/7")
-    curve = {"color": theme.green, "linestyle": ":", "linewidth": 1.5}
-    axes.plot(frequency, halves.noisy.half_bit, **curve, label="half-bit")
-    axes.set_ylim(-0.15, 1.05)
-    _periods(axes)
-    _label(axes, theme, "size of the detail in pixels", "correlation")
+    series = [
+        Series(frequency, halves.noisy.correlation, "noisy halves"),
+        Series(halves.denoised.frequency, halves.denoised.correlation, "denoised halves", "orange"),
+        Series([0, 0.5], [threshold, threshold], "1/7", "ink", "dashed"),
+        Series(frequency, np.minimum(halves.noisy.half_bit, 1.05), "half-bit", "green", "dotted"),
+    ]
+    return line_chart(alt, _periods(), Axis("correlation", (-0.15, 1.05)), series, lines=[0.0])
 
 
-def draw_candidates(
-    axes: Axes,
-    theme: Theme,
-    sweep: Mapping[str, Any],
-    value: str,
-    error: str | None,
-    label: str,
-) -> None:
+def trace(alt: str, found: Traces, place: int) -> str:
+    """Draw the course of one place of a movie, before and after."""
+    seconds = found.interval or 1.0
+    time = (found.first + np.arange(found.noisy.shape[1])) * seconds
+    x = Axis("time in seconds") if found.interval else Axis("frame")
+    time = time if found.interval else time + 1
+    series = [
+        Series(time, found.noisy[place], "noisy", "faint"),
+        Series(time, found.denoised[place], "denoised", "blue"),
+    ]
+    return line_chart(alt, x, Axis("mean in grey levels"), series)
+
+
+def trace_spectra(alt: str, found: Spectra, *, hertz: bool) -> str:
+    """Draw the spectra of traces before and after."""
+    x = Axis("frequency in hertz" if hertz else "frequency in cycles a frame")
+    series = [
+        Series(found.frequency, found.noisy, "noisy", "faint"),
+        Series(found.frequency, found.denoised, "denoised", "blue"),
+    ]
+    return line_chart(alt, x, Axis("power density", log=True), series)
+
+
+def candidates(
+    alt: str, sweep: Mapping[str, Any], value: str, error: str | None, label: str
+) -> str:
     """Draw one value of a sweep's candidates by their PSF.
 
     Args:
-        axes: to draw on.
-        theme: colours.
-        sweep: the table of a sweep, see `html.ReportContent`.
+        alt: text that stands for it.
+        sweep: the table of a sweep, see `content.Channel`.
         value: name of the column.
         error: name of the column of its standard errors, or None.
         label: of the axis.
     """
-    candidates = [row for row in sweep["candidates"] if row.get(value) is not None]
+    rows = [row for row in sweep["candidates"] if row.get(value) is not None]
     place, ticks = psf_places(sweep["candidates"])
     longest = max(row["epochs"] for row in sweep["candidates"])
-    for row in candidates:
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
         chosen = str(row["psf"]) == str(sweep["chosen"])
-        colour = theme.orange if chosen else theme.blue
-        style = {
-            "fmt": "D" if chosen else "o",
-            "color": colour,
-            "markerfacecolor": colour if row["epochs"] == longest else "none",
-            "markersize": 8 if chosen else 6,
-            "capsize": 3,
-        }
-        bars = row.get(error) if error else None
-        axes.errorbar(place[str(row["psf"])], row[value], bars, **style)
-    if ticks:  # the name of a file may hold dollar signs
-        axes.set_xticks(range(len(ticks)), ticks, rotation=30, ha="right", parse_math=False)
-    axes.plot([], [], "D", color=theme.orange, label="chosen")
-    if any(row["epochs"] < longest for row in candidates):
-        axes.plot([], [], "o", color=theme.blue, markerfacecolor="none", label="dropped early")
-    _label(axes, theme, "PSF" if ticks else "sigma of the PSF in pixels", label)
+        style = "points" if row["epochs"] == longest else "hollow"
+        words = "chosen" if chosen else "trained to the end"
+        words = words if style == "points" else "dropped early"
+        groups.setdefault((words, "orange" if chosen else "blue", style), []).append(row)
+    series = [
+        Series(
+            [place[str(row["psf"])] for row in own],
+            [row[value] for row in own],
+            *kind,
+            errors=[row.get(error) or np.nan for row in own] if error else None,
+        )
+        for kind, own in groups.items()
+    ]
+    x = Axis("sigma of the PSF in pixels")
+    if ticks:
+        x = Axis("PSF", (-0.5, len(ticks) - 0.5), [(float(n), t) for n, t in enumerate(ticks)])
+    return line_chart(alt, x, Axis(label), series)
 
 
 def psf_places(
-    candidates: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, float], list[str] | None]:
     """Return where each candidate's PSF stands on an axis, by name, and the tick labels.
 
     There are no labels if all PSFs are widths: then each stands at its sigma in pixels.
     """
-    names = list(dict.fromkeys(str(row["psf"]) for row in candidates))
+    names = list(dict.fromkeys(str(row["psf"]) for row in rows))
     try:
         return {name: 0.0 if name == "none" else float(name) for name in names}, None
     except ValueError:  # measured PSFs have names, not widths
@@ -235,48 +222,8 @@ def psf_places(
         return places, [name[-16:] for name in names]
 
 
-def _png(draw, theme, arguments):
-    figure = new_figure(_SIZE)
-    axes = figure.add_subplot()
-    axes.patch.set_alpha(0)
-    draw(axes, theme, *arguments)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=_DPI, transparent=True)
-    return file.getvalue()
-
-
-def _label(axes, theme, x, y):
-    axes.set_xlabel(x, color=theme.ink)
-    axes.set_ylabel(y, color=theme.ink)
-    axes.tick_params(colors=theme.ink, which="both")
-    for side, spine in axes.spines.items():
-        spine.set_color(theme.faint)
-        spine.set_visible(side in ("left", "bottom"))
-    if axes.get_legend_handles_labels()[0]:  # above the axes, where it hides no data
-        axes.figure.legend(
-            loc="outside upper left", ncols=2, frameon=False, labelcolor=theme.ink, fontsize=9
-        )
-
-
-def _colour_bar(axes, theme, shown, label):
-    bar = axes.figure.colorbar(shown, ax=axes)
-    bar.set_label(label, color=theme.ink)
-    bar.ax.tick_params(colors=theme.ink)
-    bar.outline.set_visible(False)
-
-
-def _periods(axes):
-    """Label a frequency axis (cycles per pixel) with periods, from coarse to fine."""
+def _periods():
+    """A frequency axis (cycles per pixel) with periods, from coarse to fine."""
     periods = (20, 10, 6, 4, 3, 2.5, 2)
-    axes.set_xlim(0, 0.5)
-    axes.set_xticks([1 / period for period in periods], [f"{period:g}" for period in periods])
-
-
-def _whole_epochs(axes):
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _marker(epoch):
-    return "o" if len(epoch) < 5 else ""
+    ticks = [(1 / period, f"{period:g}") for period in periods]
+    return Axis("size of the detail in pixels", (0.0, 0.5), ticks)

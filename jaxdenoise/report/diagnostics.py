@@ -216,16 +216,17 @@ def autocorrelation(residual: Real[np.ndarray, "N H W"]) -> Float64[np.ndarray, 
 
 
 def smoothed_residual(residual: Real[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:
-    """Smooth the residual (sigma 2 pixels) and divide by the standard deviation of white noise.
+    """Smooth a residual (sigma 2 pixels) and divide by the standard deviation of white noise.
 
     Args:
-        residual: (N, H, W) real.
+        residual: (N, H, W) real, in units of the noise (`noise_units.in_units`), so that places
+            with more light, where the noise is stronger, do not stand out.
 
     Returns:
-        About -2 to 2 everywhere if the residual is white noise, whatever its local strength.
+        About -2 to 2 everywhere if the residual is white noise.
     """
     weight = 1 / (4 * np.pi * SMOOTHING**2)  # the sum of the squares of the Gaussian's weights
-    return _blur(residual, SMOOTHING) / np.sqrt(weight * _local_variance(residual))
+    return _blur(residual, SMOOTHING) / np.sqrt(weight)
 
 
 def noise_of(frames: Real[ArrayLike, "N H W"]) -> tuple[float, float]:

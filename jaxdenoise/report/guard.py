@@ -71,6 +71,7 @@ class GuardVerdict:
         checks: for each check the number of frames that passed it, that did not, and that it does
             not apply to: "passed", "failed" and "not applicable".
         frames: how many frames were judged.
+        levels: number of a frame to the level of its worst finding, of those that have any.
     """
 
     level: int
@@ -78,6 +79,7 @@ class GuardVerdict:
     text: str
     checks: Mapping[str, Mapping[str, int]]
     frames: int
+    levels: Mapping[int, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -122,6 +124,7 @@ class Guard:
         self._order = itertools.count()
         self._counts = {check: Counter[str]() for check in (*CHECKS, "invention")}
         self._levels = Counter[int]()
+        self._worst: dict[int, int] = {}
 
     def add(
         self,
@@ -180,7 +183,8 @@ class Guard:
             check: {name: max(counts[name], 0) for name in names}
             for check, counts in self._counts.items()
         }
-        return GuardVerdict(level, findings, _line(level, findings, self._levels), checks, frames)
+        text, worst = _line(level, findings, self._levels), dict(sorted(self._worst.items()))
+        return GuardVerdict(level, findings, text, checks, frames, worst)
 
     def _finish(self, n):
         found = self._open.pop(n).measures(self._reach, self._background)
@@ -193,6 +197,7 @@ class Guard:
         if judged.level == FINE:
             return
         self._levels[judged.level] += 1
+        self._worst[n] = max(judged.level, self._worst.get(n, FINE))
         finding = GuardFinding(
             judged.level,
             n,

@@ -2,12 +2,14 @@
 
 ::
 
-    rows = [index.IndexRow("a.tif", Path("out/a_report.html"), FINE, "no problems found", 12.5)]
+    rows = [index.read_row("out/a_report.html", "a.tif")]
+    rows.append(index.IndexRow("b.tif", None, index.FAILED, "b.tif: no TIFF file"))
     index.write_index(Path("out/index.html"), rows)
 
 Without JavaScript the rows stand in the order in which they came.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from html import escape
@@ -22,6 +24,9 @@ from jaxdenoise.report import page, pictures
 from jaxdenoise.report.findings import CLASSES, FINE, HEADLINES, MARKS
 
 THUMBNAIL = 96  # pixels of the longer side
+_PICTURES = ("before", "after")
+_SUMMARY = "summary"
+_MARK = f'<script type="application/json" id="{_SUMMARY}">'
 FAILED = 3  # sorts behind all verdicts: there is no result
 _WORDS = (*HEADLINES, "Failed")
 _KINDS = (*CLASSES[: len(HEADLINES)], "stop")
@@ -50,6 +55,42 @@ class IndexRow(NamedTuple):
     size: str = ""
     before: UInt8[np.ndarray, "h w"] | None = None
     after: UInt8[np.ndarray, "h w"] | None = None
+
+
+def summary(row: IndexRow) -> str:
+    """Return the element of a report from which `read_row` makes its row again.
+
+    A batch that was killed and goes on finds the rows of its first part in the reports.
+    """
+    told = row._asdict() | {"name": "", "report": None}
+    pictured = {name: None if told[name] is None else told[name].tolist() for name in _PICTURES}
+    text = json.dumps(told | pictured, separators=(",", ":")).replace("</", "<\\/")
+    return f'<script type="application/json" id="{_SUMMARY}">{text}</script>'
+
+
+def read_row(report: str | os.PathLike, name: str) -> IndexRow | None:
+    """Return the row of a file from its report; None if that holds none.
+
+    Args:
+        report: its path.
+        name: of the input.
+
+    Raises:
+        OSError: the report cannot be read.
+    """
+    text = Path(report).read_text(encoding="utf-8")
+    begin = text.rfind(_MARK)
+    end = text.find("</script>", begin)
+    if begin < 0 or end < 0:
+        return None
+    try:
+        told = json.loads(text[begin + len(_MARK) : end])
+        pictured = {
+            key: None if told[key] is None else np.array(told[key], np.uint8) for key in _PICTURES
+        }
+        return IndexRow(**told | pictured | {"name": name, "report": Path(report)})
+    except (ValueError, KeyError, TypeError):  # of another version
+        return None
 
 
 def thumbnail(

@@ -1,5 +1,9 @@
 """What no measurement on the images can rule out, for the readers of a report."""
 
+from html import escape
+
+from jaxdenoise.report import page
+
 LIMITS = (
     (
         "Noise that neighbouring pixels share",
@@ -37,3 +41,15 @@ LIMITS = (
         "fields of view.",
     ),
 )
+
+
+def limits_section() -> str:
+    """Return the section of a report that says them."""
+    items = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>\n" for name, text in LIMITS
+    )
+    text = page.paragraph(
+        "No check on this page can rule out the following. They depend on the microscope and the "
+        "sample, which you know and the program does not."
+    )
+    return page.section("limits", "What could be wrong", f'{text}<dl class="limits">\n{items}</dl>')

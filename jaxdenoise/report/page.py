@@ -3,9 +3,8 @@
 Arguments called text are escaped here. Arguments called html must be escaped already.
 """
 
-import base64
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxdenoise import __version__
-from jaxdenoise.report import charts, pictures
+from jaxdenoise.report import svg
 from jaxdenoise.system import files
 
 
@@ -29,10 +28,11 @@ def document(
         sections: name in the navigation to html from `section`.
         kind: text, what the page is.
     """
-    css, script = (
-        Path(__file__).with_name(f"report.{suffix}").read_text(encoding="utf-8")
-        for suffix in ("css", "js")
+    css, *scripts = (
+        Path(__file__).with_name(name).read_text(encoding="utf-8")
+        for name in ("report.css", "report.js", "painter.js", "profile.js", "viewer.js")
     )
+    code = "".join(f"<script>\n{script}</script>\n" for script in scripts)
     links = "".join(f'<li><a href="#{name.lower()}">{name}</a></li>' for name in sections)
     nav = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(sections) > 1 else ""
     return f"""<!doctype html>
@@ -55,9 +55,7 @@ def document(
 <main>
 {"".join(sections.values())}</main>
 <footer><p>Made by jaxdenoise {escape(__version__)}. This file holds the whole page.</p></footer>
-<script>
-{script}</script>
-</body>
+{code}</body>
 </html>
 """
 
@@ -65,6 +63,31 @@ def document(
 def section(name: str, title: str, html: str) -> str:
     """Return a section with a heading (text). Links point to `name`."""
     return f'<section id="{name}">\n<h2>{escape(title)}</h2>\n{html}\n</section>\n'
+
+
+def section_of(name: str, title: str, htmls: Mapping[str, str]) -> str:
+    """Return a section with what there is of each channel, or nothing if there is nothing.
+
+    Args:
+        name: as of `section`.
+        title: as of `section`.
+        htmls: name of a channel to html, which may be empty. A single channel needs no heading.
+    """
+    there = {channel: html for channel, html in htmls.items() if html}
+    if not there:
+        return ""
+    if len(htmls) == 1:
+        return section(name, title, next(iter(there.values())))
+    parts = (
+        f'<div class="channel"><h3>{escape(channel[:1].upper() + channel[1:])}</h3>{html}</div>'
+        for channel, html in there.items()
+    )
+    return section(name, title, "\n".join(parts))
+
+
+def folded(summary: str, html: str) -> str:
+    """Return what is shown when one clicks on its summary (text), and in print."""
+    return f"<details><summary>{escape(summary)}</summary>\n{html}</details>\n"
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -137,20 +160,7 @@ def image(
     height, width = pixels.shape[:2]
     named = f'class="{kind}" ' if kind else ""
     size = f'width="{width}" height="{height}"'
-    return f'<img {named}{size} src="{_data(pictures.png(pixels))}" alt="{escape(alt)}">'
-
-
-def chart(alt: str, draw: Callable[..., None], *arguments: Any) -> str:
-    """Return a chart for light and for dark pages.
-
-    Args:
-        alt: text that stands for it.
-        draw: a function of `charts`.
-        *arguments: of this function.
-    """
-    light, dark = map(_data, charts.chart(draw, *arguments))
-    source = f'<source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-    return f'<picture>{source}<img src="{light}" alt="{escape(alt)}"></picture>'
+    return f'<img {named}{size} src="{svg.data(pixels)}" alt="{escape(alt)}">'
 
 
 def write(path: str | os.PathLike, html: str) -> Path:
@@ -161,7 +171,3 @@ def write(path: str | os.PathLike, html: str) -> Path:
     path = Path(path)
     files.write_text(path, html)
     return path
-
-
-def _data(png):
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -11,6 +11,16 @@ import numpy as np
 from jaxtyping import ArrayLike, Real, UInt8
 
 Figure: TypeAlias = Any  # matplotlib.figure.Figure, which is imported late
+# Colours at equal distances, as of ColorBrewer's PuOr (from purple to orange) and of cividis.
+_DIVERGING = (
+    *((45, 0, 75), (84, 39, 136), (128, 115, 172), (178, 171, 210), (216, 218, 235)),
+    (247, 247, 247),
+    *((254, 224, 182), (253, 184, 99), (224, 130, 20), (179, 88, 6), (127, 59, 8)),
+)
+_LIGHT = (
+    *((0, 34, 78), (25, 56, 110), (66, 78, 108), (97, 101, 111), (125, 124, 120)),
+    *((156, 148, 117), (190, 175, 104), (225, 204, 85), (254, 232, 56)),
+)
 _WINDOW_STEP = 16  # pixels between the windows that `busiest_window` tries
 
 
@@ -29,9 +39,18 @@ def grey(image: Real[ArrayLike, "H W"], low: float, high: float) -> UInt8[np.nda
 
 def diverging(image: Real[ArrayLike, "H W"], limit: float) -> UInt8[np.ndarray, "H W 3"]:
     """Return an image as colours: white at 0, purple at -`limit`, orange at `limit`."""
-    from matplotlib import colormaps
+    return _coloured(image, -limit, limit, _DIVERGING)
 
-    return colormaps["PuOr_r"](grey(image, -limit, limit), bytes=True)[..., :3]
+
+def light(image: Real[ArrayLike, "H W"], low: float, high: float) -> UInt8[np.ndarray, "H W 3"]:
+    """Return an image as colours of rising lightness: dark blue at `low`, yellow at `high`."""
+    return _coloured(image, low, high, _LIGHT)
+
+
+def _coloured(image, low, high, anchors):
+    place = grey(image, low, high) / 255 * (len(anchors) - 1)
+    channels = [np.interp(place, range(len(anchors)), part) for part in np.transpose(anchors)]
+    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
 def grey_range(image: Real[ArrayLike, "*shape"]) -> tuple[float, float]:
@@ -56,6 +75,14 @@ def busiest_window(image: Real[np.ndarray, "H W"], side: int) -> tuple[int, int,
         for x in range(0, image.shape[1] - side + 1, _WINDOW_STEP)
     ]
     return (*max(corners, key=contrast), side)
+
+
+def shown_part(image: Real[np.ndarray, "H W"], side: int) -> tuple[slice, slice]:
+    """Return the part of an image that is shown: the whole, or the busiest window of `side`."""
+    if max(image.shape) <= side:
+        return slice(None), slice(None)
+    y, x, side = busiest_window(image, min(side, *image.shape))
+    return slice(y, y + side), slice(x, x + side)
 
 
 def save_comparison(

@@ -8,35 +8,34 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from jaxdenoise.microscope.widths import full_widths, sigma_from_fwhm
+from jaxdenoise.microscope.widths import full_widths
 from jaxdenoise.report import charts, diagnostics, page
 
 _STRIPES = 8, 4, 3  # pixels: periods of the stripes whose contrast after the PSF is told
 
 
 def psf_section(psf: Float[np.ndarray, "h w"], length: Callable[[float], str]) -> str:
-    """Return the PSF in pictures and numbers; `length` puts a number of pixels into words."""
+    """Return the PSF in pictures and numbers, nothing if there is none.
+
+    Args:
+        psf: (h, w).
+        length: puts a number of pixels into words.
+    """
     if psf.size == 1:
-        text = (
-            "No PSF was given. The network was trained as Noise2Void, and the denoised and the "
-            "deconvolved image are the same."
-        )
-        return page.section("psf", "Point spread function", page.paragraph(text))
+        return ""
     widths, middle = full_widths(psf), psf[psf.shape[0] // 2, psf.shape[1] // 2]
-    sigmas = " and ".join(f"{sigma_from_fwhm(width):.2f}" for width in widths)
     contrast = ", ".join(f"{diagnostics.modulation(psf, 1 / period):.1%}" for period in _STRIPES)
     size = f"{psf.shape[0]} x {psf.shape[1]} pixels"
     rows = [
         ["Full width at half maximum, y and x", " and ".join(map(length, widths))],
-        ["As sigma of a Gaussian, y and x", f"{sigmas} pixels"],
         ["Light in the central pixel", f"{middle:.1%}"],
         [f"Contrast that stripes of {', '.join(map(str, _STRIPES))} pixels keep", contrast],
         ["Size of the kernel", size],
     ]
     described = f"{size}, {widths[0]:.2f} by {widths[1]:.2f} pixels wide at half maximum"
-    image = page.chart(f"Picture of the PSF: {described}.", charts.draw_psf, psf)
+    image = charts.psf_image(f"Picture of the PSF: {described}.", psf)
     alt = f"Profile of the PSF along y and x: {described}; {middle:.1%} in the middle."
-    profile = page.chart(alt, charts.draw_psf_profile, psf)
+    profile = charts.psf_profile(alt, psf)
     html = page.paragraph(
         "The result can hold no detail finer than this blur lets pass. If the PSF is wrong, so is "
         "the result."
@@ -45,14 +44,13 @@ def psf_section(psf: Float[np.ndarray, "h w"], length: Callable[[float], str]) -
         page.figure("The PSF", image, "How the microscope spreads the light of a point."),
         page.figure("Its profile", profile, "The same along y and x, through its centre."),
     )
-    return page.section("psf", "Point spread function", html + page.table(None, rows))
+    return html + page.table(None, rows)
 
 
 def sweep_section(sweep: Mapping[str, Any] | None) -> str:
-    """Return the choice among several PSFs; `sweep` as in `html.ReportContent`."""
+    """Return the choice among several PSFs, if there was one; `sweep` as in `content.Channel`."""
     if sweep is None:
-        text = page.paragraph("One PSF was used. No others were tried.")
-        return page.section("sweep", "Choice of the PSF", text)
+        return ""
     candidates, name = sweep["candidates"], str(sweep["chosen"])
     chosen = [str(row["psf"]) == name for row in candidates]
     best = min(
@@ -68,11 +66,11 @@ def sweep_section(sweep: Mapping[str, Any] | None) -> str:
         "candidates, so their differences are more certain than the bars suggest. For candidates "
         "that were dropped early, the last score is shown."
     )
-    score = page.chart(alt, charts.draw_candidates, sweep, "score", "score_se", "score")
+    score = charts.candidates(alt, sweep, "score", "score_se", "score")
     drawings = [page.figure("Score", score, caption)]
     if any(row.get("psnr") is not None for row in candidates):
         alt = f"PSNR against the clean image by PSF. Chosen without it: {name}."
-        psnr = page.chart(alt, charts.draw_candidates, sweep, "psnr", None, "PSNR in dB")
+        psnr = charts.candidates(alt, sweep, "psnr", None, "PSNR in dB")
         caption = "Against the clean image, which was not used for the choice."
         drawings.append(page.figure("PSNR", psnr, caption))
     html = page.paragraph(
@@ -85,14 +83,13 @@ def sweep_section(sweep: Mapping[str, Any] | None) -> str:
     )
     heads = ["PSF", "seed", "score", "standard error", "PSNR in dB", "epochs", "seconds"]
     table = page.table(heads, list(_rows(candidates)), numbers=True, chosen=chosen)
-    return page.section("sweep", "Choice of the PSF", html + page.figures(*drawings) + table)
+    return html + page.figures(*drawings) + table
 
 
 def training_section(history: Mapping[str, ArrayLike]) -> str:
-    """Return the curves of a training; `history` as in `denoiser.Denoiser`."""
+    """Return the curves of a training, nothing without one; `history` as in `denoiser.Denoiser`."""
     if not history:
-        text = page.paragraph("The model holds no record of its training.")
-        return page.section("training", "Training", text)
+        return ""
     columns = {name: np.asarray(values) for name, values in history.items()}
     losses, kept = columns["validation_loss"], np.flatnonzero(columns["chosen"])
     weights = (
@@ -109,24 +106,24 @@ def training_section(history: Mapping[str, ArrayLike]) -> str:
         f"data's variance. At the end it was {columns['data_loss'][-1]:.4f} on training pixels and "
         f"{losses[-1]:.4f} on held-out pixels. It approaches the share of noise, not 0. {weights}"
     )
-    loss = page.chart(alt, charts.draw_losses, columns)
+    loss = charts.losses(alt, columns)
     alt = f"Learning rate by epoch, at most {columns['learning_rate'].max():.2g}."
-    rate = page.chart(alt, charts.draw_learning_rates, columns)
+    rate = charts.learning_rates(alt, columns)
     penalty = f"The penalty on negative light ended at {columns['positivity_loss'][-1]:.2g}."
-    html = page.figures(
+    return page.figures(
         page.figure("Loss", loss, caption), page.figure("Learning rate", rate, penalty)
     )
-    return page.section("training", "Training", html)
 
 
 def settings_section(settings: Mapping[str, Any], commands: Sequence[str] | None) -> str:
     """Return all settings, a dict that may hold dicts, and the commands that repeat the run."""
     rows = "".join(_groups(settings))
-    html = page.scrolling("Settings", f'<table class="settings">{rows}</table>')
+    html = ""
     if commands:
         lines = escape("\n".join(map(str, commands)))
-        html += f"<h3>To get this result again</h3>\n<pre><code>{lines}</code></pre>"
-    return page.section("settings", "Settings", html)
+        html = f"<h3>To get this result again</h3>\n<pre><code>{lines}</code></pre>"
+    table = page.scrolling("Settings", f'<table class="settings">{rows}</table>')
+    return html + page.folded("All settings", table)
 
 
 def _rows(candidates):

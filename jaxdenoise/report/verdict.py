@@ -3,16 +3,18 @@
 A result that passes is not proven right: see `limits.LIMITS`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from jaxdenoise.microscope.noise_estimation import CORRELATED
 from jaxdenoise.microscope.psf import in_plane
-from jaxdenoise.report import image_checks, result_checks
+from jaxdenoise.report import image_checks, movie_checks, result_checks
+from jaxdenoise.report.content import Origin
 from jaxdenoise.report.diagnostics import Input, Residual
 from jaxdenoise.report.findings import CARE, FINE, HEADLINES, Finding, TrainedModel, sentence
-from jaxdenoise.report.guard import GuardVerdict
+from jaxdenoise.report.guard import GuardFinding, GuardVerdict
 from jaxdenoise.report.halves import Halves
+from jaxdenoise.report.transients import LeakTest
 
 _TITLES = {
     "mean": "The mean of a frame changed",
@@ -24,7 +26,14 @@ _TITLES = {
     "power": "The residual is not like the noise",
     "invention": "The result depends on the network's first weights",
 }  # by check of the guard
-_TOLD = 3  # frames that are named for each check
+_UNITS = {
+    "mean": "grey levels",
+    "peaks": "grey levels",
+    "dimmed peaks": "grey levels",
+    "totals": "times what the noise gives",
+    "sharpening": "of the noise's power",
+}  # of what was measured, where the text does not hold it with its limit
+TOLD = 3  # frames that are named for each check
 
 
 class Verdict(NamedTuple):
@@ -47,6 +56,9 @@ def judge(
     halves: Halves,
     denoiser: TrainedModel,
     guard: GuardVerdict | None = None,
+    *,
+    leaks: LeakTest | str | None = None,
+    origins: Sequence[Origin] = (),
 ) -> Verdict:
     """Return the findings of all checks that apply, and the verdict that follows.
 
@@ -56,6 +68,8 @@ def judge(
         halves: what `halves.compare_halves` measured.
         denoiser: the `denoiser.Denoiser`.
         guard: what the guard found in all frames, if it was asked.
+        leaks: what became of known transients, or why that was not tested; None: it was not asked.
+        origins: where the settings came from.
     """
     config, trained = denoiser.config, bool(denoiser.history)
     # Blind spots belong to a training; without one, only a stride tells shared noise from signal.
@@ -66,7 +80,8 @@ def judge(
         independent = independent._replace(level=min(independent.level, CARE))
     findings = [
         independent,
-        *result_checks.neighbours(config.network.neighbours),
+        # Where it was tested what becomes of transients, nothing has to be feared.
+        *result_checks.neighbours(0 if isinstance(leaks, LeakTest) else config.network.neighbours),
         *result_checks.repeats(config.targets),
         # The guard judges these in every frame. Where neighbours share their noise, the residual
         # has a structure of its own.
@@ -80,6 +95,8 @@ def judge(
         result_checks.training(denoiser.history, config),
         image_checks.like_the_training(noisy, denoiser.scale, trained=trained),
         *of_guard(guard),
+        *([] if leaks is None else [movie_checks.transients(leaks)]),
+        *assumed(origins),
     ]
     if noisy.noise_correlation <= CORRELATED:  # else the noise's variance is not known
         findings.append(result_checks.noise_left(noisy, residual))
@@ -89,13 +106,25 @@ def judge(
     return Verdict(findings[0].level, HEADLINES[findings[0].level], tuple(findings))
 
 
+def assumed(origins: Sequence[Origin]) -> Iterator[Finding]:
+    """Yield a finding if the PSF was assumed: nobody gave it, and no data were asked."""
+    for origin in origins:
+        if origin.what == "PSF" and origin.how == "assumed":
+            text = (
+                f"Nothing said what it is, so {origin.value} was assumed. If it is wider, the "
+                "deconvolved image is too soft, and noise may stay; if it is narrower, fine detail "
+                "is lost. Give it, or let it be chosen from the data."
+            )
+            yield Finding(CARE, "The PSF was assumed", text)
+
+
 def of_guard(guard: GuardVerdict | None) -> Iterator[Finding]:
     """Yield the findings of the guard: one a check that some frame did not pass."""
     if guard is None:
         return
     for check in dict.fromkeys(finding.check for finding in guard.findings):
         own = [finding for finding in guard.findings if finding.check == check]
-        told = "; ".join(f"{finding.text} ({finding.place})" for finding in own[:_TOLD])
+        told = "; ".join(f"{one.place}: {one.text}{measured(one)}" for one in own[:TOLD])
         failed = guard.checks[check]["failed"]
         more = f" In all, {failed} of {guard.frames} frames." if failed > 1 else ""
         yield Finding(own[0].level, _TITLES[check], f"{sentence(told)}{more}")
@@ -104,3 +133,38 @@ def of_guard(guard: GuardVerdict | None) -> Iterator[Finding]:
         frames = f"{guard.frames} frame{'s' if guard.frames != 1 else ''}"
         text = f"Tile by tile, {frames}: {', '.join(passed) or 'too small to be checked'}."
         yield Finding(FINE, "All frames passed the guard", text)
+
+
+def measured(finding: GuardFinding) -> str:
+    """Return what the guard measured and its limit, in brackets, or nothing if the text says it."""
+    unit = _UNITS.get(finding.check)
+    if unit is None:
+        return "" if "limit" in finding.text else f" (limit {finding.limit:.3g})"
+    return f" ({finding.measured:.3g} {unit}, limit {finding.limit:.3g})"
+
+
+def in_a_line(verdict: Verdict) -> str:
+    """Return a verdict in one line: its headline, and what it goes by."""
+    worst = [one for one in verdict.findings if one.level == verdict.level]
+    if verdict.level == FINE:
+        return verdict.headline.lower()
+    more = f" ({len(worst) - 1} more)" if len(worst) > 1 else ""
+    title = worst[0].title
+    return f"{verdict.headline.lower()}: {title[0].lower()}{title[1:]}{more}"
+
+
+def worst_of(verdicts: Mapping[str, Verdict]) -> Verdict:
+    """Return the verdict on a file: the findings of all channels, those of each by its name.
+
+    Args:
+        verdicts: name of a channel to the verdict on it.
+    """
+    if len(verdicts) == 1:
+        return next(iter(verdicts.values()))
+    findings = [
+        one._replace(title=f"{sentence(name)[:-1]}: {one.title}")
+        for name, verdict in verdicts.items()
+        for one in verdict.findings
+    ]
+    findings.sort(key=lambda finding: -finding.level)
+    return Verdict(findings[0].level, HEADLINES[findings[0].level], tuple(findings))

@@ -6,6 +6,7 @@ next one that writes the same target. A folder that is replaced waits as ``.NAME
 one stands. What the operating system refuses is an OSError, which callers turn into an error kind.
 """
 
+import hashlib
 import os
 import shutil
 import time
@@ -48,6 +49,19 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file, or of all files below a folder in the order of their names."""
+    digest = hashlib.sha256()
+    inside = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    for one in inside:
+        if one is not path:
+            digest.update(one.relative_to(path).as_posix().encode() + b"\0")
+        with one.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +17,12 @@ from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.exposure import Exposure, measure_exposure
 from jaxdenoise.network.guides import FEWEST
+from jaxdenoise.prediction.forward import Denoised
+from jaxdenoise.report.content import Channel, ReportContent
+from jaxdenoise.report.guard import GuardVerdict, judge_frames
+from jaxdenoise.report.html import write_html
+from jaxdenoise.report.verdict import Verdict
+from jaxdenoise.system.errors import RequestError
 from jaxdenoise.system.keys import Key, as_key
 from jaxdenoise.training import fit as fit_
 from jaxdenoise.training.epochs import Snapshot
@@ -115,6 +122,79 @@ def instant(
     if not _is_movie(stack, axes):
         return fit_.instant(stack, noise_std=noise_std, config=config, exposure=exposure)
     return _chosen(stack, noise_std, config, exposure)[0]
+
+
+def verdict(
+    image: Real[Array | np.ndarray, "*batch H W"],
+    denoised: Real[Array | np.ndarray, "*batch H W"],
+    *,
+    denoiser: Denoiser | None = None,
+) -> GuardVerdict:
+    """Judge a result against its noisy image, frame by frame, without a clean one. Host side.
+
+    Args:
+        image: (H, W) or (N, H, W) noisy, in grey levels; what is not finite does not count.
+        denoised: the same shape and unit.
+        denoiser: the model, for which pixels it took to share their noise; None: none do.
+
+    Returns:
+        `report.guard.GuardVerdict`: its ``text`` is one line, its ``findings`` are the worst ones.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if np.shape(image) != np.shape(denoised):
+        raise ValueError(f"image and denoised differ: {np.shape(image)} and {np.shape(denoised)}")
+    noisy, result = _frames(image), _frames(denoised)
+    return judge_frames(noisy, result, reach=_reach_of(denoiser))
+
+
+def report(
+    image: Real[Array | np.ndarray, "*batch H W"],
+    result: Denoised,
+    denoiser: Denoiser,
+    *,
+    path: str | Path = "report.html",
+    title: str = "Arrays",
+    overwrite: bool = False,
+) -> Verdict:
+    """Write the report on a result that is in memory, and return its verdict. Host side.
+
+    Args:
+        image: (H, W) or (N, H, W) noisy, in grey levels.
+        result: what `denoise` made of it.
+        denoiser: the model.
+        path: of the HTML file.
+        title: one line.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        ValueError: the file exists, or the shapes differ.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise RequestError(f"{path}: the file exists; overwrite=True replaces it")
+    channel = Channel(
+        noisy=_frames(image),
+        denoised=_frames(result.denoised),
+        deconvolved=_frames(result.deconvolved),
+        denoiser=denoiser,
+        guard=verdict(image, result.denoised, denoiser=denoiser),
+    )
+    return write_html(path, ReportContent(title=title, channels=[channel]))
+
+
+def _frames(image):
+    image = np.asarray(image)
+    return image.reshape(-1, *image.shape[-2:])
+
+
+def _reach_of(denoiser):
+    """How many pixels along y and x a model took to share a pixel's noise."""
+    if denoiser is None:
+        return (0, 0)
+    rows, columns = (max(denoiser.config.network.stride - 1, n) for n in denoiser.config.blind)
+    return rows, columns
 
 
 def _is_movie(stack, axes):

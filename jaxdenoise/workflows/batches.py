@@ -131,6 +131,8 @@ class _Batch:
         seen = self._look(missing)
         images.check_space(self._output, len(next(iter(places.values()))) * seen.size)
         say_estimate(request, seen.shapes, reporter)
+        if request.report and len(self._inputs) > _MANY:
+            reporter.say(f"reports: of more than {_MANY} images, those with something to say alone")
         denoise_one = self._denoiser(lenient, any(missing), seen.all_movies)
         total, results, rows = len(self._inputs), list[DenoiseResult](), list[FileRow]()
         on_file = reporter.predicting("files") if total > 1 else (lambda done, total: None)
@@ -216,7 +218,8 @@ class _Batch:
             own = {} if request.instant else makers
             output = self._output / one.folder
             asked = replace(request, inputs=[one.path], output=output)
-            return denoise_file(asked, hears, stem=one.stem, shared=own)
+            few = len(self._inputs) <= _MANY
+            return denoise_file(asked, hears, stem=one.stem, shared=own, report_fine=few)
 
         return denoise_one
 

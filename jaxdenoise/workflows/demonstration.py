@@ -20,7 +20,8 @@ from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.prediction.tiles import denoise
 from jaxdenoise.report import pictures
-from jaxdenoise.report.html import ReportContent, write_html
+from jaxdenoise.report.content import Channel, ReportContent
+from jaxdenoise.report.html import write_html
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.system.files import new_files
 from jaxdenoise.training import fit
@@ -113,12 +114,7 @@ def demo(request: DemoRequest, reporter: Reporter = SILENT) -> DemoResult:
         "denoised": results.denoised,
         "deconvolved": results.deconvolved,
     }
-    about = {
-        "title": "jaxdenoise demonstration",
-        "settings": settings_of(request) if request.report else None,
-        "denoiser": denoiser,
-        "truth": clean,
-    }
+    about = {"settings": settings_of(request), "denoiser": denoiser}
     output = Path(request.output)
     _write_all(output, targets, files, methods, clean, scores, about)
     return DemoResult(scores, round(seconds, 1), FRAMES, (SIDE, SIDE), output, denoiser)
@@ -175,4 +171,8 @@ def _write_all(directory, targets, files, methods, clean, scores, about):
         )
         if "report" in targets:
             stacks = {name: files[name] for name in ("noisy", "denoised", "deconvolved")}
-            write_html(folder / targets["report"].name, ReportContent(**stacks, **about))
+            channel = Channel(**stacks, denoiser=about["denoiser"], truth=clean)
+            content = ReportContent(
+                title="jaxdenoise demonstration", channels=[channel], settings=about["settings"]
+            )
+            write_html(folder / targets["report"].name, content)

@@ -1,6 +1,7 @@
 """Denoise a file: from models and an opened image to what is written. Host side."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,22 +18,21 @@ from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.settings import shape_of
 from jaxdenoise.prediction import tiling
 from jaxdenoise.prediction.tiles import denoise as denoise_stack
-from jaxdenoise.report.findings import STOP
-from jaxdenoise.report.guard import GuardVerdict
+from jaxdenoise.report.findings import FINE, STOP
 from jaxdenoise.runs.layout import read_config
 from jaxdenoise.runs.models import those_in
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows import run as run_
 from jaxdenoise.workflows import training as training_
-from jaxdenoise.workflows.applying import Applied, Arrays, Job, Targets, apply, job_of
+from jaxdenoise.workflows.applying import Applied, Job, Targets, apply, job_of
 from jaxdenoise.workflows.making import Maker
 from jaxdenoise.workflows.movies import for_movies
 from jaxdenoise.workflows.partition import check_sizes, parts_alone, parts_by_model
 from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.psfs import is_volume, mixes_planes, psfs_for
 from jaxdenoise.workflows.reporter import SILENT, Reporter
-from jaxdenoise.workflows.reports import report_path, write_report
+from jaxdenoise.workflows.reports import Denoised, report_path, write_file_report
 from jaxdenoise.workflows.requests import DenoiseRequest
 from jaxdenoise.workflows.results import DenoiseResult, Judged, say_verdicts
 from jaxdenoise.workflows.resuming import check_run_folder
@@ -48,21 +48,13 @@ class _File(NamedTuple):
     targets: Targets
 
 
-class _Shown(NamedTuple):
-    """What the report of a model is about: the first file that it denoised."""
-
-    job: Job
-    results: Arrays | None
-    verdict: GuardVerdict
-
-
 class _Plan(NamedTuple):
     """What is done, after all checks, and with which request: movies are told from other files."""
 
     request: DenoiseRequest
     outputs: dict[str, list[Path]]
     parts: dict[str, list[Part]]
-    reports: dict[str, Path | None]
+    report: Path | None
 
 
 def denoise_file(
@@ -71,6 +63,7 @@ def denoise_file(
     *,
     stem: str | None = None,
     shared: dict[str, Maker] | None = None,
+    report_fine: bool = True,
 ) -> DenoiseResult:
     """Train on a file, or take models that are there, and write the denoised file.
 
@@ -80,6 +73,7 @@ def denoise_file(
         stem: with which the names of the results begin; None: the file's own.
         shared: what makes the models of each channel, for several files; those of a model that is
             there are added. None: the file is alone.
+        report_fine: whether a file without a problem has a report, if reports are wanted.
 
     Raises:
         Cancelled: the reporter asked to stop.
@@ -104,32 +98,30 @@ def denoise_file(
     own = {name: part for name, (part,) in plan.parts.items()}
     targets = {name: paths[0] for name, paths in plan.outputs.items()}
     file = _File({name: makers[name] for name in own}, own, targets)
+    began = time.perf_counter()
     trained, applied = _denoise_file(request, file, reporter)
     verdicts = [
         Judged(str(part.path), part.channel, verdict, part.line_evidence)
         for part, verdict in zip(own.values(), applied.verdicts, strict=True)
     ]
-    shown = {
-        name: _Shown(makers[name].job(part), results, verdict)
-        for (name, part), results, verdict in zip(
-            own.items(), applied.results, applied.verdicts, strict=True
-        )
-        if part.ordinary
-    }
-    models = {name: trained[name] for name in shown}
-    reports: dict[str, Path | None] = dict.fromkeys(plan.reports)
-    for name, one in shown.items():
-        denoisers, numbers = one.job.groups[0]
-        # Of a file that was not kept, the frames of one group of models are shown.
-        part = one.job.part if one.results else one.job.part.of_frames(list(numbers))
-        reports[name] = plan.reports[name]
-        about: dict[str, Any] = {"results": one.results, "guard": one.verdict}
-        evidence = (*part.line_evidence, *models[name].evidence)
-        about |= {"sweep": models[name].choice, "evidence": evidence}
-        write_report(request, reports[name], part, denoisers, reporter, **about)
-    pages = {(str(one.job.part.path), one.job.part.channel): reports[n] for n, one in shown.items()}
-    say_verdicts(verdicts, pages, reporter)
-    return DenoiseResult(plan.outputs, models, reports, verdicts)
+    models, shown = dict[str, Trained](), dict[str, Denoised]()
+    for (name, part), results, verdict in zip(
+        own.items(), applied.results, applied.verdicts, strict=True
+    ):
+        if part.ordinary:
+            models[name] = trained[name]
+            lines = (*part.line_evidence, *trained[name].evidence)
+            own_models = makers[name].job(part), results, verdict, trained[name].choice
+            shown[name] = Denoised(*own_models, lines)
+    page = plan.report if shown and (report_fine or not _all_fine(verdicts)) else None
+    whole = write_file_report(request, page, list(shown.values()), targets, reporter, began=began)
+    reports = {name: page if name in shown else None for name in own}
+    say_verdicts(verdicts, page, whole, reporter)
+    return DenoiseResult(plan.outputs, models, reports, verdicts, whole=whole)
+
+
+def _all_fine(verdicts):
+    return all(one.verdict.level == FINE for one in verdicts)
 
 
 def _denoise_file(
@@ -185,21 +177,18 @@ def _checked(request, stem, shared):
     if trains:
         request = replace(request, training=for_movies(request.training, files, request.along))
     by_model = _parts(request, files, shared)
-    stem = outputs["denoised"][0].name.rsplit("denoised", 1)[0]
-    reports = {
-        name: report_path(
-            Path(request.output) / f"{stem}{name}{'_' if name else ''}report.html",
-            wanted=request.report,
-            overwrite=request.overwrite,
-        )
-        for name in by_model
-    }
+    (path,) = outputs["denoised"]
+    report = report_path(
+        path.with_name(f"{path.name.rsplit('denoised', 1)[0]}report.html"),
+        wanted=request.report,
+        overwrite=request.overwrite,
+    )
     if trains and request.save_model:
         for name in by_model:
             check_run_folder(Path(request.save_model) / name, overwrite=request.overwrite)
     if trains and request.tile_size is not None:
         check_tiles(request, files)
-    return _Plan(request, outputs, by_model, reports)
+    return _Plan(request, outputs, by_model, report)
 
 
 def output_paths(

@@ -37,7 +37,7 @@ def instant_model(
     choice = movies.choose(model, guided, movie)
     if choice.guided:
         # Nothing is trained, but the guard has to know which pixels share their noise.
-        model = replace(guided, config=replace(guided.config, blind=choice.hidden))
+        model = replace(guided, config=replace(guided.config, blind=choice.shared))
     return model, (*plan.evidence, choice.text)
 
 

@@ -21,6 +21,7 @@ from jaxdenoise.imaging.scan_lines import line_offset
 from jaxdenoise.io.frames import FramePlace, Frames
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.network.exposure import Exposure, measure_exposure, noise_std
+from jaxdenoise.workflows.frame_names import FrameNames
 from jaxdenoise.workflows.odd_frames import DARK, flashes, told
 from jaxdenoise.workflows.reporter import Reporter
 
@@ -242,9 +243,14 @@ class Part:
         return part
 
     def name_of(self, number: int) -> str:
-        """Return the words for a frame, such as "frame 3, channel 1"."""
-        frame = f"frame {self._in_file(number) + 1}"
+        """Return the words for a frame, such as "frame 3, channel 1", or "plane 3"."""
+        frame = self.frame_names[number]
         return frame if self.channel is None else f"{frame}, channel {self.channel_label}"
+
+    @cached_property
+    def frame_names(self) -> FrameNames:
+        """What the frames are called, without the channel."""
+        return FrameNames(self.file)
 
     def _in_file(self, number):
         """The number of a frame among the channel's in the file's order, not in that of rows."""

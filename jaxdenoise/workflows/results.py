@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from jaxdenoise.report.findings import FINE
 from jaxdenoise.report.guard import GuardVerdict
+from jaxdenoise.report.verdict import Verdict, in_a_line
 from jaxdenoise.workflows.reporter import Reporter
 from jaxdenoise.workflows.training import Trained
 
@@ -75,6 +76,7 @@ class DenoiseResult:
         reports: the reports of the first file; None where there is none.
         verdicts: one a file and channel, in order.
         files: a row a file, in order.
+        whole: the verdict of the report on a single file; None of several, or without a report.
     """
 
     outputs: dict[str, list[Path]]
@@ -82,6 +84,7 @@ class DenoiseResult:
     reports: dict[str, Path | None]
     verdicts: list[Judged]
     files: list[FileRow] = field(default_factory=list)
+    whole: Verdict | None = None
 
     @property
     def failed(self) -> list[FileRow]:
@@ -125,37 +128,42 @@ def row_of(path: str, result: DenoiseResult, choices: Sequence[str], seconds: fl
     """
     trained = [line for one in result.models.values() for line in one.evidence]
     worst = max(result.verdicts, key=lambda one: one.verdict.level, default=None)
+    level, text = (None, None) if worst is None else (worst.verdict.level, worst.verdict.text)
+    if result.whole is not None and level is not None and result.whole.level > level:
+        level, text = result.whole.level, in_a_line(result.whole)
     return FileRow(
         file=path,
         status=DONE,
         outputs={name: str(paths[0]) for name, paths in result.outputs.items()},
         choices=tuple(dict.fromkeys([*trained, *choices])),
         seconds=round(seconds, 2),
-        level=None if worst is None else LEVELS[worst.verdict.level],
-        verdict=None if worst is None else worst.verdict.text,
-        reports=tuple(str(path) for path in result.reports.values() if path is not None),
+        level=None if level is None else LEVELS[level],
+        verdict=text,
+        reports=tuple(dict.fromkeys(str(page) for page in result.reports.values() if page)),
     )
 
 
 def say_verdicts(
-    verdicts: Sequence[Judged],
-    pages: Mapping[tuple[str, int | None], Path | None],
-    reporter: Reporter,
+    verdicts: Sequence[Judged], page: Path | None, whole: Verdict | None, reporter: Reporter
 ) -> None:
     """Say the last lines: that nothing was found, or as warnings what not to rely on.
 
+    Where a report found more than the guard alone, that is said too.
+
     Args:
-        verdicts: of all files and channels.
-        pages: path and channel to the report.
+        verdicts: on a file, one a channel.
+        page: the report; None: there is none.
+        whole: the report's verdict.
         reporter: hears them.
     """
-    if max((one.verdict.level for one in verdicts), default=FINE) == FINE:
+    worst = max((one.verdict.level for one in verdicts), default=FINE)
+    see = f"; see {page}" if page is not None else ""
+    if whole is not None and whole.level > worst:
+        reporter.insist(f"verdict: {in_a_line(whole)}{see}")
+    elif worst == FINE:
         reporter.say("verdict: no problems found")
-        return
     for one in verdicts:
         if one.verdict.level > FINE:
-            page = pages.get((one.path, one.channel))
-            see = f"; see {page}" if page is not None else ""
             reporter.insist(f"verdict: {one.verdict.text}{see}")
 
 

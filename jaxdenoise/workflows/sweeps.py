@@ -104,7 +104,11 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
         table |= {"noisy_psnr": noisy_psnr}
         _keep_models(request, psfs, found, table, stack.frames, parts, judge)
         write_text(output / "sweep.json", json.dumps(table, indent=2) + "\n")
-        shown = {"sweep": table, "truth": judge.truth, "evidence": parts[0].line_evidence}
+        shown: dict[str, Any] = {
+            "sweep": table,
+            "truth": judge.truth,
+            "evidence": parts[0].line_evidence,
+        }
         write_report(request, report, parts[0], [found.denoiser], reporter, **shown)
     return SweepResult(table, found, output, report)
 

@@ -177,7 +177,7 @@ def _train_into(request, run, parts, report, reporter):
         trained = train_members(request.training, request.inputs, parts, reporter, **options)
         reporter.say(f"wrote {run}")
         evidence = (*parts[0].line_evidence, *trained.evidence)
-        about = {"sweep": trained.choice, "evidence": evidence}
+        about: dict[str, Any] = {"sweep": trained.choice, "evidence": evidence}
         write_report(request, report, parts[0], trained.models.members, reporter, **about)
     return trained
 

@@ -34,6 +34,27 @@ def test_a_component_keeps_its_course_and_leaks_into_no_other_frame():
     assert abs(found[[9, 29, 31, 49, 51]].mean()) < 0.5
 
 
+def test_what_lasts_is_found_below_the_noise_of_single_frames_and_does_not_shrink():
+    course = np.zeros(60, np.float32)
+    for start in (4, 22, 41):
+        course[start : start + 14] += np.exp(-np.arange(14) / 6)
+    truth = course[:, None, None] * spot(20, 21, 4.0)
+    found = np.mean(
+        [
+            local_low_rank(1.2 * truth + np.random.default_rng(seed).standard_normal(truth.shape))[
+                0
+            ]
+            for seed in range(6)
+        ],
+        axis=0,
+    )
+    size = np.sum(found * truth) / np.sum(truth**2)
+    assert abs(size / 1.2 - 1) < 0.15
+    # No frame before an onset shows it.
+    before = [np.sum(found[n] * spot(20, 21, 4.0)) for n in (3, 21, 40)]
+    assert np.mean(before) < 0.1 * 1.2 * np.sum(spot(20, 21, 4.0) ** 2)
+
+
 def test_most_of_the_noise_is_gone():
     courses = 8 * np.abs(RNG.standard_normal((2, 60))).astype(np.float32)
     truth = sum(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxdenoise.report.findings import CARE, FINE
-from jaxdenoise.report.index import FAILED, IndexRow, thumbnail, write_index
+from jaxdenoise.report.index import FAILED, IndexRow, read_row, summary, thumbnail, write_index
 
 
 def test_an_index_lists_verdicts_times_and_thumbnails(tmp_path):
@@ -42,3 +42,16 @@ def test_names_of_other_folders_are_linked(tmp_path):
     row = IndexRow("x.tif", tmp_path / "x.html", FINE, "")
     text = write_index(tmp_path / "reports" / "index.html", [row]).read_text(encoding="utf-8")
     assert 'href="../x.html"' in text
+
+
+def test_a_row_is_read_back_from_its_report(tmp_path):
+    small = thumbnail(np.random.default_rng(0).normal(size=(30, 20)))
+    row = IndexRow("a.tif", None, CARE, "use with care: </script>", 2.5, "9 x 9", small, None)
+    page = tmp_path / "a.html"
+    page.write_text(f"<p>...</p>{summary(row)}<p>...</p>", encoding="utf-8")
+    found = read_row(page, "sub/a.tif")
+    assert found[:6] == ("sub/a.tif", page, CARE, "use with care: </script>", 2.5, "9 x 9")
+    np.testing.assert_array_equal(found.before, small)
+    assert found.after is None
+    page.write_text("<p>a page of something else</p>")
+    assert read_row(page, "a.tif") is None

@@ -62,3 +62,20 @@ def test_movies_are_told_by_their_axis(scene, monkeypatch):
 def test_a_movie_is_denoised_with_all_its_frames():
     movie = noisy_movie(12, calcium_movie(11, frames=24, size=64).signal, psnr=14).frames
     assert jd.instant(movie, axes="T").config.network.guided
+
+
+def test_a_result_in_memory_has_a_verdict_and_a_report(shared, scene, tmp_path):
+    noisy, clean = np.asarray(scene.noisy), np.asarray(scene.clean)
+    assert jd.verdict(noisy, np.broadcast_to(clean, noisy.shape)).level == 0
+    brighter = jd.verdict(noisy[0], 1.3 * clean)
+    assert brighter.level == 2
+    assert "mean" in brighter.text
+    with pytest.raises(ValueError, match="differ"):
+        jd.verdict(noisy, clean)
+    model = shared.result.trained[""].models.members[0]
+    result, path = jd.denoise(model, noisy), tmp_path / "report.html"
+    found = jd.report(noisy, result, model, path=path, title="Three frames")
+    assert "Three frames" in path.read_text()
+    assert found.level >= jd.verdict(noisy, result.denoised, denoiser=model).level
+    with pytest.raises(ValueError, match="overwrite=True"):
+        jd.report(noisy, result, model, path=path)
