@@ -42,6 +42,8 @@ from .prediction.tiles import denoise as denoise
 from .prediction.tiles import denoise_image as denoise_image
 from .runs.models import load as load
 from .runs.models import save as save
-from .training.fit import fit as fit
-from .training.fit import instant as instant
 from .training.sweep import sweep as sweep
+from .workflows.arrays import fit as fit
+from .workflows.arrays import instant as instant
+from .workflows.arrays import report as report
+from .workflows.arrays import verdict as verdict

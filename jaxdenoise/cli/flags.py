@@ -16,8 +16,50 @@ _PSF = (
 
 def add_inputs(verb: ArgumentParser) -> None:
     """Add the files that train together."""
-    text = "TIFF, OME-Zarr, PNG or JPEG; several train together"
+    text = 'files, folders or patterns ("data/*.tif"), which train together'
     verb.add_argument("input", nargs="+", metavar="INPUT", help=text)
+    _add_recursive(verb)
+
+
+def _add_recursive(verb):
+    text = "images in the folders of a folder, too; denoise mirrors their tree in DIR"
+    verb.add_argument("--recursive", action="store_true", help=text)
+
+
+def add_batch(verb: ArgumentParser) -> None:
+    """Add the files, folders and patterns that are denoised, and how they go together."""
+    text = 'files, folders or patterns ("data/*.tif"): TIFF, OME-Zarr, PNG, JPEG, CZI, LIF, ND2'
+    verb.add_argument("input", nargs="+", metavar="INPUT", help=text)
+    group = verb.add_argument_group("many files")
+    _add_recursive(group)
+    group.add_argument(
+        "--train-on",
+        action="append",
+        metavar="first|all|each|FILES",
+        help="all inputs together (default), the first, each by itself, or other files; may be "
+        "given several times",
+    )
+    group.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave images alone whose results are there: goes on with a batch that was killed",
+    )
+
+
+def add_preview(verb: ArgumentParser) -> None:
+    """Add --preview and --crop."""
+    group = verb.add_argument_group("preview")
+    group.add_argument(
+        "--preview",
+        action="store_true",
+        help="try it on a part of the first image, with a short training, and say what all takes",
+    )
+    group.add_argument(
+        "--crop",
+        type=values.crop,
+        metavar="Y,X,SIZE",
+        help="the part, in pixels (default: that of most contrast); goes with --preview",
+    )
 
 
 def add_output(verb: ArgumentParser, metavar: str, text: str, **options: Any) -> None:
@@ -32,16 +74,35 @@ def add_training(verb: ArgumentParser, *, psf: str | None = None, psf_help: str 
         "--preset",
         choices=PRESETS,
         default="fast",
-        help="fast: a minute on two cores; best: a pretrained start, fitted; paper: as published",
+        help="fast: a minute on two cores (default); best: a pretrained start, fitted; paper: as "
+        "published",
     )
     group.add_argument("--psf", default=psf, metavar="SIGMA|Z,YX|FILE|none|auto", help=psf_help)
     _add_noise_model(group)
     _add_targets(group)
-    group.add_argument("--epochs", type=values.positive, metavar="N")
-    group.add_argument("--patch-size", type=values.positive, metavar="PIXELS")
-    group.add_argument("--batch-size", type=values.positive, metavar="N")
     group.add_argument(
-        "--filters", type=values.positive, metavar="N", help="of the network's first level"
+        "--epochs",
+        type=values.positive,
+        metavar="N",
+        help="of 100 steps (default: fast 22, best 12; paper 200 of 10)",
+    )
+    group.add_argument(
+        "--patch-size",
+        type=values.positive,
+        metavar="PIXELS",
+        help="side of a patch (default: 96; paper 100)",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=values.positive,
+        metavar="N",
+        help="patches a step (default: 1; paper 20)",
+    )
+    group.add_argument(
+        "--filters",
+        type=values.positive,
+        metavar="N",
+        help="of the network's first level (default: 32; paper as published)",
     )
     group.add_argument(
         "--weights",
@@ -57,9 +118,11 @@ def add_training(verb: ArgumentParser, *, psf: str | None = None, psf_help: str 
         "--symmetries",
         type=int,
         choices=(1, 2, 4, 8),
-        help="predictions averaged a pixel: quality against time",
+        help="predictions averaged a pixel: quality against time (default: 8; paper 1)",
     )
     add_seed(group)
+    text = "write the losses as TensorBoard event files into this folder"
+    group.add_argument("--tensorboard", metavar="DIR", help=text)
     add_axes(verb)
     verb.add_argument(
         "--along",
@@ -110,7 +173,8 @@ def _add_targets(group):
     group.add_argument(
         "--init",
         choices=INITS,
-        help="weights to start from; beside pretrained ones a model from random weights is shown",
+        help="weights to start from (default: random; best: pretrained, beside which a model from "
+        "random weights is shown)",
     )
 
 
@@ -210,6 +274,8 @@ def add_common(verb: ArgumentParser) -> None:
     """Add what all verbs that write many files or train have."""
     add_overwrite(verb)
     verb.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
+    text = "keep all that is said in this file, too, with date and time"
+    verb.add_argument("--log", metavar="FILE", help=text)
     add_json(verb)
 
 

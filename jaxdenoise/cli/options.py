@@ -4,13 +4,17 @@ from argparse import Namespace
 from typing import Any, NamedTuple
 
 from jaxdenoise.system.errors import RequestError
-from jaxdenoise.workflows.requests import (
+from jaxdenoise.workflows.other_requests import (
     DemoRequest,
-    DenoiseRequest,
     EvaluateRequest,
-    FilterRequest,
     InfoRequest,
     PsfRequest,
+)
+from jaxdenoise.workflows.requests import (
+    TRAIN_ON,
+    DenoiseRequest,
+    FilterRequest,
+    PreviewRequest,
     SweepRequest,
     TrainRequest,
 )
@@ -43,7 +47,7 @@ _OPTICS = (
     "z_step",
 )
 _FILES = ("output", "axes", "overwrite")
-_TRAINED = (*_FILES, "along", "line_noise", "devices", "report")
+_TRAINED = (*_FILES, "along", "line_noise", "devices", "report", "recursive")
 
 
 class Processes(NamedTuple):
@@ -71,6 +75,8 @@ class Command(NamedTuple):
         json: whether the result is printed as JSON.
         quiet: whether to leave progress and messages out.
         processes: the others of this run; None for a single process.
+        log: the file that keeps what is said; None for none.
+        tensorboard: the folder of event files with the losses; None for none.
     """
 
     verb: str
@@ -78,6 +84,8 @@ class Command(NamedTuple):
     json: bool
     quiet: bool
     processes: Processes | None
+    log: str | None = None
+    tensorboard: str | None = None
 
 
 def read(args: Namespace, text: str) -> Command:
@@ -92,7 +100,9 @@ def read(args: Namespace, text: str) -> Command:
     """
     processes = _processes(args) if hasattr(args, "distributed") else None
     quiet = getattr(args, "quiet", False)
-    return Command(args.verb, _REQUESTS[args.verb](args, text), args.json, quiet, processes)
+    kept = getattr(args, "log", None), getattr(args, "tensorboard", None)
+    request = _REQUESTS[args.verb](args, text)
+    return Command(args.verb, request, args.json, quiet, processes, *kept)
 
 
 def _processes(args):
@@ -138,8 +148,19 @@ def _demo(args, text):
 
 def _denoise(args, text):
     own = ("model", "save_model", "instant", "noise", "channels", "dtype", "format", "tile_size")
-    options = _taken(args, (*_TRAINED, *own))
-    return DenoiseRequest(inputs=args.input, training=_with_psf(args), command=text, **options)
+    options = _taken(args, (*_TRAINED, *own, "skip_existing"))
+    options |= {"train_on": _train_on(args.train_on)}
+    options |= {"inputs": args.input, "training": _with_psf(args), "command": text}
+    if args.preview or args.crop:
+        return PreviewRequest(crop=args.crop, **options)
+    return DenoiseRequest(**options)
+
+
+def _train_on(given):
+    """A word, or files; a word that comes with files is the name of one."""
+    if given is None:
+        return "all"
+    return given[0] if len(given) == 1 and given[0] in TRAIN_ON else given
 
 
 def _train(args, text):

@@ -5,6 +5,7 @@ from typing import NoReturn
 
 from jaxdenoise import __version__
 from jaxdenoise.cli import flags, values
+from jaxdenoise.cli.help import WholeHelp, short_help
 from jaxdenoise.workflows.requests import BORDERS, FILTERS
 
 
@@ -17,6 +18,7 @@ def parser() -> argparse.ArgumentParser:
         description = text[0].upper() + text[1:] + "."
         verb = verbs.add_parser(name, help=text, description=description)
         verb.set_defaults(verb=name)
+        verb.add_argument("--help-all", action=WholeHelp, help="show all flags and exit")
         add_flags(verb)
     return top
 
@@ -42,7 +44,7 @@ def _demo(verb):
 
 
 def _denoise(verb):
-    flags.add_inputs(verb)
+    flags.add_batch(verb)
     text = "where <stem>_denoised.tif and <stem>_deconvolved.tif go"
     flags.add_output(verb, "DIR", text, required=True)
     verb.add_argument(
@@ -69,6 +71,7 @@ def _denoise(verb):
         metavar="PIXELS",
         help="side of a tile with its overlap: bounds the memory",
     )
+    flags.add_preview(verb)
     flags.add_training(verb)
     flags.add_optics(verb)
     flags.add_report(verb)
@@ -211,7 +214,7 @@ def _info(verb):
 
 
 _VERBS = {
-    "demo": ("make a synthetic stack, train on it, compare with the classical filters", _demo),
+    "demo": ("make a synthetic stack, denoise it in several ways, compare with its truth", _demo),
     "denoise": ("train on noisy images and denoise them; or use a model that is there", _denoise),
     "train": ("train on noisy images and keep the model", _train),
     "sweep": ("train one model a PSF and choose among them without ground truth", _sweep),
@@ -226,6 +229,9 @@ _VERBS = {
 
 
 class _Parser(argparse.ArgumentParser):
+    def format_help(self) -> str:
+        return short_help(self)
+
     def error(self, message: str) -> NoReturn:
         text = " ".join(message.split())
         self.exit(2, f"{self.prog}: error: {text} (see {self.prog} --help)\n")

@@ -34,16 +34,16 @@ def _run(args, text):
             warnings.showwarning = lambda message, *_: _warn(message, verb)
             command = options.read(args, text)
             join_others(command)
-            VERBS[command.verb](command)
+            code = VERBS[command.verb](command)
             current_crew().barrier()
     except (Cancelled, KeyboardInterrupt) as interrupt:
-        advice = f"; {in_flags(str(interrupt), verb)}" if interrupt.args else ""
-        return _fail(130, f"interrupted{advice}")
+        kept = str(interrupt) or "nothing is half-written, what was written stays"
+        return _fail(130, f"interrupted; {in_flags(kept, verb)}")
     except (ValueError, OSError) as error:
         return _fail(2, f"error: {in_flags(errors.one_line(error), verb)}")
     except Exception as error:
         return _failed(error)
-    return 0
+    return code
 
 
 def _failed(error):

@@ -69,6 +69,16 @@ def stride(text: str) -> int | str:
     return text if text == "auto" else positive(text)
 
 
+def crop(text: str) -> tuple[int, int, int]:
+    """Return the row and the column of a square's first pixel, and its side, in pixels."""
+    expected = "three whole numbers of pixels, Y,X,SIZE, such as 0,0,256"
+    parts = text.split(",")
+    if len(parts) != 3:
+        raise argparse.ArgumentTypeError(f"expected {expected}, not {text!r}")
+    y, x, size = (_number(part, int, lambda n: 0 <= n < 2**31, expected) for part in parts)
+    return y, x, size
+
+
 def reach(text: str) -> tuple[int, int] | str:
     """Return "auto" or pixels along y and x; one number stands for both."""
     if text == "auto":

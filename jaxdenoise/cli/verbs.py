@@ -11,26 +11,49 @@ from jaxdenoise.cli.options import Command
 from jaxdenoise.system.crew import current_crew
 
 
-def run(command: Command) -> None:
-    """Run the workflow of a verb and print its result; of several processes the first prints."""
+def run(command: Command) -> int:
+    """Run the workflow of a verb and print its result; of several processes the first prints.
+
+    Returns:
+        The exit code: 0, or 2 where a file of a batch failed.
+    """
     from jaxdenoise import workflows
-    from jaxdenoise.cli.terminal import reporter
+    from jaxdenoise.cli.terminal import Log, reporter
     from jaxdenoise.system.meshes import check_platforms
 
     check_platforms()
-    name, show = _WORKFLOWS[command.verb]
-    with reporter(quiet=command.quiet) as reports:
+    previews = isinstance(command.request, workflows.PreviewRequest)
+    name, show = ("preview", _show_nothing) if previews else _WORKFLOWS[command.verb]
+    log = Log(command.log)
+    with reporter(quiet=command.quiet, log=log, tensorboard=command.tensorboard) as reports:
         result = getattr(workflows, name)(command.request, reports)
-    if not current_crew().is_primary:
+    if current_crew().is_primary:
+        if command.json:
+            print(json.dumps(result.to_dict()))
+        elif not (command.quiet and show is _show_denoise):
+            show(command.request, result)
+    return 2 if getattr(result, "failed", None) else 0
+
+
+def _show_denoise(request, result):
+    """A table of a batch; the reporter has said what was written of a single file."""
+    from jaxdenoise.cli.tables import print_cells
+
+    if len(result.files) < 2:
         return
-    if command.json:
-        print(json.dumps(result.to_dict()))
-    else:
-        show(command.request, result)
+    rows = [
+        (row.file, row.status, _seconds(row.seconds), row.error or row.verdict or "")
+        for row in result.files
+    ]
+    print_cells("files", ("file", "status", "seconds", "verdict"), rows)
+
+
+def _seconds(value):
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _show_demo(request, result):
-    from jaxdenoise.cli.terminal import print_table
+    from jaxdenoise.cli.tables import print_table
 
     title = "PSNR and SSIM against the known truth, means over the frames"
     print_table(title, result.methods, ("psnr", "ssim"))
@@ -44,7 +67,7 @@ def _show_train(request, result):
 
 
 def _show_sweep(request, result):
-    from jaxdenoise.cli.terminal import print_table
+    from jaxdenoise.cli.tables import print_table
 
     rows = {
         f"{row['psf']} (seed {row['seed']})" if request.seeds > 1 else str(row["psf"]): row
@@ -59,7 +82,7 @@ def _show_sweep(request, result):
 
 
 def _show_evaluate(request, result):
-    from jaxdenoise.cli.terminal import print_table
+    from jaxdenoise.cli.tables import print_table
     from jaxdenoise.workflows.evaluation import METRICS
 
     table = {row["file"]: row for row in result.images}
@@ -98,7 +121,7 @@ def _show_nothing(request, result):
 # Verb to the name of its workflow and to what shows the result.
 _WORKFLOWS: dict[str, tuple[str, Callable[[Any, Any], None]]] = {
     "demo": ("demo", _show_demo),
-    "denoise": ("denoise", _show_nothing),
+    "denoise": ("denoise", _show_denoise),
     "train": ("train", _show_train),
     "sweep": ("sweep", _show_sweep),
     "psf": ("measure_psf", _show_psf),
@@ -106,4 +129,4 @@ _WORKFLOWS: dict[str, tuple[str, Callable[[Any, Any], None]]] = {
     "evaluate": ("evaluate", _show_evaluate),
     "info": ("info", _show_info),
 }
-VERBS: dict[str, Callable[[Command], None]] = dict.fromkeys(_WORKFLOWS, run)
+VERBS: dict[str, Callable[[Command], int]] = dict.fromkeys(_WORKFLOWS, run)

@@ -27,6 +27,13 @@ def checked_letters(path: Path, axes: str) -> str:
     return letters
 
 
+def _example(found, shape):
+    """As many letters as the shape has, those of the file where they are known ones."""
+    letters = "".join(letter if letter in LETTERS else "T" for letter in found)
+    fits = len(set(letters)) == len(letters) == len(shape)
+    return letters if fits and {"Y", "X"} <= set(letters) else "STCZYX"[-len(shape) :]
+
+
 def checked_axes(
     path: Path, found: str, shape: tuple[int, ...] | list[int], given: str | None = None
 ) -> str:
@@ -55,7 +62,7 @@ def checked_axes(
     if len(axes) != len(shape):
         raise ImageError(
             f"{path}: axes {axes} do not fit the file's shape {shape} ({found}); "
-            "give one letter each"
+            f'give one letter each, such as axes="{_example(found, shape)}"'
         )
     if axes.count("Y") != 1 or axes.count("X") != 1:
         raise ImageError(

@@ -27,6 +27,7 @@ from jaxdenoise.system.crew import ALONE, Crew
 from jaxdenoise.system.errors import ImageError
 
 SUFFIXES = (*tiff.SUFFIXES, ".png", ".jpg", ".jpeg", *vendors.SUFFIXES)
+ENDINGS = (".tif", ".ome.tif", ".ome.zarr")  # of results
 
 
 class Image(NamedTuple):
@@ -200,6 +201,7 @@ def output_paths(
     *,
     form: str = "same",
     overwrite: bool = False,
+    stems: Iterable[str] | None = None,
 ) -> list[Path]:
     """Name one output an input, and check all of them before the work starts.
 
@@ -209,10 +211,10 @@ def output_paths(
         suffix: What is added to the name.
         form: "tiff", "zarr", or "same": OME-Zarr for such inputs, else TIFF.
         overwrite: Whether existing files may be replaced; an input never is.
+        stems: With which the names begin; default: `stem_of` each input.
 
     Returns:
-        ``<directory>/<stem>_<suffix>.tif`` or ``.ome.zarr``, the stem without ".tif" and without
-        ".ome.tif".
+        ``<directory>/<stem>_<suffix>.tif``, ``.ome.tif`` for such inputs, or ``.ome.zarr``.
 
     Raises:
         ImageError: Two inputs share an output, an output exists or is one of the inputs, or as
@@ -222,11 +224,9 @@ def output_paths(
     check_directory(directory)
     sources = {os.path.realpath(path) for path in inputs}
     owners: dict[Path, str | Path] = {}
-    for source in inputs:
-        stem = Path(source).stem
-        stem = stem[:-4] if stem.lower().endswith(".ome") else stem
+    for source, stem in zip(inputs, stems or map(stem_of, inputs), strict=True):
         zarr = form == "zarr" or (form == "same" and omezarr.is_omezarr(source))
-        path = directory / f"{stem}_{suffix}{'.ome.zarr' if zarr else '.tif'}"
+        path = directory / f"{stem}_{suffix}{'.ome.zarr' if zarr else _tiff_ending(source)}"
         if path in owners:
             raise ImageError(
                 f"{owners[path]} and {source} would both become {path}; use two output directories"
@@ -239,6 +239,18 @@ def output_paths(
             _check_output(path, overwrite)
         owners[path] = source
     return list(owners)
+
+
+def stem_of(path: str | Path) -> str:
+    """Return a file's name without its suffix, such as ".tif" or ".ome.tif"."""
+    stem = Path(path).stem
+    return stem[:-4] if stem.lower().endswith(".ome") else stem
+
+
+def _tiff_ending(source):
+    """Of an OME-TIFF, by its name, such a one."""
+    name = Path(source).name.lower()
+    return ".ome.tif" if name.endswith(tuple(f".ome{end}" for end in tiff.SUFFIXES)) else ".tif"
 
 
 def check_directory(directory: str | Path) -> None:
@@ -292,7 +304,9 @@ def _opener(path):
     if os.path.isdir(path):
         raise ImageError(f"{path}: is a directory; give image files, such as {path}/*.tif")
     if not os.path.exists(path):
-        raise ImageError(f"{path}: no such file; check the name")
+        web = ":/" in str(path)[1:]  # of an address the Path keeps one slash
+        advice = "download it first and give its name on this disk" if web else "check the name"
+        raise ImageError(f"{path}: no such file; {advice}")
     if path.suffix.lower() not in SUFFIXES:
         raise ImageError(
             f"{path}: unknown extension {path.suffix!r}; convert it to one of {', '.join(SUFFIXES)}"

@@ -67,6 +67,30 @@ class ImageInfo:
         unit = size_along("T", self.metadata.get(unit_key, "s"))
         return None if not value or unit is None else value * unit
 
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """The names of the channels, empty where the file has none for each of them."""
+        count = dict(zip(self.axes, self.shape, strict=True)).get("C", 1)
+        names = tuple(str(own.get("Name") or "") for own in self.metadata.get("Channel", ()))
+        return names if len(names) == count and all(names) else ()
+
+    @property
+    def objective_na(self) -> float | None:
+        """Numerical aperture of the objective, or None where the file is silent."""
+        value = number(self.metadata.get("LensNA"))
+        return value if value is not None and value > 0 else None
+
+    def wavelengths_um(self, channel: int | None) -> tuple[float | None, float | None]:
+        """Return the wavelengths of excitation and emission in micrometres, None where silent.
+
+        Args:
+            channel: its number; None of a file without channels.
+        """
+        channels = self.metadata.get("Channel", ())
+        own = channels[channel or 0] if (channel or 0) < len(channels) else {}
+        excitation, emission = (_wavelength(own, name) for name in ("Excitation", "Emission"))
+        return excitation, emission
+
     def describe(self) -> dict[str, Any]:
         """Return what the file says as a dict for JSON, None where it is silent."""
         return {
@@ -77,6 +101,8 @@ class ImageInfo:
             "pixel_size_um": self.pixel_size_um,
             "z_spacing_um": self.z_spacing,
             "frame_interval_s": self.frame_interval,
+            "channels": list(self.channel_names) or None,
+            "objective_na": self.objective_na,
         }
 
     def _ome_length(self, key):
@@ -90,6 +116,13 @@ class ImageInfo:
         if self.resolution_unit == 2 and self.resolution[0] == _SCREEN:
             return None  # a screen's default, not a measurement; ImageJ ignores it too
         return size_along("X", RESOLUTION_UNITS.get(self.resolution_unit))
+
+
+def _wavelength(channel, name):
+    """In micrometres; OME's unit is nanometres unless the file says another one."""
+    value = number(channel.get(f"{name}Wavelength"))
+    unit = size_along("X", channel.get(f"{name}WavelengthUnit", "nm"))
+    return None if value is None or unit is None or value <= 0 else value * unit
 
 
 def number(value: Any) -> float | None:

@@ -60,7 +60,8 @@ def _imagej_metadata(tif):
 
 
 def _ome_metadata(tif):
-    image = next(ElementTree.fromstring(tif.ome_metadata).iterfind("{*}Image"))
+    root = ElementTree.fromstring(tif.ome_metadata)
+    image = next(root.iterfind("{*}Image"))
     pixels = next(image.iterfind("{*}Pixels"))
     kept = ("PhysicalSize", "TimeIncrement", "SignificantBits")
     metadata: dict[str, Any] = {
@@ -68,7 +69,18 @@ def _ome_metadata(tif):
     }
     metadata["Channel"] = [dict(channel.attrib) for channel in pixels.findall("{*}Channel")]
     about = {"Name": image.get("Name"), "Description": image.findtext("{*}Description")}
+    about |= {"LensNA": _lens_na(root, image)}
     return metadata | {key: value for key, value in about.items() if value}
+
+
+def _lens_na(root, image):
+    """The aperture of the image's objective, or of the only one there is."""
+    objectives = {one.get("ID"): one for one in root.iterfind("{*}Instrument/{*}Objective")}
+    settings = image.find("{*}ObjectiveSettings")
+    used = objectives.get(settings.get("ID")) if settings is not None else None
+    if used is None and len(objectives) == 1:
+        (used,) = objectives.values()
+    return None if used is None else used.get("LensNA")
 
 
 def _plain_metadata(tif):
@@ -127,7 +139,7 @@ def _to_imagej(info, dtype):
 
 
 def _to_ome(info, dtype):
-    metadata = dict(info.metadata)
+    metadata = {name: value for name, value in info.metadata.items() if name != "LensNA"}
     channels = dict(zip(info.axes, info.shape, strict=True)).get("C", 1)
     if len(metadata.get("Channel", ())) != channels:
         metadata.pop("Channel", None)  # other axes were given than the file's

@@ -19,20 +19,21 @@ W, 3) gets three draws a pixel. To share one draw between the channels, add the 
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxdenoise.imaging.levels import as_float
+from jaxdenoise.system.keys import Key, as_key
 
 __all__ = ["gaussian_noise", "poisson_gaussian_noise"]
 
 
 def gaussian_noise(
-    key: PRNGKeyArray, image: Real[ArrayLike, "*shape"], std: Real[ArrayLike, "..."]
+    key: Key, image: Real[ArrayLike, "*shape"], std: Real[ArrayLike, "..."]
 ) -> Float[Array, "*shape"]:
     """Add independent Gaussian noise, ``image + std * N(0, 1)``.
 
     Args:
-        key: A JAX random key.
+        key: A JAX random key, or a seed.
         image: The clean image, (H, W) or any shape, any real dtype, in grey levels.
         std: Standard deviation >= 0 in grey levels: a scalar, or an array that broadcasts to the
             image's shape. It may be traced.
@@ -45,11 +46,11 @@ def gaussian_noise(
     """
     image = as_float(image)
     std = _level("std", std, image)
-    return image + std * jax.random.normal(key, image.shape, image.dtype)
+    return image + std * jax.random.normal(as_key(key), image.shape, image.dtype)
 
 
 def poisson_gaussian_noise(
-    key: PRNGKeyArray,
+    key: Key,
     image: Real[ArrayLike, "*shape"],
     *,
     gain: Real[ArrayLike, "..."],
@@ -69,7 +70,7 @@ def poisson_gaussian_noise(
     ``jax.random.poisson``, which needs JAX's default key implementation (threefry2x32).
 
     Args:
-        key: A JAX random key of the default implementation.
+        key: A JAX random key of the default implementation, or a seed.
         image: The clean image in grey levels **above the offset**, (H, W) or any shape, any real
             dtype. Negative values count as 0.
         gain: Grey levels per photon, > 0. Like `read_std` and `offset` a scalar or an array that
@@ -88,7 +89,7 @@ def poisson_gaussian_noise(
     gain = _level("gain", gain, image, positive=True)
     read_std = _level("read_std", read_std, image)
     offset = _level("offset", offset, image, signed=True)
-    photon_key, read_key = jax.random.split(key)
+    photon_key, read_key = jax.random.split(as_key(key))
     photons = _poisson(photon_key, jnp.maximum(image, 0) / gain)
     return (
         gain * photons + offset + read_std * jax.random.normal(read_key, image.shape, image.dtype)

@@ -217,13 +217,14 @@ def in_plane(psf: Float[ArrayLike, "*d h w"]) -> Float[np.ndarray, "h w"]:
 def convolve(
     image: Float[ArrayLike, "*Z H W"], psf: Float[ArrayLike, "*d h w"]
 ) -> Float[Array, "*Z H W"]:
-    """Blur an image or a volume with a PSF, the border reflected without repeating the edge pixel.
+    """Blur images or a volume with a PSF, the border reflected without repeating the edge pixel.
 
     The border is NumPy's and PyTorch's "reflect", scipy's "mirror" and OpenCV's BORDER_REFLECT_101,
     as in the published DecoNoising; so are the first and the last plane of a volume.
 
     Args:
-        image: (H, W) float array; or a volume (Z, H, W).
+        image: (H, W) float array, or a stack (..., H, W), each image of which is blurred by itself;
+            with a PSF of volumes a volume (Z, H, W).
         psf: (h, w) float array with odd sides, not larger than the image; of a volume (d, h, w).
             It may be deeper than the volume: then the planes are reflected more than once.
 
@@ -232,10 +233,13 @@ def convolve(
         be 0 may differ from it by about 1e-7 times the image's maximum, in either direction.
 
     Raises:
-        ValueError: Image and PSF are not both 2-D or both 3-D, or the PSF has even sides or is
-            larger than the image.
+        ValueError: An image has fewer axes than the PSF, a volume more; or the PSF has even sides
+            or is larger than the image.
     """
     image, psf = jnp.asarray(image), jnp.asarray(psf)
+    if psf.ndim == 2 and image.ndim > 2:
+        frames = image.reshape(-1, *image.shape[-2:])
+        return jax.vmap(convolve, (0, None))(frames, psf).reshape(image.shape)
     check_psf_fits(psf.shape, image.shape)
     if image.ndim == 3:
         beyond = psf.shape[0] // 2

@@ -41,7 +41,7 @@ class Scale(NamedTuple):
     data_fields=["best", "averaged", "last", "psf", "scale", "history"],
     meta_fields=["config"],
 )
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Denoiser:
     """A trained model: a pytree with all that prediction needs.
 
@@ -66,6 +66,18 @@ class Denoiser:
     scale: Any
     history: Any
     config: Settings
+
+    def __repr__(self) -> str:
+        """Return what the model is in one line, without its weights."""
+        network, columns = self.config.network, jax.tree.leaves(self.history)
+        count = sum(getattr(leaf, "size", 0) for leaf in jax.tree.leaves(self.last))
+        trained = f"{np.size(columns[0])} epochs" if columns else "not trained"
+        sides = " x ".join(map(str, getattr(self.psf, "shape", ())))
+        return (
+            f"Denoiser({trained}, {count:,} weights, depth {network.depth}, filters "
+            f"{network.filters}, stride {network.stride}, neighbours {network.neighbours}, PSF "
+            f"{sides} pixels, weights {self.config.weights!r}, targets {self.config.targets!r})"
+        )
 
     @property
     def params(self) -> Params:

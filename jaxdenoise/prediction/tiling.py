@@ -169,7 +169,7 @@ def core_size(
         ValueError: the tile size leaves nothing beside the overlap.
     """
     multiple, margin = network.multiple, halo(network, psf)
-    needed = -(-max(frame_shape) // multiple) * multiple
+    needed = _bucket(max(frame_shape), multiple)
     if tile_size is None:
         return min(_usual_core(network), needed)
     core = (int(tile_size) - 2 * margin) // multiple * multiple
@@ -180,6 +180,16 @@ def core_size(
             f"at least {smallest}"
         )
     return min(core, needed)
+
+
+def _bucket(length, multiple):
+    """The side of the tile for images of about this size, which share a compiled program.
+
+    It is a multiple of the network's, and more than needed by at most a quarter.
+    """
+    blocks = -(-length // multiple)
+    step = max(1, 2 ** (blocks.bit_length() - 3))
+    return -(-blocks // step) * step * multiple
 
 
 def _usual_core(network):

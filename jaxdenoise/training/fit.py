@@ -145,7 +145,9 @@ def prepare_instant(
         validation="pixels",
     )
     psf = gaussian_psf(pretrained.PSF_SIGMA)
-    return prepare(jax.random.key(0), stack, psf=psf, config=config, exposure=exposure, clean=clean)
+    return prepare(
+        jax.random.key(0), stack, psf=psf, config=config, exposure=exposure, clean=clean, masks=0
+    )
 
 
 def instant_of(

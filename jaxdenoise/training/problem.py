@@ -112,7 +112,7 @@ def prepare(
         exposure: of the images; default: measured on the stack.
         clean: whether hot pixels are replaced already.
         masks: number of disjoint masks of held-out pixels, see `patches.held_out_masks`. The first
-            validates.
+            validates. 0: nothing is trained.
         whole: whether sequences of planes are whole volumes: then they are reflected at their ends.
         devices: that will train; default: the default device.
 
@@ -165,7 +165,8 @@ def _prepared(key, stack, rows, psf, config, targets, exposure, masks, devices):
             f"blind spots that hide {blind} pixels on each side do not fit into patches of "
             f"{patch_size} pixels"
         )
-    held_out = _hold_out(key, training, settings, masks) if validation is None else None
+    some = validation is None and masks > 0
+    held_out = _hold_out(key, training, settings, masks) if some else None
     if held_out is not None and targets is not None:
         held_out = jnp.where(jnp.asarray(targets), held_out, jnp.uint8(patches.NO_TARGET))
     problem = Problem(

@@ -23,6 +23,7 @@ from jaxdenoise.microscope.noise_estimation import CORRELATED, noise_level
 from jaxdenoise.microscope.psf import normalized_psf, padded
 from jaxdenoise.microscope.psf_faults import warn_of_faults
 from jaxdenoise.network.denoiser import Denoiser
+from jaxdenoise.system.keys import Key, as_key
 from jaxdenoise.training import scores, streams
 from jaxdenoise.training.candidates import Candidate, OnEpoch, Progress, Run, score, train_until
 from jaxdenoise.training.fit import denoiser_of
@@ -100,7 +101,7 @@ OnStage = Callable[[tuple[Model, ...], tuple[int, ...]], object]
 
 
 def sweep(
-    key: PRNGKeyArray,
+    key: Key,
     stack: Shaped[Array | np.ndarray, "..."],
     *,
     psfs: Psfs,
@@ -118,8 +119,8 @@ def sweep(
     It is `prepare_sweep`, then `train_and_choose`, whose docstring says what each option means.
 
     Args:
-        key: random key; the models of the first seed are those of `fit.fit` with this key, but that
-            more pixels are held out.
+        key: random key, or a seed; the models of the first of the ``seeds`` are those of `fit.fit`
+            with this key, but that more pixels are held out.
         stack: (N, H, W) or (H, W) array of any real dtype, in grey levels.
         psfs: sequence of (h, w) arrays with odd sides; ``[[1.0]]`` means no blur.
         seeds: number of models for each PSF.
@@ -134,6 +135,7 @@ def sweep(
     Raises:
         ValueError: what `train_and_choose` and `fit.fit` raise.
     """
+    key = as_key(key)
     _check_counts(psfs, seeds)
     warn_of_faults(*psfs)
     plan = prepare_sweep(key, stack, psfs=psfs, config=config, devices=devices)

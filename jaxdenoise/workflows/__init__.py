@@ -13,29 +13,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxdenoise.workflows.batches import denoise as denoise
     from jaxdenoise.workflows.beads import PsfResult as PsfResult
     from jaxdenoise.workflows.beads import measure_psf as measure_psf
     from jaxdenoise.workflows.demonstration import DemoResult as DemoResult
     from jaxdenoise.workflows.demonstration import demo as demo
-    from jaxdenoise.workflows.denoising import DenoiseResult as DenoiseResult
-    from jaxdenoise.workflows.denoising import denoise as denoise
     from jaxdenoise.workflows.evaluation import EvaluateResult as EvaluateResult
     from jaxdenoise.workflows.evaluation import evaluate as evaluate
+    from jaxdenoise.workflows.event_files import EventFiles as EventFiles
     from jaxdenoise.workflows.facts import InfoResult as InfoResult
     from jaxdenoise.workflows.facts import info as info
     from jaxdenoise.workflows.filtering import FilterResult as FilterResult
     from jaxdenoise.workflows.filtering import filter_files as filter_files
+    from jaxdenoise.workflows.other_requests import DemoRequest as DemoRequest
+    from jaxdenoise.workflows.other_requests import EvaluateRequest as EvaluateRequest
+    from jaxdenoise.workflows.other_requests import InfoRequest as InfoRequest
+    from jaxdenoise.workflows.other_requests import PsfRequest as PsfRequest
+    from jaxdenoise.workflows.previews import PreviewResult as PreviewResult
+    from jaxdenoise.workflows.previews import preview as preview
     from jaxdenoise.workflows.reporter import Cancelled as Cancelled
     from jaxdenoise.workflows.reporter import Reporter as Reporter
+    from jaxdenoise.workflows.reporter import Several as Several
     from jaxdenoise.workflows.reporter import Silent as Silent
-    from jaxdenoise.workflows.requests import DemoRequest as DemoRequest
     from jaxdenoise.workflows.requests import DenoiseRequest as DenoiseRequest
-    from jaxdenoise.workflows.requests import EvaluateRequest as EvaluateRequest
     from jaxdenoise.workflows.requests import FilterRequest as FilterRequest
-    from jaxdenoise.workflows.requests import InfoRequest as InfoRequest
-    from jaxdenoise.workflows.requests import PsfRequest as PsfRequest
+    from jaxdenoise.workflows.requests import PreviewRequest as PreviewRequest
     from jaxdenoise.workflows.requests import SweepRequest as SweepRequest
     from jaxdenoise.workflows.requests import TrainRequest as TrainRequest
+    from jaxdenoise.workflows.results import DenoiseResult as DenoiseResult
+    from jaxdenoise.workflows.results import FileRow as FileRow
     from jaxdenoise.workflows.settings import Optics as Optics
     from jaxdenoise.workflows.settings import Training as Training
     from jaxdenoise.workflows.sweeps import SweepResult as SweepResult
@@ -47,25 +53,31 @@ if TYPE_CHECKING:
 _HOME = {
     "Cancelled": "reporter",
     "demo": "demonstration",
-    "DemoRequest": "requests",
+    "DemoRequest": "other_requests",
     "DemoResult": "demonstration",
-    "denoise": "denoising",
+    "denoise": "batches",
     "DenoiseRequest": "requests",
-    "DenoiseResult": "denoising",
+    "DenoiseResult": "results",
     "evaluate": "evaluation",
-    "EvaluateRequest": "requests",
+    "EvaluateRequest": "other_requests",
     "EvaluateResult": "evaluation",
     "filter_files": "filtering",
+    "EventFiles": "event_files",
+    "FileRow": "results",
     "FilterRequest": "requests",
     "FilterResult": "filtering",
     "info": "facts",
-    "InfoRequest": "requests",
+    "InfoRequest": "other_requests",
     "InfoResult": "facts",
     "measure_psf": "beads",
     "Optics": "settings",
-    "PsfRequest": "requests",
+    "preview": "previews",
+    "PreviewRequest": "requests",
+    "PreviewResult": "previews",
+    "PsfRequest": "other_requests",
     "PsfResult": "beads",
     "Reporter": "reporter",
+    "Several": "reporter",
     "Silent": "reporter",
     "sweep": "sweeps",
     "SweepRequest": "requests",

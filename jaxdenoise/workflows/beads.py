@@ -12,8 +12,8 @@ from jaxdenoise.microscope import beads
 from jaxdenoise.microscope.bead_volumes import FEWEST, MeasuredVolumePsf, measure_volume_psf
 from jaxdenoise.microscope.beads import MeasuredPsf
 from jaxdenoise.system.errors import RequestError
+from jaxdenoise.workflows.other_requests import PsfRequest
 from jaxdenoise.workflows.reporter import SILENT, Reporter
-from jaxdenoise.workflows.requests import PsfRequest
 
 
 @dataclass(frozen=True)

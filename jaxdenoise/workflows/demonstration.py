@@ -1,7 +1,8 @@
-"""The demonstration: a synthetic stack, a training on its noisy frames, a comparison. Host side."""
+"""The demonstration: a synthetic stack, denoised by filters and networks, compared. Host side."""
 
+import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,17 @@ from jaxdenoise.report.content import Channel, ReportContent
 from jaxdenoise.report.html import write_html
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.system.files import new_files
+from jaxdenoise.training import fit
 from jaxdenoise.workflows import run as run_
+from jaxdenoise.workflows.other_requests import DemoRequest
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import settings_of
-from jaxdenoise.workflows.requests import DemoRequest
 
 FRAMES, SIDE, PSF_SIGMA = 8, 256, 1.0
-# Of the preset's 22 epochs only 10: the demonstration should take about a minute. A time lapse does
+# The preset "best" in fewer epochs: the demonstration should take about a minute. A time lapse does
 # not repeat its scene as these frames do, so each learns from itself.
-CONFIG = TrainConfig(epochs=10, targets="own")
+CONFIG = TrainConfig.best(epochs=8, targets="own")
+INSTANT, BEST = "instant", "best"
 FILTERS = {
     "median 3x3": partial(filters.median_filter, size=(3, 3)),
     "Gaussian 5x5": partial(filters.gaussian_filter, size=(5, 5), mode="mirror"),
@@ -73,16 +76,17 @@ class DemoResult:
 
 
 def demo(request: DemoRequest, reporter: Reporter = SILENT) -> DemoResult:
-    """Make a stack, train on it, compare with the classical filters, write it all.
+    """Make a stack, denoise it in several ways, compare them with its truth, write it all.
 
     Args:
-        request: what is asked for.
+        request: what is asked for. If the default folder is there, the next free name is taken.
         reporter: hears of the progress; it may stop the training after an epoch.
 
     Raises:
         Cancelled: the reporter asked to stop; nothing was written.
         JaxdenoiseError: a file is there already, or cannot be written.
     """
+    request = _in_free_folder(request)
     targets = _targets(request)
     key_scene, key_training = jax.random.split(jax.random.key(request.seed))
     stack = synthetic.static_scene(
@@ -100,7 +104,8 @@ def demo(request: DemoRequest, reporter: Reporter = SILENT) -> DemoResult:
     methods |= {name: np.asarray(function(noisy)) for name, function in FILTERS.items()}
     methods |= {
         BEST_GAUSSIAN: _best_gaussian(noisy, clean),
-        "DecoNoising": np.asarray(results.denoised),
+        INSTANT: np.asarray(denoise(fit.instant(noisy), noisy).denoised),
+        BEST: np.asarray(results.denoised),
     }
     scores = {name: _scores(clean, frames) for name, frames in methods.items()}
     files = {
@@ -113,6 +118,14 @@ def demo(request: DemoRequest, reporter: Reporter = SILENT) -> DemoResult:
     output = Path(request.output)
     _write_all(output, targets, files, methods, clean, scores, about)
     return DemoResult(scores, round(seconds, 1), FRAMES, (SIDE, SIDE), output, denoiser)
+
+
+def _in_free_folder(request):
+    """The request with the next free name, where the default folder is taken."""
+    if request.overwrite or Path(request.output) != Path(DemoRequest().output):
+        return request
+    names = itertools.chain([request.output], (f"{request.output}-{n}" for n in itertools.count(2)))
+    return replace(request, output=next(Path(name) for name in names if not Path(name).exists()))
 
 
 def _targets(request):

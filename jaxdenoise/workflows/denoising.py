@@ -1,8 +1,9 @@
-"""Denoise files: from models and opened images to what is written. Host side."""
+"""Denoise a file: from models and an opened image to what is written. Host side."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,14 +11,14 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxdenoise.io import images
+from jaxdenoise.io.images import ImageFile
+from jaxdenoise.io.info import ImageInfo
 from jaxdenoise.microscope.psf import in_plane, trimmed
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.settings import shape_of
 from jaxdenoise.prediction import tiling
 from jaxdenoise.prediction.tiles import denoise as denoise_stack
 from jaxdenoise.report.findings import FINE, STOP
-from jaxdenoise.report.guard import GuardVerdict
-from jaxdenoise.report.verdict import Verdict, in_a_line
 from jaxdenoise.runs.layout import read_config
 from jaxdenoise.runs.models import those_in
 from jaxdenoise.system.crew import current_crew
@@ -33,64 +34,10 @@ from jaxdenoise.workflows.psfs import is_volume, mixes_planes, psfs_for
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import Denoised, report_path, write_file_report
 from jaxdenoise.workflows.requests import DenoiseRequest
+from jaxdenoise.workflows.results import DenoiseResult, Judged, say_verdicts
 from jaxdenoise.workflows.resuming import check_run_folder
 from jaxdenoise.workflows.stacks import check_data
 from jaxdenoise.workflows.training import Trained
-
-
-class Judged(NamedTuple):
-    """The verdict on a channel of a file, or on a file without channels.
-
-    Attributes:
-        path: of the input.
-        channel: its number; None of a file without channels.
-        verdict: on what is in the file.
-        line_noise: a line for each kind of line noise that was taken out.
-    """
-
-    path: str
-    channel: int | None
-    verdict: GuardVerdict
-    line_noise: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class DenoiseResult:
-    """What `denoise` has made; keys of models and reports are "", or "channel-0", ...
-
-    Attributes:
-        outputs: "denoised", "deconvolved", and with several models "disagreement" and
-            "random_start", to the files that were written, one an input.
-        models: the models that denoised, and the choice among PSFs; where each image has a scale of
-            its own, those of the first file.
-        reports: the reports on the first file that each model denoised; None where there is none.
-        verdicts: one a file and channel, in order.
-    """
-
-    outputs: dict[str, list[Path]]
-    models: dict[str, Trained]
-    reports: dict[str, Path | None]
-    verdicts: list[Judged]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON: the files by kind, and a list of one entry a model."""
-        return {
-            "outputs": {name: list(map(str, paths)) for name, paths in self.outputs.items()},
-            "models": [
-                {
-                    "channel": name or None,
-                    "report": None if self.reports[name] is None else str(self.reports[name]),
-                    "choice": trained.choice,
-                    "evidence": list(trained.evidence),
-                }
-                for name, trained in self.models.items()
-            ],
-            "verdicts": [
-                {"file": one.path, "channel": one.channel, "line_noise": list(one.line_noise)}
-                | one.verdict.to_dict()
-                for one in self.verdicts
-            ],
-        }
 
 
 class _File(NamedTuple):
@@ -107,60 +54,74 @@ class _Plan(NamedTuple):
     request: DenoiseRequest
     outputs: dict[str, list[Path]]
     parts: dict[str, list[Part]]
-    reports: list[Path | None]
+    report: Path | None
 
 
-def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResult:
-    """Train on the files, or take models that are there, and write the denoised files.
+def denoise_file(
+    request: DenoiseRequest,
+    reporter: Reporter = SILENT,
+    *,
+    stem: str | None = None,
+    shared: dict[str, Maker] | None = None,
+    report_fine: bool = True,
+) -> DenoiseResult:
+    """Train on a file, or take models that are there, and write the denoised file.
 
     Args:
-        request: what is asked for.
+        request: what is asked for; its input is one file.
         reporter: hears of the progress; it may stop a training after an epoch.
+        stem: with which the names of the results begin; None: the file's own.
+        shared: what makes the models of each channel, for several files; those of a model that is
+            there are added. None: the file is alone.
+        report_fine: whether a file without a problem has a report, if reports are wanted.
 
     Raises:
         Cancelled: the reporter asked to stop.
         JaxdenoiseError, ValueError: the request does not hold, or the images cannot be trained on;
             said before anything is written.
     """
-    plan = _checked(request)
+    plan = _checked(request, stem, shared)
     request = plan.request
-    check_data([part for parts in plan.parts.values() for part in parts])
+    if shared is None:
+        check_data([part for parts in plan.parts.values() for part in parts])
     current_crew().barrier()  # all have checked before the first writes
-    makers = {name: Maker(request, name, parts, reporter) for name, parts in plan.parts.items()}
-    if request.channels == "auto" and len(makers) > 1 and not (request.instant or request.model):
+    makers = {} if shared is None else shared
+    for name, parts in plan.parts.items():
+        makers.setdefault(name, Maker(request, name, parts, reporter))
+    if (
+        shared is None
+        and request.channels == "auto"
+        and len(makers) > 1
+        and not (request.instant or request.model)
+    ):
         reporter.say(f"channels: {len(makers)}, a network of its own for each")
-    models: dict[str, Trained] = {}
-    verdicts: list[Judged] = []
-    reports: dict[str, Path | None] = dict.fromkeys(plan.parts)
-    pages: dict[str, Path | None] = {}
-    whole: dict[str, Verdict | None] = {}
-    for number in range(len(request.inputs)):
-        own = {
-            name: part
-            for name, parts in plan.parts.items()
-            for part in parts
-            if part.number == number
-        }
-        targets = {name: paths[number] for name, paths in plan.outputs.items()}
-        file = _File({name: makers[name] for name in own}, own, targets)
-        began = time.perf_counter()
-        trained, applied = _denoise_file(request, file, reporter)
-        shown: dict[str, Denoised] = {}
-        for (name, part), results, verdict in zip(
-            own.items(), applied.results, applied.verdicts, strict=True
-        ):
-            verdicts.append(Judged(str(part.path), part.channel, verdict, part.line_evidence))
-            if part.ordinary:
-                models.setdefault(name, trained[name])
-                lines = (*part.line_evidence, *trained[name].evidence)
-                own_models = makers[name].job(part), results, verdict, trained[name].choice
-                shown[name] = Denoised(*own_models, lines)
-        path, page = str(request.inputs[number]), plan.reports[number] if shown else None
-        told = page, list(shown.values()), targets, reporter
-        whole[path], pages[path] = write_file_report(request, *told, began=began), page
-        reports |= {name: page for name in shown if reports[name] is None}
-    _say_verdicts(verdicts, pages, whole, reporter)
-    return DenoiseResult(plan.outputs, models, reports, verdicts)
+    own = {name: part for name, (part,) in plan.parts.items()}
+    targets = {name: paths[0] for name, paths in plan.outputs.items()}
+    file = _File({name: makers[name] for name in own}, own, targets)
+    began = time.perf_counter()
+    trained, applied = _denoise_file(request, file, reporter)
+    verdicts = [
+        Judged(str(part.path), part.channel, verdict, part.line_evidence)
+        for part, verdict in zip(own.values(), applied.verdicts, strict=True)
+    ]
+    models, shown = dict[str, Trained](), dict[str, Denoised]()
+    for (name, part), results, verdict in zip(
+        own.items(), applied.results, applied.verdicts, strict=True
+    ):
+        if part.ordinary:
+            models[name] = trained[name]
+            lines = (*part.line_evidence, *trained[name].evidence)
+            own_models = makers[name].job(part), results, verdict, trained[name].choice
+            shown[name] = Denoised(*own_models, lines)
+    page = plan.report if shown and (report_fine or not _all_fine(verdicts)) else None
+    whole = write_file_report(request, page, list(shown.values()), targets, reporter, began=began)
+    reports = {name: page if name in shown else None for name in own}
+    say_verdicts(verdicts, page, whole, reporter)
+    return DenoiseResult(plan.outputs, models, reports, verdicts, whole=whole)
+
+
+def _all_fine(verdicts):
+    return all(one.verdict.level == FINE for one in verdicts)
 
 
 def _denoise_file(
@@ -197,43 +158,13 @@ def _apply(request: DenoiseRequest, file: _File, reporter: Reporter, *, give_up:
     return apply(request, jobs, targets, reporter, random=random, doubtful=doubtful)
 
 
-def _say_verdicts(
-    verdicts: Sequence[Judged],
-    pages: Mapping[str, Path | None],
-    whole: Mapping[str, Verdict | None],
-    reporter: Reporter,
-) -> None:
-    """The last lines: that nothing was found, or as warnings what not to rely on.
+def _checked(request, stem, shared):
+    """The `_Plan` of a request; raises what can be known before the work.
 
-    Where a report found more than the guard alone, that is said too.
+    Where models are shared, their settings are decided, and the file may hold nothing to learn.
     """
-    worst = max((one.verdict.level for one in verdicts), default=FINE)
-    more = {path: one for path, one in whole.items() if one is not None and one.level > FINE}
-    if worst == FINE and not more:
-        reporter.say("verdict: no problems found")
-        return
-    several = len({one.path for one in verdicts}) > 1
-    for path, verdict in more.items():
-        own = [one.verdict.level for one in verdicts if one.path == path]
-        if verdict.level > max(own, default=FINE):
-            name = f"{path}: " if several else ""
-            reporter.insist(f"verdict: {name}{in_a_line(verdict)}; see {pages[path]}")
-    for one in verdicts:
-        if one.verdict.level > FINE:
-            name = f"{one.path}: " if several else ""
-            page = pages.get(one.path)
-            see = f"; see {page}" if page is not None else ""
-            reporter.insist(f"verdict: {name}{one.verdict.text}{see}")
-
-
-def _checked(request):
-    """The `_Plan` of a request; raises what can be known before the work."""
     run_.check_devices(request.devices)
-    options = {"form": request.format, "overwrite": request.overwrite}
-    outputs = {
-        name: images.output_paths(request.inputs, request.output, name, **options)
-        for name in training_.outputs(_names(request))
-    }
+    outputs = output_paths(request, request.inputs[0], request.output, stem)
     files = images.open_many(request.inputs, axes=request.axes)
     if not request.model:
         check_sizes(request.inputs, files)
@@ -241,48 +172,71 @@ def _checked(request):
         raise RequestError(
             'several processes write one image together as OME-Zarr only: say format="zarr"'
         )
-    # With "auto", any file may become float32.
-    least = {"float32": 4, "auto": 4}.get(request.dtype, 0)
-    sizes = [0 if request.dtype == "float32" else file.info.dtype.itemsize for file in files]
-    stored = sum(
-        file.frames.size * max(least, size) for file, size in zip(files, sizes, strict=True)
+    images.check_space(request.output, len(outputs) * stored_size(request, files[0].info))
+    trains = not (request.instant or request.model or shared)
+    if trains:
+        request = replace(request, training=for_movies(request.training, files, request.along))
+    by_model = _parts(request, files, shared)
+    (path,) = outputs["denoised"]
+    report = report_path(
+        path.with_name(f"{path.name.rsplit('denoised', 1)[0]}report.html"),
+        wanted=request.report,
+        overwrite=request.overwrite,
     )
-    images.check_space(request.output, len(outputs) * stored)
-    training = request.training
-    if not (request.instant or request.model):
-        training = for_movies(training, files, request.along)
-        request = replace(request, training=training)
-    network = _network(request)
-    planes = _mixes_planes(request, files)
-    if planes and current_crew().count > 1:
-        raise RequestError("a PSF that mixes planes needs all of them: run a single process")
-    by_model = (
-        parts_alone(request.inputs, files, line_noise=request.line_noise)
-        if request.instant
-        else parts_by_model(
-            request.inputs,
-            files,
-            channels=_channels(request),
-            reach=network.neighbours,
-            along=axis_of(network, request.along),
-            line_noise=request.line_noise,
-            planes=planes,
-        )
-    )
-    reports = [
-        report_path(
-            path.with_name(f"{path.name.rsplit('denoised', 1)[0]}report.html"),
-            wanted=request.report,
-            overwrite=request.overwrite,
-        )
-        for path in outputs["denoised"]
-    ]
-    if request.save_model:
+    if trains and request.save_model:
         for name in by_model:
             check_run_folder(Path(request.save_model) / name, overwrite=request.overwrite)
-    if not (request.model or request.instant) and request.tile_size is not None:
-        _check_tiles(request, files)
-    return _Plan(request, outputs, by_model, reports)
+    if trains and request.tile_size is not None:
+        check_tiles(request, files)
+    return _Plan(request, outputs, by_model, report)
+
+
+def output_paths(
+    request: DenoiseRequest, path: str, folder: str | Path, stem: str | None = None
+) -> dict[str, list[Path]]:
+    """Return the files that a file's results become: field of `ensemble.Combined` to one path.
+
+    Raises:
+        ImageError: as `images.output_paths`.
+    """
+    options: dict[str, Any] = {"form": request.format, "overwrite": request.overwrite}
+    stems = None if stem is None else [stem]
+    return {
+        name: images.output_paths([path], folder, name, stems=stems, **options)
+        for name in training_.outputs(model_names(request))
+    }
+
+
+def stored_size(request: DenoiseRequest, info: ImageInfo) -> int:
+    """Return the most bytes that one result of a file takes."""
+    # With "auto", any file may become float32.
+    least = {"float32": 4, "auto": 4}.get(request.dtype, 0)
+    own = 0 if request.dtype == "float32" else info.dtype.itemsize
+    return math.prod(info.shape) * max(least, own)
+
+
+def _parts(request, files, shared):
+    """The parts of the file, by model."""
+    if request.instant:
+        return parts_alone(request.inputs, files, line_noise=request.line_noise)
+    network, planes = _network(request), _mixes_planes(request, files)
+    if planes and current_crew().count > 1:
+        raise RequestError("a PSF that mixes planes needs all of them: run a single process")
+    found = parts_by_model(
+        request.inputs,
+        files,
+        channels=_channels(request),
+        reach=network.neighbours,
+        along=axis_of(network, request.along),
+        line_noise=request.line_noise,
+        planes=planes,
+    )
+    if shared and not request.model and not found.keys() <= shared.keys():
+        raise RequestError(
+            f"{request.inputs[0]}: has {len(found)} channels, what was trained on {len(shared)}; "
+            'train_on="each" trains on each file by itself'
+        )
+    return found
 
 
 def _channels(request):
@@ -292,8 +246,8 @@ def _channels(request):
     return request.channels
 
 
-def _names(request):
-    """Of the models that denoise, before there are any."""
+def model_names(request: DenoiseRequest) -> list[str]:
+    """Return the names of the models that denoise, before there are any."""
     if request.instant:
         return [""]
     if request.model:
@@ -329,8 +283,8 @@ def _config(request):
     return read_config(own[0] if own else request.model)
 
 
-def _check_tiles(request, files):
-    """A wrong size must not be noticed after minutes of training."""
+def check_tiles(request: DenoiseRequest, files: Sequence[ImageFile]) -> None:
+    """Raise a ValueError for a wrong size of tiles, not after minutes of training."""
     psfs = psfs_for(request.training, request.inputs, files)
     network = shape_of(request.training.config().network)
     widest = max(psfs.values(), key=len)

@@ -13,8 +13,8 @@ from jaxdenoise.imaging import metrics
 from jaxdenoise.imaging.metrics import mean_over_frames
 from jaxdenoise.io import images
 from jaxdenoise.system.errors import RequestError
+from jaxdenoise.workflows.other_requests import EvaluateRequest
 from jaxdenoise.workflows.reporter import SILENT, Reporter
-from jaxdenoise.workflows.requests import EvaluateRequest
 from jaxdenoise.workflows.settings import Number
 
 METRICS = ("psnr", "si_psnr", "snr_db", "ssim", "mean_over_std")

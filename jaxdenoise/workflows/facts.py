@@ -9,8 +9,8 @@ import jax
 
 from jaxdenoise import __version__
 from jaxdenoise.io import images
+from jaxdenoise.workflows.other_requests import InfoRequest
 from jaxdenoise.workflows.reporter import SILENT, Reporter
-from jaxdenoise.workflows.requests import InfoRequest
 
 _PACKAGES = (
     "jax",

@@ -33,17 +33,17 @@ class Maker:
         self._request, self._name, self._parts, self._reporter = request, name, parts, reporter
         self._training = request.training
         self._trained: Trained | None = None
-        self._fallen: set[int] = set()  # files that are denoised without automatic choices
+        self._fallen: set[str] = set()  # files that are denoised without automatic choices
         self._harmless: Trained | None = None
-        self._instant: dict[int, tuple[Trained, Job]] = {}
+        self._instant: dict[str, tuple[Trained, Job]] = {}
 
     def trained(self, part: Part) -> Trained:
         """Return the models for a part, made when they are first wanted."""
         if self._request.instant:
             return self._of_instant(part)[0]
-        if not any(own.ordinary for own in self._parts):
+        if not part.ordinary:
             return Trained(Models((), None), None)
-        if part.number in self._fallen:
+        if str(part.path) in self._fallen:
             if self._harmless is None:
                 self._harmless = self._train(self._without_choices())
             return self._harmless
@@ -72,8 +72,8 @@ class Maker:
 
         Other files keep theirs: what they look like must not depend on this one.
         """
-        self._fallen.add(part.number)
-        self._instant.pop(part.number, None)
+        self._fallen.add(str(part.path))
+        self._instant.pop(str(part.path), None)
 
     def _without_choices(self) -> Training:
         asked, changes = self._training.config(), dict[str, Any]()
@@ -88,11 +88,11 @@ class Maker:
         return replace(self._training, **changes)
 
     def _of_instant(self, part: Part) -> tuple[Trained, Job]:
-        if part.number not in self._instant:
-            fallen = part.number in self._fallen
-            training = self._without_choices() if fallen else self._training
-            self._instant[part.number] = _instant(self._request, training, part, self._reporter)
-        return self._instant[part.number]
+        path = str(part.path)
+        if path not in self._instant:
+            training = self._without_choices() if path in self._fallen else self._training
+            self._instant[path] = _instant(self._request, training, part, self._reporter)
+        return self._instant[path]
 
     def _load(self) -> Trained:
         run = Path(self._request.model or "")
@@ -160,7 +160,7 @@ def _instant(
     for numbers in [] if groups else part.groups():
         movie = run_of(part, numbers) if axis == "T" else None
         groups.append(Group([try_on(part.of_frames(numbers), movie)], numbers))
-    channel = "" if part.channel is None else f"channel {part.channel}: "
+    channel = "" if part.channel is None else f"channel {part.channel_label}: "
     file = f"{part.path}: " if len(request.inputs) > 1 else ""
     for line in evidence:
         reporter.say(f"{file}{channel}{line}")

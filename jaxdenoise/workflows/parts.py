@@ -239,7 +239,7 @@ class Part:
     def name_of(self, number: int) -> str:
         """Return the words for a frame, such as "frame 3, channel 1", or "plane 3"."""
         frame = self.frame_names[number]
-        return frame if self.channel is None else f"{frame}, channel {self.channel}"
+        return frame if self.channel is None else f"{frame}, channel {self.channel_label}"
 
     @cached_property
     def frame_names(self) -> FrameNames:
@@ -252,7 +252,7 @@ class Part:
 
     def tell(self, reporter: Reporter) -> None:
         """Say what line noise is taken out, how many hot pixels are replaced, and warn of more."""
-        channel = "" if self.channel is None else f", channel {self.channel}"
+        channel = "" if self.channel is None else f", channel {self.channel_label}"
         for said in (*self.line_evidence, None if self.hot is None else describe(self.hot)):
             if said is not None:
                 reporter.say(f"{self.path}{channel}: {said}")
@@ -268,6 +268,14 @@ class Part:
             )
 
     @property
+    def channel_label(self) -> str:
+        """The channel's name in the file, or else its number; empty without channels."""
+        if self.channel is None:
+            return ""
+        names = self.file.info.channel_names
+        return names[self.channel] if names else str(self.channel)
+
+    @property
     def line_evidence(self) -> tuple[str, ...]:
         """A line for each kind of line noise that is taken out."""
         return () if self.lines is None else self.lines.evidence
@@ -277,7 +285,9 @@ class Part:
         kinds: dict[str, list[int]] = {}
         for number, what in self.survey.odd.items():
             kinds.setdefault(what, []).append(self._in_file(number) + 1)
-        name = str(self.path) if self.channel is None else f"{self.path}, channel {self.channel}"
+        name = (
+            str(self.path) if self.channel is None else f"{self.path}, channel {self.channel_label}"
+        )
         return [f"{name}: {told(what, numbers)}" for what, numbers in kinds.items()]
 
 

@@ -1,7 +1,9 @@
 """The PSFs that a training is given. Host side."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,9 @@ from jaxdenoise.microscope.psf import gaussian_psf, normalized_psf
 from jaxdenoise.microscope.psf_cleaning import clean_psf
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.training.sweep import SIGMAS
+from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.reporter import SILENT, Reporter
-from jaxdenoise.workflows.settings import Number, Training
+from jaxdenoise.workflows.settings import Number, Optics, Training
 
 _RIM = (
     0.01  # of a PSF, which may be cut off: that of a Gaussian of sigma 1 in 8 x 8 pixels is 0.001
@@ -93,6 +96,47 @@ def psfs_for(
     else:
         psfs = psfs_of(name, files=files, reporter=reporter)
     return fitted(psfs, inputs, files, some=name == "auto")
+
+
+_PLAUSIBLE = 0.4, 8.0  # sigma in pixels of optics that a file tells; others are not believed
+
+
+def known_psf(
+    training: Training, part: Part, reporter: Reporter = SILENT
+) -> tuple[Training, tuple[str, ...]]:
+    """Return a training with the PSF that a file's optics give, if nothing else says what it is.
+
+    Args:
+        training: what is asked for; a preset that chooses the PSF stays as it is.
+        part: of the first file, for its aperture, wavelengths and pixel size.
+        reporter: hears the line.
+
+    Returns:
+        The training, and a line that says where its PSF comes from; none where it was given.
+    """
+    if training.psf is not None or training.optics is not None or training.psf_name == "auto":
+        return training, ()
+    optics, line = _optics_of(part)
+    if optics is None:
+        line = f"PSF: sigma {training.psf_name} pixels is assumed, nothing says what it is"
+    line += '; psf="auto" chooses it from the data'
+    reporter.say(line)
+    return (training if optics is None else replace(training, optics=optics)), (line,)
+
+
+def _optics_of(part):
+    """The optics that a file tells, if they can be, and a line on their PSF."""
+    info, (_, emission) = part.file.info, part.file.info.wavelengths_um(part.channel)
+    if not (info.objective_na and emission and info.pixel_size_um):
+        return None, ""
+    widths = np.asarray(widefield_sigma(info.objective_na, emission, pixel_size=info.pixel_size_um))
+    if not (_PLAUSIBLE[0] <= widths.min() and widths.max() <= _PLAUSIBLE[1]):
+        return None, ""
+    line = (
+        f"PSF: sigma {widths.mean():.2f} pixels, that of a wide-field microscope with the file's "
+        f"aperture of {info.objective_na:g} and emission of {1000 * emission:.0f} nm"
+    )
+    return Optics(na=info.objective_na, emission=emission), line
 
 
 def fitted(
@@ -215,6 +259,12 @@ def _psf(name, files, reporter, volumes):
 
 def _widths(name):
     """The numbers of a name: sigma, z and yx, or z, y and x; None of a file's name."""
+    length = re.fullmatch(r"([\d.,]+)\s*(nm|um|µm|μm|px|pixels?)", name)
+    if length and not os.path.exists(name):
+        raise RequestError(
+            f"psf={name!r}: expected sigma in pixels without a unit: a width of 250 nm at half "
+            "maximum, with pixels of 100 nm, is psf=1.06, that is 250 / 2.355 / 100"
+        )
     try:
         numbers = tuple(map(float, name.split(",")))
     except ValueError:

@@ -1,7 +1,7 @@
 """What a workflow tells its caller while it runs, and how the caller stops it. Needs no JAX."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Protocol, runtime_checkable
 
 from jaxdenoise.config import TrainConfig
@@ -76,3 +76,48 @@ class Silent:
 
 
 SILENT = Silent()
+
+
+class Several:
+    """A `Reporter` that tells several others all that it hears; any of them may stop.
+
+    Args:
+        *reporters: the others, such as one for the screen and one that keeps the losses.
+    """
+
+    def __init__(self, *reporters: Reporter) -> None:
+        self._reporters = reporters
+
+    @contextmanager
+    def training(
+        self, config: TrainConfig, *, done: int = 0, total: int | None = None
+    ) -> Iterator[OnEpoch]:
+        """As `Reporter.training`."""
+        with ExitStack() as stack:
+            heard = [
+                stack.enter_context(one.training(config, done=done, total=total))
+                for one in self._reporters
+            ]
+            yield lambda row: _call_all(heard, row)
+
+    def predicting(self, name: str) -> OnTile:
+        """As `Reporter.predicting`."""
+        heard = [one.predicting(name) for one in self._reporters]
+        return lambda done, total: _call_all(heard, done, total)
+
+    def say(self, text: str) -> None:
+        """As `Reporter.say`."""
+        _call_all([one.say for one in self._reporters], text)
+
+    def insist(self, text: str) -> None:
+        """As `Reporter.insist`."""
+        _call_all([one.insist for one in self._reporters], text)
+
+    def cancelled(self) -> bool:
+        """As `Reporter.cancelled`."""
+        return any(one.cancelled() for one in self._reporters)
+
+
+def _call_all(functions: Iterable[Callable[..., object]], *values: object) -> None:
+    for function in functions:
+        function(*values)

@@ -166,7 +166,7 @@ def write_report(
         **_places(part, shown),
     )
     name = Path(part.path).name
-    title = name if part.channel is None else f"{name}, channel {part.channel}"
+    title = name if part.channel is None else f"{name}, channel {part.channel_label}"
     about = _about(request, part)
     content = ReportContent(
         title=title, channels=[channel], made=_circumstances(part, None), **about
@@ -183,7 +183,7 @@ def _places(part, shown):
     """What a channel says of where its frames are."""
     place = shown.rows.start, shown.columns.start, *part.frames.shape[1:]
     names = [part.frame_names[n] for n in range(len(part.frames))]
-    channel = "" if part.channel is None else f"channel {part.channel}"
+    channel = "" if part.channel is None else f"channel {part.channel_label}"
     own = {"name": channel, "shown": shown.shown(part), "frames": len(names), "frame_names": names}
     return own | {"place": place}
 

@@ -2,18 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows.settings import (
     Number,
     Training,
     check_choice,
+    check_folder,
     check_positive,
     check_whole,
     file_names,
+    set_values,
 )
 
 CHANNELS = ("auto", "together", "separate")
@@ -26,12 +27,8 @@ BORDERS = ("reflect", "mirror", "nearest", "wrap", "constant")
 _OF_MODEL = ("weights",)
 _OF_INSTANT = ("background", "neighbours", "stride", "precision", "symmetries")
 LINE_NOISE = ("auto", "keep")
+TRAIN_ON = ("first", "all", "each")  # or files
 SEQUENCES = ("T", "Z", "S")  # axes along which frames may be neighbours
-
-
-def _set(request: Any, **values: Any) -> None:
-    for name, value in values.items():
-        object.__setattr__(request, name, value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +36,8 @@ class _OfImages:
     """The options that all requests about images share.
 
     Attributes:
-        inputs: image files: TIFF, OME-Zarr, PNG, JPEG, or a microscope maker's. Several train
-            together, whatever their sizes.
+        inputs: image files: TIFF, OME-Zarr, PNG, JPEG, or a microscope maker's; but to filter also
+            folders and patterns ("data/*.tif"). Several train together, whatever their sizes.
         output: the folder for the results; it is made if missing.
         axes: letters of STCZYX, one a dimension; overrules what the files say.
         overwrite: replace what is there.
@@ -52,7 +49,8 @@ class _OfImages:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        _set(self, inputs=file_names(self.inputs), output=Path(self.output))
+        set_values(self, inputs=file_names(self.inputs), output=Path(self.output))
+        check_folder(Path(self.output))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +67,8 @@ class _OfTraining(_OfImages):
             batch). Only for a single process.
         report: write the report, an HTML file.
         command: the command that gives the result again, for the report.
+        recursive: of folders among the inputs, images further below count, too; `denoise` mirrors
+            their tree in the output.
     """
 
     training: Training = field(default_factory=Training)
@@ -77,12 +77,13 @@ class _OfTraining(_OfImages):
     devices: int | None = None
     report: bool = True
     command: str | None = None
+    recursive: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("line_noise", self.line_noise, LINE_NOISE)
         if self.training.preset == "paper":  # the published procedure changes no pixel
-            _set(self, line_noise="keep")
+            set_values(self, line_noise="keep")
         check_choice("along", self.along, (None, *SEQUENCES))
         check_whole("devices", self.devices)
 
@@ -104,6 +105,10 @@ class DenoiseRequest(_OfTraining):
             whole grey levels cost more than a tenth of what was gained or move a mean by 0.5 %.
         format: of the files written: "same" as the input's, "tiff" or "zarr".
         tile_size: side of a tile with its overlap in pixels, which bounds the memory; None: chosen.
+        train_on: what is trained on: "all" inputs together; "each" by itself; the "first" that can
+            be read; or files, folders and patterns, which need not be among the inputs.
+        skip_existing: leave images alone whose results are there; a batch that was killed goes on
+            with what is missing.
     """
 
     model: str | Path | None = None
@@ -114,9 +119,12 @@ class DenoiseRequest(_OfTraining):
     dtype: str = "auto"
     format: str = "same"
     tile_size: int | None = None
+    train_on: str | Path | Sequence[str | Path] = "all"
+    skip_existing: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_batch()
         check_choice("channels", self.channels, CHANNELS)
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("format", self.format, FORMATS)
@@ -130,6 +138,23 @@ class DenoiseRequest(_OfTraining):
         if self.noise and not self.instant:
             raise RequestError(
                 "noise=... goes with instant=True; a training measures the noise itself"
+            )
+
+    def _check_batch(self) -> None:
+        """Refuse options of a batch that do not go together, and unfold the files to train on."""
+        if self.train_on not in TRAIN_ON:
+            set_values(self, train_on=file_names(self.train_on))
+        elsewhere = self.train_on != "all"
+        if elsewhere and (self.model or self.instant):
+            what = "model=..." if self.model else "instant=True"
+            raise RequestError(f"{what} takes no train_on=...: nothing is trained")
+        if self.train_on == "each" and self.save_model:
+            raise RequestError(
+                'save_model=... keeps one training, train_on="each" has many: leave one out'
+            )
+        if self.skip_existing and self.overwrite:
+            raise RequestError(
+                "skip_existing=True keeps what is there, overwrite=True replaces it: leave one out"
             )
 
     def _check_that_all_count(self) -> None:
@@ -155,6 +180,40 @@ class DenoiseRequest(_OfTraining):
                 "with the package see none (0), or what they need of a movie or a volume "
                 "(by default)"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewRequest(DenoiseRequest):
+    """Try on a part of the first image what `DenoiseRequest` asks for.
+
+    Attributes:
+        crop: (y, x, size) of a square in pixels; None: the part of most contrast.
+    """
+
+    crop: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.crop is not None:
+            if len(self.crop) != 3:
+                raise RequestError(f"crop={self.crop}: expected y, x and size in pixels")
+            for value, least in zip(self.crop, (0, 0, 16), strict=True):
+                check_whole("crop", value, least=least)
+
+    def of_part(self, path: str | Path, epochs: int | None) -> DenoiseRequest:
+        """Return the request for a file with the part alone.
+
+        Args:
+            path: of the file.
+            epochs: of the training, which takes the given PSF, or a sigma of 1 pixel where it would
+                be chosen, and one member; None: as asked for.
+        """
+        options = {field.name: getattr(self, field.name) for field in fields(DenoiseRequest)}
+        if epochs is not None:
+            psf = "1.0" if self.training.psf_name == "auto" else self.training.psf
+            training = replace(self.training, epochs=epochs, members=1, psf=psf)
+            options |= {"training": training, "save_model": None, "train_on": "all"}
+        return DenoiseRequest(**options | {"inputs": [path], "report": False})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,92 +311,3 @@ def _check_width(name, value, kinds, holds):
         raise RequestError(
             f"{name}={value!r}: expected 'auto' or {expected} in pixels, or two or three of them"
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateRequest:
-    """Compare images with a reference.
-
-    Attributes:
-        inputs: the image files.
-        reference: the clean image: one frame, or as many as each input has.
-        data_range: of the metrics in grey levels; "gt": the reference's maximum - minimum.
-        axes: letters of STCZYX, one a dimension; overrules what the files say.
-    """
-
-    inputs: Sequence[str | Path]
-    reference: str | Path
-    data_range: Number | str = "gt"
-    axes: str | None = None
-
-    def __post_init__(self) -> None:
-        _set(self, inputs=file_names(self.inputs))
-        if self.data_range != "gt":
-            check_positive("data_range", self.data_range)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PsfRequest:
-    """Measure the PSF from an image or a stack of beads.
-
-    Attributes:
-        input: the file: one image, or planes through focus.
-        output: the file of the PSF, a TIFF.
-        size: odd side of the PSF in pixels; None: about eight sigmas.
-        saturation: grey level from which a pixel is saturated; None: guessed.
-        bead_diameter: of the beads in pixels, to report sigma without the bead's own size.
-        axes: letters of STCZYX, one a dimension; overrules what the file says.
-        overwrite: replace what is there.
-    """
-
-    input: str | Path
-    output: str | Path
-    size: int | None = None
-    saturation: Number | None = None
-    bead_diameter: Number | None = None
-    axes: str | None = None
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        check_whole("size", self.size)
-        if self.size is not None and self.size % 2 == 0:
-            raise RequestError(f"size={self.size}: expected an odd number of pixels")
-        check_positive("saturation", self.saturation)
-        check_positive("bead_diameter", self.bead_diameter)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoRequest:
-    """Make a synthetic stack, train on it, and compare with the classical filters.
-
-    Attributes:
-        output: the folder for the pictures and TIFFs.
-        seed: of all randomness, 0 to 2^32 - 1.
-        report: write the report, an HTML file.
-        overwrite: replace what is there.
-    """
-
-    output: str | Path = "demo"
-    seed: int = 0
-    report: bool = True
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        _set(self, output=Path(self.output))
-        check_whole("seed", self.seed, least=0, below=2**32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class InfoRequest:
-    """Versions and devices, and what files hold.
-
-    Attributes:
-        inputs: image files; there may be none.
-        axes: letters of STCZYX, one a dimension; overrules what the files say.
-    """
-
-    inputs: Sequence[str | Path] = ()
-    axes: str | None = None
-
-    def __post_init__(self) -> None:
-        _set(self, inputs=file_names(self.inputs))

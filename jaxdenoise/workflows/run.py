@@ -70,7 +70,10 @@ def check_devices(count: int | None) -> None:
     if current_crew().count > 1:
         raise RequestError("devices=... is for a single process: of several, all devices take part")
     if count > jax.local_device_count():
-        raise RequestError(f"devices={count}: there are {jax.local_device_count()}")
+        there = jax.local_device_count()
+        raise RequestError(
+            f"devices={count}: there are {there}; devices={there} or leaving it out takes all"
+        )
 
 
 def training_devices(
@@ -333,6 +336,9 @@ def _after_epochs(
             saver.wait()
             raise Cancelled(f"{states.run}: resume=True goes on with the training")
         if stop:
-            raise Cancelled
+            raise Cancelled(
+                "the training is not kept, and what was written before it stays; a training with a "
+                "run folder keeps states to resume from"
+            )
 
     return keep

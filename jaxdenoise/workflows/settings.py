@@ -11,6 +11,7 @@ from jaxdenoise.config import TrainConfig
 from jaxdenoise.system.errors import RequestError
 
 Number = int | float
+_IMAGES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".zarr", ".czi", ".lif", ".nd2")
 
 _CHANGES = (
     "init",
@@ -47,11 +48,26 @@ def check_positive(name: str, value: Any) -> None:
         raise RequestError(f"{name}={value!r}: expected a positive number")
 
 
+def check_folder(output: Path) -> None:
+    """Raise a RequestError if a folder for results has the name of an image."""
+    if output.suffix.lower() in _IMAGES and not output.is_dir():
+        raise RequestError(
+            f"output={str(output)!r}: results go into a folder, such as output={output.stem!r}; "
+            f"their names come from the inputs"
+        )
+
+
 def file_names(paths: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
     """Return the paths as they were written; a single path counts as a list of one."""
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     return tuple(os.fspath(path) for path in paths)
+
+
+def set_values(request: Any, **values: Any) -> None:
+    """Set fields of a frozen dataclass while it is made."""
+    for name, value in values.items():
+        object.__setattr__(request, name, value)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from jaxdenoise.training.sweep import Sweep
 from jaxdenoise.workflows import evaluation
 from jaxdenoise.workflows import run as run_
 from jaxdenoise.workflows.denoising import denoised
+from jaxdenoise.workflows.inputs import images_of
 from jaxdenoise.workflows.partition import check_sizes, parts_by_model
 from jaxdenoise.workflows.parts import Part
 from jaxdenoise.workflows.psfs import fitted, psfs_of
@@ -65,6 +66,7 @@ def sweep(request: SweepRequest, reporter: Reporter = SILENT) -> SweepResult:
     """
     run_.check_devices(request.devices)
     output = Path(request.output)
+    request = replace(request, inputs=images_of(request, reporter))
     report = _checked_paths(request, output)
     files = images.open_many(request.inputs, axes=request.axes)
     check_sizes(request.inputs, files)

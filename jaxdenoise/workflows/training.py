@@ -18,11 +18,12 @@ from jaxdenoise.runs.models import RANDOM_START, Models, grouped, remove_others,
 from jaxdenoise.system.crew import current_crew
 from jaxdenoise.training.problem import DEEPEST
 from jaxdenoise.workflows import run as run_
+from jaxdenoise.workflows.inputs import images_of
 from jaxdenoise.workflows.instant import together_if_better
 from jaxdenoise.workflows.movies import axis_of, for_movies
 from jaxdenoise.workflows.partition import check_sizes, parts_by_model
 from jaxdenoise.workflows.parts import Part
-from jaxdenoise.workflows.psfs import mixes_planes, psfs_for, psfs_of
+from jaxdenoise.workflows.psfs import known_psf, mixes_planes, psfs_for, psfs_of
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.reports import report_path, write_report
 from jaxdenoise.workflows.requests import TrainRequest
@@ -128,6 +129,7 @@ def train(request: TrainRequest, reporter: Reporter = SILENT) -> TrainResult:
     """
     replaces = request.overwrite or request.resume
     output = Path(request.output)
+    request = replace(request, inputs=images_of(request, reporter))
     run_.check_devices(request.devices)
     check_run_folder(output, overwrite=replaces, resumable=True)
     opened = images.open_many(request.inputs, axes=request.axes)
@@ -228,6 +230,7 @@ def train_members(
         ValueError: as `run.train_model`.
     """
     files = [part.file for part in parts]
+    training, assumed = known_psf(training, parts[0], reporter)
     psfs, choice = psfs_for(training, inputs, files, reporter=reporter), None
     reach = training.config().network.neighbours + _depth(psfs)
     guided = training.config().network.guided
@@ -252,7 +255,7 @@ def train_members(
         choice, evidence = choice or outcome.choice, evidence or outcome.evidence
     if run is not None:
         remove_others(run, models)
-    return Trained(grouped(models), choice, (*evidence, *said))
+    return Trained(grouped(models), choice, (*assumed, *evidence, *said))
 
 
 def _depth(psfs):

@@ -14,6 +14,7 @@ from jaxdenoise.workflows import (
     FilterRequest,
     InfoRequest,
     Optics,
+    PreviewRequest,
     PsfRequest,
     SweepRequest,
     Training,
@@ -247,3 +248,58 @@ def test_neither_help_nor_wrong_flags_load_numpy_or_jax():
         )
         run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
         assert run.returncode == 0
+
+
+@pytest.mark.parametrize("verb", LEAST)
+def test_help_fits_a_page_and_has_three_examples(verb, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parser().parse_args([verb, "--help"])
+    short = capsys.readouterr().out
+    assert len(short.splitlines()) <= 60
+    lines = [line for line in short.splitlines() if line.startswith(f"  jaxdenoise {verb}")]
+    assert len(lines) == 3
+    for line in lines:
+        command(line.split("jaxdenoise ", 1)[1])  # each is understood
+    with pytest.raises(SystemExit, match="0"):
+        parser().parse_args([verb, "--help-all"])
+    whole = capsys.readouterr().out
+    for action in options_of(verb).values():
+        assert action.option_strings[-1] in whole
+
+
+def test_every_value_has_its_default_in_the_help():
+    told = {"required", "output", "axes", "model", "save_model", "noise", "reference"}
+    without = {
+        f"{verb} {action.option_strings[-1]}"
+        for verb in LEAST
+        for action in options_of(verb).values()
+        if action.nargs != 0
+        and not action.required
+        and action.dest not in told
+        and "default" not in (action.help or "")
+    }
+    # These are left out, ask for something more, or follow from what the optics need.
+    assert {flag.split()[1] for flag in without} <= {
+        *("--tile-size", "--log", "--tensorboard", "--na", "--emission", "--excitation"),
+        *("--refractive-index", "--coordinator", "--processes", "--process", "--bead-diameter"),
+        *("--saturation", "--sigma", "--size"),
+    }
+
+
+def test_batches_and_previews():
+    batch = command("denoise data more -o out --recursive --train-on a.tif --train-on b*.tif")
+    assert batch.request.recursive
+    assert batch.request.train_on == ("a.tif", "b*.tif")
+    assert command("denoise a.tif -o out --train-on each").request.train_on == "each"
+    assert command("denoise a.tif -o out --skip-existing").request.skip_existing
+    for words in ("--preview", "--crop 8,0,64"):
+        assert isinstance(command(f"denoise a.tif -o out {words}").request, PreviewRequest)
+    assert command("denoise a.tif -o out --crop 8,0,64").request.crop == (8, 0, 64)
+    kept = command("train a.tif -o out --log run.log --tensorboard losses")
+    assert (kept.log, kept.tensorboard) == ("run.log", "losses")
+
+
+def test_a_folder_for_results_has_not_the_name_of_an_image():
+    for verb in ("denoise", "train", "filter"):
+        with pytest.raises(RequestError, match=r"results go into a folder, such as output='out'"):
+            command(f"{verb} a.tif -o out.tif")

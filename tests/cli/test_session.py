@@ -127,6 +127,7 @@ def test_the_death_of_another_process_is_1(ends, monkeypatch):
 def test_warnings_are_lines_with_flags(monkeypatch, capsys):
     def warn(command):
         warnings.warn("give sigma=... or size=...", stacklevel=1)
+        return 0
 
     monkeypatch.setitem(VERBS, "filter", warn)
     assert main(["filter", "a.tif", "-o", "out"]) == 0

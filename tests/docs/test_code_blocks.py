@@ -27,6 +27,7 @@ PAGES = [
 ]
 SLOW = {
     "docs/first_result.md",
+    "docs/tutorials/batches.md",
     "docs/tutorials/filters.md",
     "docs/tutorials/many_devices.md",
     "docs/tutorials/network_and_loss.md",
@@ -90,6 +91,10 @@ def workplace(tmp_path, monkeypatch):
         metadata = {"axes": "TYX", "unit": "um", "finterval": 0.5}
         tifffile.imwrite(f"{name}.tif", frames, metadata=metadata, **details)
     tifffile.imwrite("truth.tif", truth)
+    for number, frames in enumerate((noisy, noisy[0, :, :40])):
+        folder = Path("data") / f"day {number}"
+        folder.mkdir(parents=True)
+        tifffile.imwrite(folder / f"{number}.tif", frames, photometric="minisblack")
     channels = np.stack([noisy, noisy[:, :, ::-1]], axis=1)
     tifffile.imwrite("channels.tif", channels, metadata={"axes": "TCYX"}, **details)
     tifffile.imwrite("beads.tif", beads())

@@ -794,19 +794,19 @@ def test_open_many(tmp_path):
 def test_output_paths(tmp_path):
     inputs = [tmp_path / "a.b.tif", tmp_path / "c.OME.TIF", tmp_path / "d.png"]
     out = tmp_path / "out"
-    expected = [out / "a.b_denoised.tif", out / "c_denoised.tif", out / "d_denoised.tif"]
+    expected = [out / "a.b_denoised.tif", out / "c_denoised.ome.tif", out / "d_denoised.tif"]
     assert images.output_paths(inputs, out, "denoised") == expected
     assert not out.exists()
     fails("a.tif and .*a.png", images.output_paths, ["x/a.tif", "x/a.png"], out, "denoised")
     out.mkdir()
     expected[1].write_text("x")
-    fails("c_denoised.tif.*overwrite=True", images.output_paths, inputs, out, "denoised")
+    fails("c_denoised.ome.tif.*overwrite=True", images.output_paths, inputs, out, "denoised")
     assert images.output_paths(inputs, out, "denoised", overwrite=True) == expected
     inputs = [tmp_path / "a.tif", tmp_path / "a_denoised.tif"]
     fails("itself an input", images.output_paths, inputs, tmp_path, "denoised", overwrite=True)
     fails("is a file", images.output_paths, inputs, expected[1], "denoised")
     fails(
-        "c_denoised.tif.*is a file",
+        "c_denoised.ome.tif.*is a file",
         images.output_paths,
         inputs,
         expected[1] / "new" / "er",

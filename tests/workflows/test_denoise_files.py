@@ -17,6 +17,7 @@ from jaxdenoise.workflows import (
     DenoiseRequest,
     Training,
     applying,
+    batches,
     denoising,
     making,
     reports,
@@ -48,10 +49,14 @@ def test_both_results_are_written_like_the_input(shared, training_of, tmp_path, 
     assert written.info.frame_interval == 0.5
     assert written.frames.std() > 0
     assert [row["epoch"] for row in hears.rows] == [1, 2]
-    assert hears.tiles[-1][0] == "second_denoised.tif"
-    written = hears.said.index(f"wrote {tmp_path / 'second_report.html'}")
-    assert all(line.startswith("verdict: ") for line in hears.said[written + 1 :])
-    assert hears.said[-1].startswith("verdict: ")
+    assert hears.tiles[-2:] == [("second_denoised.tif", 3, 3), ("files", 2, 2)]
+    together, *lines, end = hears.said
+    assert together.startswith("training on 2 files together")
+    for number, (path, line) in enumerate(zip(inputs, lines, strict=True)):
+        assert line.startswith(f"[{number + 1}/2] {path}: ")
+        assert f"wrote {tmp_path / path.stem}_denoised.tif and 1 more; verdict: " in line
+        assert line.endswith(f"see {tmp_path / path.stem}_report.html")
+    assert end == "2 files: 2 done, 0 skipped, 0 failed; verdicts: do not rely on it: 2"
     assert "0.1" in result.reports[""].read_text()  # the pixel size
     (model,) = result.to_dict()["models"]
     assert model["channel"] is None
@@ -257,7 +262,8 @@ def test_another_model_from_random_weights_is_compared(shared, tmp_path, recorde
     mixed = jax.tree.map(lambda leaf: np.asarray(leaf)[..., ::-1], member.params)
     other = dataclasses.replace(member, **{member.config.weights: mixed})
     models = trained.models._replace(random_start=other)
-    monkeypatch.setattr(denoising, "_names", lambda request: ["", "random-start"])
+    monkeypatch.setattr(denoising, "model_names", lambda request: ["", "random-start"])
+    monkeypatch.setattr(batches, "model_names", denoising.model_names)
     both = trained._replace(models=models)
     monkeypatch.setattr(making.Maker, "trained", lambda *_: both)
     hears = recorder()

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import tifffile
 
+import jaxdenoise as jd
 from jaxdenoise.io import images
 from jaxdenoise.microscope.psf import normalized_psf
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows import Silent, Training
-from jaxdenoise.workflows.psfs import psfs_for, psfs_of
+from jaxdenoise.workflows.parts import Part
+from jaxdenoise.workflows.psfs import known_psf, psfs_for, psfs_of
 
 
 class Listener(Silent):
@@ -88,3 +90,41 @@ def test_a_psf_as_large_as_the_image_fits(tmp_path, image):
     (psf,) = psfs_of(path, files=[image], reporter=listener).values()
     assert psf.shape == (17, 17)
     assert listener.lines == [f"PSF {path}: padded from 48x48 to 49x49 pixels"]
+
+
+def part_of(path, **metadata):
+    channel = {"Name": ["GFP"], "EmissionWavelength": [520], "EmissionWavelengthUnit": ["nm"]}
+    sizes = {"PhysicalSizeX": 0.1, "PhysicalSizeY": 0.1, "Channel": channel, **metadata}
+    image = np.random.default_rng(0).poisson(50, (32, 32)).astype(np.uint16)
+    tifffile.imwrite(path, image, metadata={"axes": "YX", **sizes})
+    objective = '<Instrument ID="Instrument:0"><Objective ID="Objective:0" LensNA="1.2"/>'
+    objective += "</Instrument>"
+    with tifffile.TiffFile(path) as tif:
+        xml = tif.ome_metadata.replace("<Image ", f"{objective}<Image ", 1)
+    tifffile.tiffcomment(path, xml.encode())
+    return Part(path, 0, images.open_image(path))
+
+
+def test_a_psf_is_never_silent(tmp_path):
+    """Where nothing says what it is, the file's optics do, or a line says what is assumed."""
+    part = part_of(tmp_path / "a.ome.tif")
+    assert part.file.info.objective_na == 1.2
+    assert part.file.info.wavelengths_um(None) == (None, pytest.approx(0.52))
+    training, (line,) = known_psf(Training(), part)
+    assert (training.optics.na, training.optics.emission) == (1.2, pytest.approx(0.52))
+    sigma = float(jd.widefield_sigma(1.2, 0.52, pixel_size=0.1))
+    assert f"sigma {sigma:.2f} pixels" in line
+    assert "aperture of 1.2 and emission of 520 nm" in line
+    # Optics that cannot be, such as pixels of a micrometre by default, are not believed.
+    part = part_of(tmp_path / "b.ome.tif", PhysicalSizeX=1, PhysicalSizeY=1)
+    training, (line,) = known_psf(Training(), part)
+    assert training == Training()
+    assert line.startswith("PSF: sigma 1.0 pixels is assumed, nothing says what it is")
+    for known in (Training(psf=1.0), Training(psf="none"), Training(preset="best")):
+        assert known_psf(known, part) == (known, ())
+
+
+def test_the_optics_of_a_file_do_not_spoil_what_is_written(tmp_path):
+    part = part_of(tmp_path / "a.ome.tif")
+    jd.write(tmp_path / "b.ome.tif", np.asarray(part.file.frames), part.file.info)
+    assert jd.read(tmp_path / "b.ome.tif").info.channel_names == ("GFP",)
