@@ -12,7 +12,7 @@ from jaxdenoise.system.errors import ImageError, JaxdenoiseError, RequestError
 from jaxdenoise.workflows.denoising import check_tiles
 from jaxdenoise.workflows.inputs import expand
 from jaxdenoise.workflows.making import Maker
-from jaxdenoise.workflows.movies import for_movies
+from jaxdenoise.workflows.movies import axis_of, for_movies
 from jaxdenoise.workflows.partition import channel_count, check_sizes, parts_by_model
 from jaxdenoise.workflows.psfs import mixes_planes
 from jaxdenoise.workflows.reporter import Reporter
@@ -53,7 +53,7 @@ def prepare_shared(
     training = request.training
     if one_axis:
         training = for_movies(training, files, request.along)
-    elif training.neighbours is None and training.guided is None:
+    elif training.neighbours is training.guided is training.planes is None:
         training = replace(training, neighbours=0)
     whole = replace(request, inputs=paths, training=training)
     makers = _makers(whole, paths, files, reporter)
@@ -63,7 +63,7 @@ def prepare_shared(
 
 
 def _makers(request, paths, files, reporter):
-    training = request.training
+    training, network = request.training, request.training.config().network
     counts = [channel_count(file) for file in files]
     if request.channels != "together" and len(set(counts)) > 1:
         other = next(i for i, count in enumerate(counts) if count != counts[0])
@@ -75,8 +75,8 @@ def _makers(request, paths, files, reporter):
         paths,
         files,
         channels=request.channels,
-        reach=training.config().network.neighbours,
-        along="T" if training.guided else request.along,
+        reach=network.neighbours,
+        along=axis_of(network, request.along),
         line_noise=request.line_noise,
         planes=mixes_planes(training, files),
     )
