@@ -126,3 +126,14 @@ const makePainter = (data, state) => {
 
   return { imageOf, paint, limitsOf, kinds };
 };
+
+/** Write a text on the stage, on a dark ground. */
+const drawLabel = (context, text, x, align) => {
+  context.font = "13px system-ui, sans-serif";
+  context.textAlign = align;
+  const wide = context.measureText(text).width;
+  context.fillStyle = "#000a";
+  context.fillRect(align === "left" ? x - 4 : x - wide - 4, 6, wide + 8, 20);
+  context.fillStyle = "#fff";
+  context.fillText(text, x, 20);
+};

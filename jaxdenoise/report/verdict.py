@@ -156,15 +156,22 @@ def in_a_line(verdict: Verdict) -> str:
 def worst_of(verdicts: Mapping[str, Verdict]) -> Verdict:
     """Return the verdict on a file: the findings of all channels, those of each by its name.
 
+    What is the same for all of them is told once.
+
     Args:
         verdicts: name of a channel to the verdict on it.
     """
     if len(verdicts) == 1:
         return next(iter(verdicts.values()))
+    shared = set.intersection(*(set(verdict.findings) for verdict in verdicts.values()))
     findings = [
         one._replace(title=f"{sentence(name)[:-1]}: {one.title}")
         for name, verdict in verdicts.items()
         for one in verdict.findings
+        if one not in shared
     ]
+    first = next(iter(verdicts.values()))
+    told = (one for one in first.findings if one in shared)
+    findings += [one._replace(title=f"All channels: {one.title}") for one in told]
     findings.sort(key=lambda finding: -finding.level)
     return Verdict(findings[0].level, HEADLINES[findings[0].level], tuple(findings))

@@ -182,8 +182,8 @@
     }
     context.fillStyle = "#f0b429";
     context.fillRect(divider - 1, 0, 2, height);
-    label(context, kinds[state.left].label, 8, "left");
-    label(context, kinds[state.right].label, width - 8, "right");
+    drawLabel(context, kinds[state.left].label, 8, "left");
+    drawLabel(context, kinds[state.right].label, width - 8, "right");
     scaleBar(context, height);
     describe();
     drawProfile();
@@ -198,16 +198,6 @@
     context.moveTo(x0, y0);
     context.lineTo(x1, y1);
     context.stroke();
-  };
-
-  const label = (context, text, x, align) => {
-    context.font = "13px system-ui, sans-serif";
-    context.textAlign = align;
-    const wide = context.measureText(text).width;
-    context.fillStyle = "#000a";
-    context.fillRect(align === "left" ? x - 4 : x - wide - 4, 6, wide + 8, 20);
-    context.fillStyle = "#fff";
-    context.fillText(text, x, 20);
   };
 
   const scaleBar = (context, height) => {

@@ -76,6 +76,8 @@ def test_the_channel_that_was_destroyed_is_named(volume, tmp_path):
     assert verdict.level == STOP
     assert {finding.title.split(":")[0] for finding in raised(verdict)} == {"Channel 1"}
     assert any(finding.title.startswith("Channel 0: ") for finding in verdict.findings)
+    told = [finding.title for finding in verdict.findings]
+    assert "All channels: The course of a training" in told  # not applicable, and said once
 
 
 def test_all_that_fail_are_known_where_not_all_findings_are_kept(volume):
