@@ -131,11 +131,7 @@ def denoise_tiles(
     own = volumes.psf_of_tiles(psf, share)
     denoiser = dataclasses.replace(denoiser.for_devices(devices), psf=own, history={})
     layout = tiling.make_tiling(frames.shape, tile_size, network, denoiser.psf, share)
-    corners = layout.corners(share)
-    if numbers is not None:
-        if psf.ndim == 3:
-            raise ValueError("a PSF that mixes planes needs all frames: give no numbers")
-        corners = [corner for corner in corners if corner[0] in numbers]
+    corners = _corners(layout, share, numbers, volumes=psf.ndim == 3)
     in_turn = len(corners) > 1 and denoiser.config.fast_in_loops
     at_once = max(1, _RUNS // denoiser.config.symmetries) if in_turn else 1
     guides = GuideFrames(frames, sequence) if network.guided else None
@@ -157,6 +153,16 @@ def marked_by(
     if gaps is None:
         return lambda place: frames[place]
     return lambda place: np.where(gaps[place], np.float32(np.nan), frames[place])
+
+
+def _corners(layout, share, numbers, *, volumes):
+    """The corners of the tiles that are denoised."""
+    corners = layout.corners(share)
+    if numbers is None:
+        return corners
+    if volumes:
+        raise ValueError("a PSF that mixes planes needs all frames: give no numbers")
+    return [corner for corner in corners if corner[0] in numbers]
 
 
 def _results(calls, groups, total, on_tile):

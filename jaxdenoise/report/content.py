@@ -32,8 +32,8 @@ class Origin(NamedTuple):
     Attributes:
         what: such as "PSF".
         value: in words.
-        how: "given", "assumed", "found", "network" (the one that comes with the package has it) or
-            "not used".
+        how: "given", "assumed", "found", "file" (it says so), "network" (the one that comes
+            with the package has it) or "not used".
     """
 
     what: str

@@ -19,6 +19,7 @@ _HOW = {
     "given": "given",
     "assumed": "assumed",
     "found": "found in the images",
+    "file": "said by the file",
     "network": "of the network",
     "not used": "not used",
 }

@@ -14,22 +14,31 @@ from jaxdenoise.workflows.settings import Training
 
 
 def origins_of(
-    request: DenoiseRequest | TrainRequest | SweepRequest, denoiser: Denoiser
+    request: DenoiseRequest | TrainRequest | SweepRequest,
+    denoiser: Denoiser,
+    evidence: Sequence[str] = (),
 ) -> tuple[Origin, ...]:
     """Return where the settings of a model came from that change what a result looks like.
 
     Args:
         request: what was asked for.
         denoiser: the model.
+        evidence: a line for each choice; one that begins with "PSF: " says where the PSF is from.
     """
-    return tuple(_origins(request, request.training, denoiser))
+    said = next((line for line in evidence if line.startswith("PSF: ")), None)
+    return tuple(_origins(request, request.training, denoiser, said))
 
 
-def _origins(request: Any, training: Training, denoiser: Denoiser) -> Iterator[Origin]:
+def _origins(
+    request: Any, training: Training, denoiser: Denoiser, said: str | None
+) -> Iterator[Origin]:
     asked, config = training.config(), denoiser.config
     loaded = bool(getattr(request, "model", None))
     instant = bool(getattr(request, "instant", False))
-    yield Origin("PSF", *_psf(request, training, denoiser, loaded=loaded, instant=instant))
+    words, how = _psf(request, training, denoiser, loaded=loaded, instant=instant)
+    if how == "assumed" and said is not None and "assumed" not in said:
+        how = "file"
+    yield Origin("PSF", words, how)
     how = "found" if asked.background == "auto" else "given"
     yield Origin("Background", f"{float(denoiser.scale.background):.4g} grey levels", how)
     if float(denoiser.scale.noise) > 0:

@@ -1,5 +1,7 @@
 """Movies are denoised with their other frames by themselves, and what is no movie is not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
@@ -142,3 +144,20 @@ def test_a_training_on_a_movie_sees_its_guides_and_is_kept(tmp_path, movie):
     )
     np.testing.assert_array_equal(jd.read(again.outputs["denoised"][0]).frames, found)
     assert tifffile.imread(result.outputs["denoised"][0]).shape == noisy.shape
+
+
+@pytest.mark.slow
+def test_the_report_of_a_movie_tells_what_becomes_of_transients(tmp_path):
+    signal = calcium_movie(11, frames=48, size=64).signal
+    path = written(tmp_path / "movie.tif", noisy_movie(12, signal, psnr=14).frames, "TYX")
+    request = DenoiseRequest(
+        inputs=[path], output=tmp_path / "out", instant=True, training=Training(symmetries=1)
+    )
+    page = workflows.denoise(request).reports[""].read_text(encoding="utf-8")
+    assert "of their size came back (at least 80%" in page
+    assert 'aria-label="Trace at row ' in page
+    assert "changes from one frame to the next may be smoothed" not in page  # it was tested
+    alone = replace(request, output=tmp_path / "alone", training=Training(neighbours=0))
+    page = workflows.denoise(alone).reports[""].read_text(encoding="utf-8")
+    assert "Not applicable: the frames were denoised one by one" in page
+    assert 'aria-label="Trace at row ' in page
