@@ -60,7 +60,10 @@ def _whole(function):
 
 
 def measure(folder, output, *, report):
-    """Denoise a folder; seconds a file in all, in the network and in the rest, after the first."""
+    """Denoise a folder; seconds a file after the first: in all, in the network, in the rest.
+
+    And of the processor, what the main thread takes, which other processes do not disturb.
+    """
     from jaxdenoise import workflows
 
     network, moments = NetworkTime(), []
@@ -69,7 +72,7 @@ def measure(folder, output, *, report):
         def predicting(self, name):
             def on_tile(done, total):
                 if name == "files":
-                    moments.append((time.perf_counter(), network.seconds))
+                    moments.append((time.perf_counter(), network.seconds, time.thread_time()))
 
             return on_tile
 
@@ -77,10 +80,11 @@ def measure(folder, output, *, report):
     result = workflows.denoise(request, Clock())
     if result.failed:
         raise SystemExit(result.failed[0].error)
-    (first, first_network), (last, last_network) = moments[0], moments[-1]
-    count = len(moments) - 1
-    whole, network_alone = (last - first) / count, (last_network - first_network) / count
-    return whole, network_alone, whole - network_alone
+    first, last = moments[0], moments[-1]
+    whole, network_alone, thread = (
+        (end - begin) / (len(moments) - 1) for begin, end in zip(first, last, strict=True)
+    )
+    return whole, network_alone, whole - network_alone, thread
 
 
 def build_parser():
@@ -97,7 +101,7 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     keep_compiled_programs()
     warnings.simplefilter("ignore")
-    columns = ["files", "sides", "reports", "s a file", "network", "the rest"]
+    columns = ["files", "sides", "reports", "s a file", "network", "the rest", "main thread"]
     table = Table("Small files in one call", columns).start()
     with tempfile.TemporaryDirectory() as folder:
         data, output = Path(folder) / "data", Path(folder) / "out"

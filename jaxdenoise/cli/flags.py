@@ -80,6 +80,21 @@ def add_training(verb: ArgumentParser, *, psf: str | None = None, psf_help: str 
     group.add_argument("--psf", default=psf, metavar="SIGMA|Z,YX|FILE|none|auto", help=psf_help)
     _add_noise_model(group)
     _add_targets(group)
+    _add_lengths(group)
+    add_seed(group)
+    text = "write the losses as TensorBoard event files into this folder"
+    group.add_argument("--tensorboard", metavar="DIR", help=text)
+    add_axes(verb)
+    verb.add_argument(
+        "--along",
+        choices=SEQUENCES,
+        help="the axis of neighbouring frames (default: the only one)",
+    )
+    add_line_noise(verb)
+    _add_devices(verb)
+
+
+def _add_lengths(group):
     group.add_argument(
         "--epochs",
         type=values.positive,
@@ -120,17 +135,6 @@ def add_training(verb: ArgumentParser, *, psf: str | None = None, psf_help: str 
         choices=(1, 2, 4, 8),
         help="predictions averaged a pixel: quality against time (default: 8; paper 1)",
     )
-    add_seed(group)
-    text = "write the losses as TensorBoard event files into this folder"
-    group.add_argument("--tensorboard", metavar="DIR", help=text)
-    add_axes(verb)
-    verb.add_argument(
-        "--along",
-        choices=SEQUENCES,
-        help="the axis of neighbouring frames (default: the only one)",
-    )
-    add_line_noise(verb)
-    _add_devices(verb)
 
 
 def _add_noise_model(group):

@@ -41,11 +41,13 @@ def _show_denoise(request, result):
 
     if len(result.files) < 2:
         return
-    rows = [
-        (row.file, row.status, _seconds(row.seconds), row.error or row.verdict or "")
-        for row in result.files
-    ]
+    rows = [(row.file, row.status, _seconds(row.seconds), _told(row)) for row in result.files]
     print_cells("files", ("file", "status", "seconds", "verdict"), rows)
+
+
+def _told(row):
+    """The verdict on a file, or why it failed."""
+    return (row.error or row.verdict or "").removeprefix(f"{row.file}: ")
 
 
 def _seconds(value):

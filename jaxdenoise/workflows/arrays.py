@@ -126,7 +126,7 @@ def instant(
 
 def verdict(
     image: Real[Array | np.ndarray, "*batch H W"],
-    denoised: Real[Array | np.ndarray, "*batch H W"],
+    denoised: Real[Array | np.ndarray, "..."],
     *,
     denoiser: Denoiser | None = None,
 ) -> GuardVerdict:

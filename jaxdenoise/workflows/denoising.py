@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
+from jaxdenoise.config import TrainConfig
 from jaxdenoise.io import images
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.io.info import ImageInfo
@@ -104,20 +105,26 @@ def denoise_file(
         Judged(str(part.path), part.channel, verdict, part.line_evidence)
         for part, verdict in zip(own.values(), applied.verdicts, strict=True)
     ]
-    models, shown = dict[str, Trained](), dict[str, Denoised]()
-    for (name, part), results, verdict in zip(
-        own.items(), applied.results, applied.verdicts, strict=True
-    ):
-        if part.ordinary:
-            models[name] = trained[name]
-            lines = (*part.line_evidence, *trained[name].evidence)
-            own_models = makers[name].job(part), results, verdict, trained[name].choice
-            shown[name] = Denoised(*own_models, lines)
+    models = {name: trained[name] for name, part in own.items() if part.ordinary}
+    shown = _shown(file, models, applied)
     page = plan.report if shown and (report_fine or not _all_fine(verdicts)) else None
     whole = write_file_report(request, page, list(shown.values()), targets, reporter, began=began)
     reports = {name: page if name in shown else None for name in own}
     say_verdicts(verdicts, page, whole, reporter)
     return DenoiseResult(plan.outputs, models, reports, verdicts, whole=whole)
+
+
+def _shown(file, models, applied):
+    """What the report shows of each channel with frames that were denoised."""
+    found = {}
+    for (name, part), results, verdict in zip(
+        file.parts.items(), applied.results, applied.verdicts, strict=True
+    ):
+        if name in models:
+            lines = (*part.line_evidence, *models[name].evidence)
+            job = file.makers[name].job(part)
+            found[name] = Denoised(job, results, verdict, models[name].choice, lines)
+    return found
 
 
 def _all_fine(verdicts):
@@ -257,7 +264,7 @@ def model_names(request: DenoiseRequest) -> list[str]:
 
 def _network(request):
     """The shape of the network that is trained or loaded."""
-    config = _config(request)[0] if request.model else request.training.config()
+    config = model_config(request)[0] if request.model else request.training.config()
     return config.network
 
 
@@ -267,7 +274,7 @@ def _mixes_planes(request, files):
         return False
     if not request.model:
         return mixes_planes(request.training, files)
-    mixed = len(_config(request)[1]["psf_shape"]) == 3
+    mixed = len(model_config(request)[1]["psf_shape"]) == 3
     for path, file in zip(request.inputs, files, strict=True):
         if mixed and not is_volume(file):
             raise RequestError(
@@ -276,11 +283,12 @@ def _mixes_planes(request, files):
     return mixed
 
 
-def _config(request):
-    """The settings of a model that is there, and all that its run folder says."""
-    channel = Path(request.model) / "channel-0"
+def model_config(request: DenoiseRequest) -> tuple[TrainConfig, dict[str, Any]]:
+    """Return the settings of a model that is there, and all that its run folder says."""
+    model = Path(request.model or "")
+    channel = model / "channel-0"
     own = [channel / name for name in those_in(channel)]
-    return read_config(own[0] if own else request.model)
+    return read_config(own[0] if own else model)
 
 
 def check_tiles(request: DenoiseRequest, files: Sequence[ImageFile]) -> None:

@@ -19,9 +19,8 @@ from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.network import convolution, unet
 from jaxdenoise.network.settings import shape_of
 from jaxdenoise.prediction import tiling
-from jaxdenoise.runs.layout import read_config
 from jaxdenoise.system import meshes
-from jaxdenoise.workflows.denoising import model_names
+from jaxdenoise.workflows.denoising import model_config, model_names
 from jaxdenoise.workflows.requests import DenoiseRequest
 from jaxdenoise.workflows.stacks import PIXELS
 from jaxdenoise.workflows.training import wanted
@@ -90,7 +89,7 @@ def _config(request: DenoiseRequest) -> TrainConfig:
     if request.instant:
         return replace(asked, network=PRETRAINED)
     if request.model:
-        return read_config(f"{request.model}")[0]
+        return model_config(request)[0]
     return asked
 
 
