@@ -24,6 +24,9 @@ from jaxdenoise.io.frames import FramePlace, ReadableFrames
 FEWEST = 5  # frames in a row: fewer say little more than those beside a frame
 # Frames and pixels of a movie that are looked at together, at most: 134 MB in float32.
 _MOST_FRAMES, _MOST_PIXELS = 256, 2**25
+# Of those that are computed in the background. Guides take eight times the memory of their frames;
+# with those of 2^25 pixels and a network beside them it would be 2.6 GB.
+_MOST_AHEAD = 2**24
 _BLUR = 2.0  # sigma in pixels that removes most of the noise from the mean image
 _BINS = 16  # levels of brightness at which the noise is measured
 _LEAST_VARIANCE = 0.01  # of a pixel's noise over the mean variance
@@ -38,7 +41,9 @@ def guides_of(frames: Float[np.ndarray, "T H W"]) -> Float[np.ndarray, "T H W"]:
     """
     drift = measure_drift(frames)
     shifts = jnp.asarray(drift.shifts) if drift.found else None
-    return np.asarray(guides(jnp.asarray(frames, jnp.float32), shifts))
+    copy = jnp.asarray(frames, jnp.float32)
+    del frames  # the memory is needed, if no one else keeps them
+    return np.asarray(guides(copy, shifts))
 
 
 @jax.jit
@@ -77,7 +82,7 @@ class GuideFrames:
 
     They are computed for the frames of a row, or of an equal part of a long one, when the first of
     them is asked for; the latest are kept. Where frames are asked for in their order, those of the
-    next part are computed in the background meanwhile.
+    next part are computed in the background meanwhile, if its frames are small.
 
     Attributes:
         shape: (N, H, W).
@@ -104,7 +109,9 @@ class GuideFrames:
         starts = [first + start for first in range(0, len(frames), row) for start in parts]
         self._starts = np.array([*starts, len(frames)])
         self._part, self._guides = -1, np.empty((0, 0, 0), np.float32)
-        self._worker = ThreadPoolExecutor(1) if in_order and len(starts) > 1 else None
+        longest = int(np.diff(self._starts).max(initial=0)) * self.shape[1] * self.shape[2]
+        ahead = in_order and len(starts) > 1 and longest <= _MOST_AHEAD
+        self._worker = ThreadPoolExecutor(1) if ahead else None
         self._next: tuple[int, Future[np.ndarray]] | None = None
 
     def __len__(self) -> int:

@@ -131,8 +131,9 @@ def test_each_frame_is_read_four_times(movie, short_parts, monkeypatch):
     frames = part.frames
     for _ in ensemble_tiles(denoisers, frames, sequence=40, marked=frames.marked):
         pass
-    # Once for the guides, once for the network, the light and the guard together.
-    assert told() <= {1, 2}
+    # Once for the guides, once for the network, the light and the guard together; once more where
+    # the frames of the next part were read in between.
+    assert told() <= {2, 3}
 
 
 def test_an_interrupted_movie_leaves_nothing_and_is_the_same_when_it_is_begun_anew(
