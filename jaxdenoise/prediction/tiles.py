@@ -114,8 +114,7 @@ def denoise_tiles(
         on_tile: as in `denoise`.
         marked: returns the pixels at a place, NaN where there is no data, to keep the light by;
             None: the results are the network's own.
-        only: numbers of the frames to denoise, which see the others beside them; default: all. With
-            a PSF that mixes planes, all are denoised.
+        only: numbers of the frames to denoise; default, and if the PSF mixes planes: all.
 
     Yields:
         The place of a tile, (n, rows, columns) with two slices, and its NumPy arrays (h, w).

@@ -1,12 +1,14 @@
 """Drift against known shifts, moved images against SciPy, agreement against its statistics."""
 
+from collections import Counter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxdenoise.imaging import motion
+from jaxdenoise.imaging import motion, registration
 from jaxdenoise.imaging.drift import measure_drift
 from jaxdenoise.imaging.motion import shifted_patch, valid_after_shift
 from jaxdenoise.imaging.tracks import smoothed
@@ -243,3 +245,22 @@ def test_what_differs_counts_less(brightness):
     assert np.isfinite(
         jax.grad(lambda f: local_agreement(f, frames[1], 1.0).sum())(frames[0])
     ).all()
+
+
+def test_some_of_many_frames_tell_that_there_is_no_drift(monkeypatch):
+    asked = Counter()
+
+    def counting(frame, binning, prepare=registration.prepare):
+        asked[frame.tobytes()] += 1
+        return prepare(frame, binning)
+
+    monkeypatch.setattr(registration, "prepare", counting)
+    rng = np.random.default_rng(8)
+    still = movie(rng, np.zeros((99, 2)))
+    assert not measure_drift(still).found
+    assert len(asked) == 33
+    assert set(asked.values()) == {1}
+    asked.clear()
+    breathing = np.sin(2 * np.pi * np.arange(99) / 3)[:, None] * (0.8, 0.4)
+    assert measure_drift(movie(rng, breathing)).found
+    assert len(asked) == 99
