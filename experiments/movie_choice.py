@@ -13,7 +13,8 @@ from common.moving_scenes import moving_scene
 from common.tables import Table
 
 import jaxdenoise as jd
-from jaxdenoise.training import fit, movies
+from jaxdenoise.training import fit
+from jaxdenoise.training.other_frames import choose
 
 SIDE, LENGTHS, PHOTONS = 96, (6, 12, 30), (2, 60)
 GAIN, READ_STD, OFFSET = 4, 3, 100
@@ -39,8 +40,8 @@ def measure(kind, seed):
     plan = fit.prepare_instant(noisy, config=jd.TrainConfig(symmetries=1))
     models = [fit.instant_of(plan, guided=guided) for guided in (False, True)]
     errors = [np.mean((jd.denoise(model, noisy).denoised - truth) ** 2) for model in models]
-    choice = movies.choose(*models, noisy)
-    return len(noisy), choice.guided, 10 * np.log10(errors[0] / errors[1]), choice.text
+    choice = choose(*models, noisy)
+    return len(noisy), choice.together, 10 * np.log10(errors[0] / errors[1]), choice.text
 
 
 def build_parser():

@@ -8,8 +8,8 @@ from jaxtyping import Float32
 from jaxdenoise.config import TrainConfig, UNetConfig
 from jaxdenoise.imaging.gaps import fill_stack
 from jaxdenoise.network.denoiser import Denoiser
-from jaxdenoise.training import fit, movies
-from jaxdenoise.training.volume_choice import choose_for_volume
+from jaxdenoise.training import fit
+from jaxdenoise.training.other_frames import choose
 from jaxdenoise.workflows.settings import Number, Training
 from jaxdenoise.workflows.stacks import TrainingStack
 
@@ -36,11 +36,11 @@ def instant_model(
     model = fit.instant_of(plan, noise_std=noise)
     if movie is None:
         return model, plan.evidence
-    guided = fit.instant_of(plan, noise_std=noise, guided=not planes, planes=planes)
-    choice = (choose_for_volume if planes else movies.choose)(model, guided, movie)
-    if choice.guided:
+    together = fit.instant_of(plan, noise_std=noise, guided=not planes, planes=planes)
+    choice = choose(model, together, movie)
+    if choice.together:
         # Nothing is trained, but the guard has to know which pixels share their noise.
-        model = replace(guided, config=replace(guided.config, blind=choice.shared))
+        model = replace(together, config=replace(together.config, blind=choice.shared))
     return model, (*plan.evidence, choice.text)
 
 

@@ -1,11 +1,12 @@
-"""Whether the network for movies is taken, by pixels that it did not see."""
+"""Whether the network for movies is taken, by the error without truth."""
 
 import numpy as np
 import pytest
 
 import jaxdenoise as jd
 from jaxdenoise.microscope.synthetic_movies import calcium_movie, noisy_movie
-from jaxdenoise.training import fit, movies
+from jaxdenoise.training import fit
+from jaxdenoise.training.other_frames import choose
 
 
 def models(frames):
@@ -22,8 +23,8 @@ def movie():
 def test_a_movie_is_denoised_better_with_its_other_frames(movie):
     signal, noisy = movie
     alone, guided = models(noisy)
-    choice = movies.choose(alone, guided, noisy.astype(np.float32))
-    assert choice.guided
+    choice = choose(alone, guided, noisy.astype(np.float32))
+    assert choice.together
     assert "they help" in choice.text
     errors = [
         np.mean((jd.denoise(model, noisy).denoised - 500 - signal) ** 2)
@@ -35,14 +36,14 @@ def test_a_movie_is_denoised_better_with_its_other_frames(movie):
 def test_frames_that_have_nothing_in_common_are_left_alone():
     scenes = [calcium_movie(20 + n, frames=1, size=64).signal[0] for n in range(10)]
     noisy = noisy_movie(9, np.stack(scenes), psnr=16).frames
-    choice = movies.choose(*models(noisy), noisy.astype(np.float32))
-    assert not choice.guided
+    choice = choose(*models(noisy), noisy.astype(np.float32))
+    assert not choice.together
     assert "none" in choice.text
 
 
 def test_a_few_frames_are_left_alone(movie):
     noisy = movie[1][:4]
-    assert not movies.choose(*models(noisy), noisy.astype(np.float32)).guided
+    assert not choose(*models(noisy), noisy.astype(np.float32)).together
 
 
 def test_tiles_do_not_change_what_a_guided_network_sees(movie):
