@@ -16,7 +16,7 @@ from jaxdenoise.workflows.reporter import SILENT
 
 @pytest.fixture(scope="module")
 def volume():
-    signal = volume_scene(5, shape=(20, 64, 64), depth=15.0)
+    signal = volume_scene(5, shape=(20, 64, 64))
     return signal, noisy_movie(6, signal, psnr=18).frames
 
 
