@@ -67,6 +67,7 @@ def test_planes_that_have_nothing_in_common_are_denoised_one_by_one(tmp_path):
     np.testing.assert_array_equal(found, alone)
 
 
+@pytest.mark.slow
 def test_each_time_point_is_a_volume_of_its_own(tmp_path, volume):
     signal, noisy = volume
     both = np.stack([noisy, noisy[:, ::-1]])
@@ -76,6 +77,7 @@ def test_each_time_point_is_a_volume_of_its_own(tmp_path, volume):
     assert error(found[1], signal[:, ::-1]) < error(noisy, signal) / 8
 
 
+@pytest.mark.slow
 def test_a_plane_without_light_is_left_out(tmp_path, volume):
     signal, noisy = volume
     dark = noisy.copy()
