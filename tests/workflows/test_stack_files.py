@@ -16,7 +16,7 @@ from jaxdenoise.workflows.reporter import SILENT
 
 @pytest.fixture(scope="module")
 def volume():
-    signal = volume_scene(5, shape=(20, 64, 64), depth=15.0)
+    signal = volume_scene(5, shape=(20, 64, 64))
     return signal, noisy_movie(6, signal, psnr=18).frames
 
 
@@ -67,6 +67,7 @@ def test_planes_that_have_nothing_in_common_are_denoised_one_by_one(tmp_path):
     np.testing.assert_array_equal(found, alone)
 
 
+@pytest.mark.slow
 def test_each_time_point_is_a_volume_of_its_own(tmp_path, volume):
     signal, noisy = volume
     both = np.stack([noisy, noisy[:, ::-1]])
@@ -76,6 +77,7 @@ def test_each_time_point_is_a_volume_of_its_own(tmp_path, volume):
     assert error(found[1], signal[:, ::-1]) < error(noisy, signal) / 8
 
 
+@pytest.mark.slow
 def test_a_plane_without_light_is_left_out(tmp_path, volume):
     signal, noisy = volume
     dark = noisy.copy()
