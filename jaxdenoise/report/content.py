@@ -55,6 +55,7 @@ class Channel:
         shown: one a frame; empty: they are counted.
         frames: how many there are in all; None: those that are shown.
         frame_names: of all of them, for the verdict on each; empty: they are counted.
+        odd: number of a frame to why it was not judged, but written as it is.
         place: row and column of the first shown pixel in the whole frame, whose shape follows;
             None: frames are shown whole.
         sweep: the table of a sweep over PSFs: "chosen" (a sigma, a file name or "none") and
@@ -79,6 +80,7 @@ class Channel:
     shown: Sequence[Shown] = ()
     frames: int | None = None
     frame_names: Sequence[str] = ()
+    odd: Mapping[int, str] = dataclasses.field(default_factory=dict)
     place: tuple[int, int, int, int] | None = None
     sweep: Mapping[str, Any] | None = None
     truth: Real[ArrayLike, "*frames H W"] | None = None

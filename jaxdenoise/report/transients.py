@@ -39,7 +39,7 @@ class Spots(NamedTuple):
     sigma: float
 
     @property
-    def frames(self) -> tuple[int, ...]:
+    def needed(self) -> tuple[int, ...]:
         """The frames that have to be denoised: those with a spot, and those beside."""
         own = {place[0] for place in self.places}
         return tuple(sorted({n + step for n in own for step in (-1, 0, 1)}))
@@ -113,7 +113,7 @@ def measure(
 
     Args:
         spots: what was added.
-        before: number of a frame to the result without the spots, of all `Spots.frames`.
+        before: number of a frame to the result without the spots, of all `Spots.needed`.
         after: the same with them.
     """
     returned, leaked = [], []

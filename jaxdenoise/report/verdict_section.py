@@ -91,24 +91,36 @@ def _rows(number, channel, several):
 
 def _strip(number, channel, several):
     """A cell for each frame, or for some that follow each other, with the worst verdict."""
-    guard = channel.guard
-    each = -(-guard.frames // _MOST_CELLS)
+    guard, odd = channel.guard, channel.odd
+    count = max(channel.frames or 0, guard.frames)
+    bad = [n for n, level in guard.levels.items() if level > FINE]
+    told = f"{guard.frames - len(bad)} of {count} frames: no problems found"
+    told += f". Not so: {_named(channel, bad)}" if bad else ""
+    told += f". Not applicable: {_named(channel, list(odd))}" if odd else ""
+    head = f"<h3>{escape(sentence(channel.name)[:-1])}</h3>" if several else ""
+    if guard.frames + len(odd) < count:  # of several processes each judges its share
+        return f"{head}<p>{escape(told)}. The others were judged elsewhere.</p>\n"
+    each = -(-count // _MOST_CELLS)
     shown = {one.number for one in channel.shown}
     cells = ""
-    for first in range(0, guard.frames, each):
-        own = range(first, min(first + each, guard.frames))
-        level = max(guard.levels.get(n, FINE) for n in own)
+    for first in range(0, count, each):
+        own = range(first, min(first + each, count))
+        level = max(_level(channel, n) for n in own)
         name = _name(channel, first)
         words = name if each == 1 else f"{name} to {_name(channel, own[-1])}"
+        verdict = HEADLINES[level].lower() if level >= FINE else f"not applicable, {odd[first]}"
         place = next((n for n in own if n in shown), None)
-        cells += _cell(number, place, level, f"{words}: {HEADLINES[level].lower()}")
-    bad = [n for n, level in guard.levels.items() if level > FINE]
-    told = f"{guard.frames - len(bad)} of {guard.frames} frames: no problems found"
-    if bad:
-        named = ", ".join(_name(channel, n) for n in bad[:8])
-        told += f". Not so: {named}{f' and {len(bad) - 8} more' if len(bad) > 8 else ''}"
-    head = f"<h3>{escape(sentence(channel.name)[:-1])}</h3>" if several else ""
+        cells += _cell(number, place, level, f"{words}: {verdict}")
     return f'{head}<p>{escape(told)}.</p><div class="strip">{cells}</div>\n'
+
+
+def _level(channel, number):
+    return NOT_APPLICABLE if number in channel.odd else channel.guard.levels.get(number, FINE)
+
+
+def _named(channel, numbers):
+    more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
+    return ", ".join(_name(channel, n) for n in numbers[:8]) + more
 
 
 def _cell(channel, place, level, words):

@@ -42,8 +42,8 @@ def leak_test(part: Part, denoisers: Sequence[Denoiser], numbers: Sequence[int])
     spots = None if frames is None else transients.plan_spots(frames, sigma=sigma)
     if frames is None or spots is None:
         return movie_checks.TOO_SMALL
-    before = _some(denoisers, frames, spots.frames)
-    after = _some(denoisers, transients.with_spots(frames, spots), spots.frames)
+    before = _some(denoisers, frames, spots.needed)
+    after = _some(denoisers, transients.with_spots(frames, spots), spots.needed)
     return transients.measure(spots, before, after)
 
 

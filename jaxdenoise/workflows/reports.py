@@ -185,7 +185,7 @@ def _places(part, shown):
     names = [part.frame_names[n] for n in range(len(part.frames))]
     channel = "" if part.channel is None else f"channel {part.channel_label}"
     own = {"name": channel, "shown": shown.shown(part), "frames": len(names), "frame_names": names}
-    return own | {"place": place}
+    return own | {"place": place, "odd": part.survey.odd}
 
 
 def _about(request, part):

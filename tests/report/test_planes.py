@@ -1,5 +1,7 @@
 """The verdict names the plane, and the channel, in which something is wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -78,6 +80,22 @@ def test_the_channel_that_was_destroyed_is_named(volume, tmp_path):
     assert any(finding.title.startswith("Channel 0: ") for finding in verdict.findings)
     told = [finding.title for finding in verdict.findings]
     assert "All channels: The course of a training" in told  # not applicable, and said once
+
+
+def test_planes_that_were_not_judged_are_not_applicable(volume, tmp_path):
+    noisy, clean = volume
+    channel = channel_of(noisy, clean)
+    guard = replace(channel.guard, frames=COUNT - 1, levels={5: STOP})
+    odd = replace(channel, guard=guard, odd={3: "holds a single grey level"})
+    write_html(tmp_path / "r.html", ReportContent(title="v.tif", channels=[odd]))
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "38 of 40 frames: no problems found. Not so: plane 6. Not applicable: plane 4." in text
+    assert '"plane 4: not applicable, holds a single grey level"' in text
+    elsewhere = replace(odd, guard=replace(guard, frames=20))
+    write_html(tmp_path / "r.html", ReportContent(title="v.tif", channels=[elsewhere]))
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "19 of 40 frames: no problems found" in text
+    assert "The others were judged elsewhere" in text
 
 
 def test_all_that_fail_are_known_where_not_all_findings_are_kept(volume):

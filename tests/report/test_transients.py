@@ -40,7 +40,7 @@ def test_spots_are_ten_deviations_high_apart_and_where_nothing_changes(movie, sp
     assert np.mean(spots.heights) == pytest.approx(10 * NOISE, rel=0.1)
     added = with_spots(movie, spots) - movie
     assert {n for n in range(24) if added[n].any()} == {8, 16}
-    assert set(spots.frames) == {7, 8, 9, 15, 16, 17}
+    assert set(spots.needed) == {7, 8, 9, 15, 16, 17}
     for place, height in zip(spots.places, spots.heights, strict=True):
         assert added[place] == pytest.approx(height, rel=0.01)
 
