@@ -70,6 +70,7 @@ class Lines:
         quiet: leave out all but what must be seen.
         write: takes a line; default: standard error.
         interrupt: hears Ctrl-C while models are trained; None: nobody does.
+        words: turns options in a message, such as ``psf="auto"``, into flags.
     """
 
     def __init__(
@@ -78,8 +79,9 @@ class Lines:
         quiet: bool = False,
         write: Callable[[str], None] | None = None,
         interrupt: Interrupt | None = None,
+        words: Callable[[str], str] = str,
     ) -> None:
-        self._quiet, self._interrupt = quiet, interrupt
+        self._quiet, self._interrupt, self._words = quiet, interrupt, words
         self._write = write or _to_stderr
         self._last = time.monotonic()
 
@@ -117,12 +119,12 @@ class Lines:
     def say(self, text: str) -> None:
         """Write a message, unless quiet."""
         if not self._quiet:
-            self._write(text)
+            self._write(self._words(text))
 
     def insist(self, text: str) -> None:
         """Write a message, also if quiet."""
         if current_crew().is_primary:
-            self._write(text)
+            self._write(self._words(text))
 
     def cancelled(self) -> bool:
         """Return whether Ctrl-C was pressed while models were trained."""
@@ -175,8 +177,8 @@ class Bars:
     On a narrow terminal the losses go first, then the bar; the count and the time left stay.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
+    def __init__(self, console: Console | None = None, words: Callable[[str], str] = str) -> None:
+        self._console, self._words = console or Console(stderr=True), words
         self._interrupt = Interrupt()
         self._tile: TaskID | None = None
         columns = (
@@ -224,7 +226,7 @@ class Bars:
 
     def say(self, text: str) -> None:
         """Print a message that stays above the bars."""
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(self._words(text)), soft_wrap=True)
 
     def insist(self, text: str) -> None:
         """As `say`."""
@@ -258,14 +260,18 @@ class Log:
             with open(self._path, "a", encoding="utf-8") as file:
                 file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
 
-    def reporters(self) -> list[Lines]:
-        """Return a `Reporter` that writes here, if there is a file."""
-        return [] if self._path is None else [Lines(write=self.write)]
+    def reporters(self, words: Callable[[str], str]) -> list[Lines]:
+        """Return a `Reporter` that writes here, if there is a file; ``words`` as of `Lines`."""
+        return [] if self._path is None else [Lines(write=self.write, words=words)]
 
 
 @contextmanager
 def reporter(
-    *, quiet: bool, log: Log | None = None, tensorboard: str | None = None
+    *,
+    quiet: bool,
+    log: Log | None = None,
+    tensorboard: str | None = None,
+    words: Callable[[str], str] = str,
 ) -> Iterator[Reporter]:
     """Return a context manager of the `Reporter` that suits where standard error goes.
 
@@ -275,13 +281,14 @@ def reporter(
         quiet: say only what must be seen.
         log: keeps what is said, too.
         tensorboard: the folder of event files with the losses of trainings; None: none.
+        words: as of `Lines`.
     """
     primary = current_crew().is_primary
-    others: list[Reporter] = [*log.reporters()] if log is not None and primary else []
+    others: list[Reporter] = [*log.reporters(words)] if log is not None and primary else []
     others += [EventFiles(tensorboard)] if tensorboard is not None and primary else []
     if not quiet and primary and sys.stderr.isatty():
-        with Bars() as bars:
+        with Bars(words=words) as bars:
             yield Several(bars, *others) if others else bars
         return
-    lines = Lines(quiet=quiet or not primary, interrupt=Interrupt())
+    lines = Lines(quiet=quiet or not primary, interrupt=Interrupt(), words=words)
     yield Several(lines, *others) if others else lines

@@ -5,9 +5,11 @@ JAX is imported only here, after the arguments are parsed, so that --help answer
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from jaxdenoise.cli.options import Command
+from jaxdenoise.cli.wording import in_flags
 from jaxdenoise.system.crew import current_crew
 
 
@@ -25,7 +27,13 @@ def run(command: Command) -> int:
     previews = isinstance(command.request, workflows.PreviewRequest)
     name, show = ("preview", _show_nothing) if previews else _WORKFLOWS[command.verb]
     log = Log(command.log)
-    with reporter(quiet=command.quiet, log=log, tensorboard=command.tensorboard) as reports:
+    heard = reporter(
+        quiet=command.quiet,
+        log=log,
+        tensorboard=command.tensorboard,
+        words=partial(in_flags, verb=command.verb),
+    )
+    with heard as reports:
         result = getattr(workflows, name)(command.request, reports)
     if current_crew().is_primary:
         if command.json:

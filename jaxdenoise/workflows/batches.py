@@ -67,9 +67,12 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
     trains_elsewhere = request.train_on not in ("all", "first", "each")
     if trains_elsewhere:
         return _Batch(request, batch.inputs, reporter, lone=True).run()
-    say_estimate(request, [_frames_of(one.path, request)], reporter)
     began, hears = time.monotonic(), Hearing(reporter, aloud=True)
-    result = denoise_file(replace(request, inputs=[one.path], train_on="all"), hears)
+    result = denoise_file(
+        replace(request, inputs=[one.path], train_on="all"),
+        hears,
+        on_checked=lambda: say_estimate(request, [_frames_of(one.path, request)], reporter),
+    )
     row = row_of(one.path, result, hears.choices, time.monotonic() - began)
     hears.sum_up(row)
     return replace(result, files=[row])

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +65,7 @@ def denoise_file(
     stem: str | None = None,
     shared: dict[str, Maker] | None = None,
     report_fine: bool = True,
+    on_checked: Callable[[], object] | None = None,
 ) -> DenoiseResult:
     """Train on a file, or take models that are there, and write the denoised file.
 
@@ -75,6 +76,7 @@ def denoise_file(
         shared: what makes the models of each channel, for several files; those of a model that is
             there are added. None: the file is alone.
         report_fine: whether a file without a problem has a report, if reports are wanted.
+        on_checked: called before the work, when all is checked.
 
     Raises:
         Cancelled: the reporter asked to stop.
@@ -83,18 +85,16 @@ def denoise_file(
     """
     plan = _checked(request, stem, shared)
     request = plan.request
+    if on_checked is not None:
+        on_checked()
     if shared is None:
         check_data([part for parts in plan.parts.values() for part in parts])
     current_crew().barrier()  # all have checked before the first writes
     makers = {} if shared is None else shared
     for name, parts in plan.parts.items():
         makers.setdefault(name, Maker(request, name, parts, reporter))
-    if (
-        shared is None
-        and request.channels == "auto"
-        and len(makers) > 1
-        and not (request.instant or request.model)
-    ):
+    trains = shared is None and not (request.instant or request.model)
+    if trains and request.channels == "auto" and len(makers) > 1:
         reporter.say(f"channels: {len(makers)}, a network of its own for each")
     own = {name: part for name, (part,) in plan.parts.items()}
     targets = {name: paths[0] for name, paths in plan.outputs.items()}

@@ -53,8 +53,8 @@ def expand(
     """Return the images that files, folders and patterns stand for.
 
     Args:
-        names: files; folders, whose images count; and patterns such as "data/*.tif", or
-            "data/**/*.tif" for all below.
+        names: files; folders, whose images count; and patterns such as ``data/*.tif``, or
+            ``data/**/*.tif`` for all below.
         output: the folder of the results. What lies in it is no input, but where it is named.
         recursive: whether images further below a folder count, too.
         kinds: what is added to the names of results: results of other inputs are no inputs.

@@ -37,7 +37,7 @@ class _OfImages:
 
     Attributes:
         inputs: image files: TIFF, OME-Zarr, PNG, JPEG, or a microscope maker's; but to filter also
-            folders and patterns ("data/*.tif"). Several train together, whatever their sizes.
+            folders and patterns (``data/*.tif``). Several train together, whatever their sizes.
         output: the folder for the results; it is made if missing.
         axes: letters of STCZYX, one a dimension; overrules what the files say.
         overwrite: replace what is there.

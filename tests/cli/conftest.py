@@ -34,6 +34,7 @@ def small():
     """Flags of a training that takes a moment, of which nothing is found out from the data."""
     sizes = ["--epochs", "2", "--filters", "2", "--patch-size", "16", "--batch-size", "1"]
     decided = ["--targets", "own", "--blind", "0", "--stride", "1", "--background", "90"]
+    decided += ["--psf", "1.0"]
     return [*sizes, *decided, "--symmetries", "1", "--precision", "float32"]
 
 

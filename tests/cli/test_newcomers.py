@@ -23,7 +23,7 @@ def one_line(run, folder, *words):
 def test_a_slip_is_told_what_to_write_instead(slip, folder, run, small):
     if "devices" in slip and jax.local_device_count() != 1:
         pytest.skip("there are more devices")
-    words = ["denoise", "noisy.tif", "-o", "slips", *small, *slip.split()]
+    words = ["denoise", "noisy.tif", "-o", "slips", *small, *slip.split()]  # the last --psf counts
     assert_matches(one_line(run, folder, *words), SLIPS[slip])
 
 

@@ -12,7 +12,7 @@ import pytest
 from jaxdenoise.cli import options, session
 from jaxdenoise.cli.main import main
 from jaxdenoise.cli.parser import parser
-from jaxdenoise.cli.terminal import print_table
+from jaxdenoise.cli.tables import print_table
 from jaxdenoise.cli.verbs import VERBS
 from jaxdenoise.system import crew
 from jaxdenoise.system.errors import RequestError

@@ -40,7 +40,8 @@ def test_denoise(denoised):
     verdicts = [(one["file"], one["channel"], one["level"]) for one in said["verdicts"]]
     assert verdicts == [(f"{stem}.tif", None, "stop") for stem in ("noisy", "second")]
     # A training of a moment is not to be relied on, which the last lines say.
-    *_, first, second, end = denoised.err.splitlines()
+    *_, first, second, wrote, end = denoised.err.splitlines()
+    assert wrote == "wrote out/index.html"
     for number, (stem, line) in enumerate((("noisy", first), ("second", second))):
         assert line.startswith(f"[{number + 1}/2] {stem}.tif: "), line
         assert f"wrote out/{stem}_denoised.tif and 1 more; verdict: do not rely on it: " in line

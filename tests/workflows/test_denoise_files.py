@@ -50,7 +50,9 @@ def test_both_results_are_written_like_the_input(shared, training_of, tmp_path, 
     assert written.frames.std() > 0
     assert [row["epoch"] for row in hears.rows] == [1, 2]
     assert hears.tiles[-2:] == [("second_denoised.tif", 3, 3), ("files", 2, 2)]
-    said, together, *lines, end = hears.said
+    said, together, assumed, *lines, wrote, end = hears.said
+    assert assumed.startswith("PSF: sigma 1.0 pixels is assumed")
+    assert wrote == f"wrote {tmp_path / 'index.html'}"
     assert said.startswith("estimate: about ")
     assert together.startswith("training on 2 files together")
     for number, (path, line) in enumerate(zip(inputs, lines, strict=True)):
