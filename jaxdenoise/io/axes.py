@@ -6,6 +6,19 @@ from pathlib import Path
 from jaxdenoise.system.errors import ImageError
 
 LETTERS = "STCZYX"  # what a user may call axes
+_UNNAMED = "IQ"  # how tifffile calls pages in a row of which the file says no more
+
+
+def time_axis(axes: str) -> str | None:
+    """Return the letter of the axis along which frames may follow each other in time.
+
+    It is T; without it, the one that the file leaves unnamed, as many programs write movies. None:
+    there is neither, or there are several without a name.
+    """
+    unnamed = [letter for letter in axes if letter in _UNNAMED]
+    if "T" in axes:
+        return "T"
+    return unnamed[0] if len(unnamed) == 1 else None
 
 
 def checked_letters(path: Path, axes: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
+from jaxdenoise.io.axes import time_axis
 from jaxdenoise.io.images import ImageFile
 
 _NAMES = {"T": "frame", "Z": "plane"}
@@ -44,21 +45,21 @@ def in_time(file: ImageFile) -> Sequence[int]:
 
     Those are what a network sees beside each other. Empty where they are something else.
     """
-    row, places = range(file.frames.row), coordinates(file)
-    if "T" not in places:
+    row, places, time = range(file.frames.row), coordinates(file), time_axis(file.info.axes)
+    if time is None:
         return ()
     apart = {axis: np.diff(place[: len(row)]) for axis, place in places.items()}
-    follow = all(np.all(steps == (axis == "T")) for axis, steps in apart.items())
+    follow = all(np.all(steps == (axis == time)) for axis, steps in apart.items())
     return row if follow else ()
 
 
 def of_one_plane(file: ImageFile) -> Sequence[int]:
     """Return the frames of the plane in the middle, in the order of time."""
-    places = coordinates(file)
+    places, time = coordinates(file), time_axis(file.info.axes)
     own = np.ones(len(file.frames), bool)
     for axis, place in places.items():
-        if axis != "T":
+        if axis != time:
             own &= place == np.unique(place)[len(np.unique(place)) // 2]
     numbers = np.flatnonzero(own)
-    order = np.argsort(places["T"][numbers]) if "T" in places else slice(None)
+    order = slice(None) if time is None else np.argsort(places[time][numbers])
     return [int(n) for n in numbers[order]]

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxdenoise.config import PRETRAINED_MOVIES, PRETRAINED_VOLUMES, UNetConfig
+from jaxdenoise.io.axes import time_axis
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.network.guides import FEWEST
 from jaxdenoise.workflows.parts import Part
@@ -20,11 +21,13 @@ def axis_seen(file: ImageFile) -> str | None:
     """Return the axis along which a network sees other frames, if nothing else is asked for.
 
     It is "T" or "Z", of which a file has at least `guides.FEWEST` frames: the longer one, and of
-    two that are as long "Z". None: there is no such axis.
+    two that are as long "Z". Pages without a name count as "T" (`axes.time_axis`). None: there is
+    no such axis.
     """
     sizes = dict(zip(file.info.axes, file.info.shape, strict=True))
-    axis = max("ZT", key=lambda letter: sizes.get(letter, 1))
-    return axis if sizes.get(axis, 1) >= FEWEST else None
+    lengths = {"Z": sizes.get("Z", 1), "T": sizes.get(time_axis(file.info.axes) or "T", 1)}
+    axis = max(lengths, key=lengths.__getitem__)
+    return axis if lengths[axis] >= FEWEST else None
 
 
 def for_movies(training: Training, files: Sequence[ImageFile], along: str | None) -> Training:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxdenoise.io.axes import time_axis
 from jaxdenoise.io.images import ImageFile
 from jaxdenoise.io.info import ImageInfo
 from jaxdenoise.system.errors import ImageError, RequestError
@@ -151,7 +152,8 @@ def sequence_axis(path: str | Path, info: ImageInfo, along: str | None = None) -
     Args:
         path: of the file, for messages.
         info: what the file says.
-        along: the letter that is wanted; None: the only one of T, Z and S that is longer than 1.
+        along: the letter that is wanted, T also for pages without a name; None: the only one of
+            T, Z and S that is longer than 1.
 
     Raises:
         ImageError: there is no such axis, or it must be told which.
@@ -159,6 +161,9 @@ def sequence_axis(path: str | Path, info: ImageInfo, along: str | None = None) -
     found = [
         axis for axis, size in zip(info.axes, info.shape, strict=True) if axis in _AXES and size > 1
     ]
+    pages = time_axis(info.axes)
+    if along == "T" and pages and dict(zip(info.axes, info.shape, strict=True))[pages] > 1:
+        return pages
     if along is not None and along not in found:
         raise ImageError(
             f"{path}: neighbours along {along} need more than one frame there, the axes "

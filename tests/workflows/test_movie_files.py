@@ -59,6 +59,15 @@ def test_a_movie_is_denoised_with_its_other_frames_unless_one_says_0(tmp_path, m
     assert error(found, signal) < error(alone, signal) / 2
 
 
+def test_pages_without_a_name_are_a_movie_if_they_look_like_one(tmp_path, movie):
+    noisy = movie[1][:12]
+    tifffile.imwrite(tmp_path / "pages.tif", noisy)
+    found, heard = instant(tmp_path / "pages.tif", tmp_path / "pages")
+    assert any(line.startswith("other frames: they help") for line in heard)
+    named = written(tmp_path / "named.tif", noisy, "TYX")
+    np.testing.assert_array_equal(found, instant(named, tmp_path / "named")[0])
+
+
 @pytest.mark.slow
 def test_each_plane_and_channel_is_a_movie_of_its_own(tmp_path, movie):
     signal, noisy = movie
