@@ -22,11 +22,10 @@ from jaxdenoise.imaging.motion import shift_image
 from jaxdenoise.io.frames import FramePlace, ReadableFrames
 
 FEWEST = 5  # frames in a row: fewer say little more than those beside a frame
-# Frames and pixels of a movie that are looked at together, at most: 134 MB in float32.
-_MOST_FRAMES, _MOST_PIXELS = 256, 2**25
-# Of those that are computed in the background. Guides take eight times the memory of their frames;
-# with those of 2^25 pixels and a network beside them it would be 2.6 GB.
-_MOST_AHEAD = 2**24
+# Frames and pixels of a movie that are looked at together, at most: 67 MB in float32. Guides take
+# eight times the memory of their frames while they are computed.
+_MOST_FRAMES, _MOST_PIXELS = 256, 2**24
+_MOST_AHEAD = 2**23  # pixels of those that are computed beside the network
 _BLUR = 2.0  # sigma in pixels that removes most of the noise from the mean image
 _BINS = 16  # levels of brightness at which the noise is measured
 _LEAST_VARIANCE = 0.01  # of a pixel's noise over the mean variance

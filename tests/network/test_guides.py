@@ -72,6 +72,7 @@ def test_frames_are_guided_row_by_row(movie):
 
 def test_long_rows_are_cut_into_equal_parts():
     assert parts_of_row(300, 128**2) == [0, 150]
+    assert parts_of_row(128, 512**2) == [0, 64]
     assert parts_of_row(256, 128**2) == [0]
-    assert parts_of_row(100, 2048**2)[:3] == [0, 7, 15]
+    assert parts_of_row(100, 2048**2)[:3] == [0, 5, 10]
     assert parts_of_row(3, 10**9) == [0]
