@@ -166,7 +166,7 @@ def _add_targets(group):
         type=values.neighbours,
         metavar="auto|K",
         help="frames on each side, in time or depth, that the network sees too (default: auto, of "
-        "movies and volumes what held-out pixels say that it helps; else 0)",
+        "movies and volumes what the estimated error says that it helps; else 0)",
     )
     group.add_argument(
         "--targets",

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Real, Shaped
 
-from jaxdenoise.config import PRETRAINED_MOVIES, TrainConfig
+from jaxdenoise.config import PRETRAINED_MOVIES, PRETRAINED_VOLUMES, TrainConfig
 from jaxdenoise.imaging.gaps import fill_stack
 from jaxdenoise.microscope.psf import gaussian_psf
 from jaxdenoise.network.denoiser import Denoiser
@@ -50,8 +50,9 @@ def fit(
         stack: as of `training.fit.fit`.
         psf: as of `training.fit.fit`; or the sigma of a Gaussian in pixels, or one an axis.
         config: the request; default: the preset "fast".
-        axes: what the first axis of a stack (N, H, W) is: "T" of a movie, which is denoised with
-            all its frames if held-out pixels say that this helps; None: frames by themselves.
+        axes: what the first axis of a stack (N, H, W) is: "T" of a movie, "Z" of a volume, which
+            are denoised with their other frames if the estimated error says that this helps; None:
+            frames by themselves.
         progress: print the epoch, the losses and the time left to standard error.
         devices: as of `training.fit.fit`.
         resume: as of `training.fit.fit`.
@@ -60,11 +61,13 @@ def fit(
     Raises:
         ValueError: as `training.fit.fit`; axes that are none of these.
     """
-    if _is_movie(stack, axes) and not config.network.neighbours:
-        model, _ = _chosen(stack, None, TrainConfig(network=replace(_SHAPE, stride="auto")))
-        if model.config.network.guided:
-            reach = PRETRAINED_MOVIES.neighbours
-            network = replace(config.network, neighbours=reach, guided=True)
+    if _in_a_row(stack, axes) and not config.network.neighbours:
+        own = TrainConfig(network=replace(_SHAPE, stride="auto"))
+        model, _ = _chosen(stack, axes, None, own)
+        if model.config.network.neighbours:
+            shipped = PRETRAINED_VOLUMES if axes == "Z" else PRETRAINED_MOVIES
+            seen = {"guided": shipped.guided, "planes": shipped.planes}
+            network = replace(config.network, neighbours=shipped.neighbours, **seen)
             config = replace(config, network=network)
     tell = _Progress(config.epochs) if progress else None
 
@@ -111,7 +114,7 @@ def instant(
         noise_std: as of `training.fit.instant`.
         config: as of `training.fit.instant`.
         exposure: as of `training.fit.instant`.
-        axes: as of `fit`; of a movie the network for movies is taken, if it is the better one.
+        axes: as of `fit`; the network for movies or for volumes is taken if it is the better one.
 
     Returns:
         `Denoiser`, as of `training.fit.instant`.
@@ -119,9 +122,9 @@ def instant(
     Raises:
         ValueError: as `training.fit.instant`; axes that are none of these.
     """
-    if not _is_movie(stack, axes):
+    if not _in_a_row(stack, axes):
         return fit_.instant(stack, noise_std=noise_std, config=config, exposure=exposure)
-    return _chosen(stack, noise_std, config, exposure)[0]
+    return _chosen(stack, axes, noise_std, config, exposure)[0]
 
 
 def verdict(
@@ -197,24 +200,27 @@ def _reach_of(denoiser):
     return rows, columns
 
 
-def _is_movie(stack, axes):
-    if axes not in (None, "T"):
+def _in_a_row(stack, axes):
+    """Whether the stack is a movie or a volume that is long enough to be looked at as one."""
+    if axes not in (None, "T", "Z"):
         raise ValueError(
-            f'axes={axes!r}: expected "T", what the first axis of a movie (N, H, W) is, or None'
+            f'axes={axes!r}: expected "T" or "Z", what the first axis of a movie or a volume '
+            "(N, H, W) is, or None"
         )
     if axes is None:
         return False
     if np.ndim(stack) != 3:
-        raise ValueError(f'axes="T": expected a movie (N, H, W), got shape {np.shape(stack)}')
+        raise ValueError(f'axes="{axes}": expected frames (N, H, W), got shape {np.shape(stack)}')
     return len(stack) >= FEWEST
 
 
-def _chosen(stack, noise_std, config, exposure=None):
+def _chosen(stack, axes, noise_std, config, exposure=None):
     """The better one of the networks that come with the package, and the evidence."""
     frames, _ = fill_stack(np.asarray(stack, np.float32))
     exposure = measure_exposure(frames) if exposure is None else exposure
     own = TrainingStack(frames, None, exposure)
-    return instant_model(own, noise=noise_std, config=config, movie=frames)
+    planes = axes == "Z"
+    return instant_model(own, noise=noise_std, config=config, movie=frames, planes=planes)
 
 
 class _Progress:

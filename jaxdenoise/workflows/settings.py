@@ -138,8 +138,8 @@ class Training:
         filters: channels of the network's first level.
         stride: the network sees every stride-th row and column as an image of its own, or "auto".
         neighbours: frames on each side that the network sees too. None: of a movie one, and the
-            guide of each frame (`network.guides`), of a volume four planes, if held-out pixels say
-            that they help; else 0.
+            guide of each frame (`network.guides`), of a volume four planes, if the estimated error
+            says that they help; else 0.
         guided: whether the network sees the guides; None as for ``neighbours``.
         planes: whether the neighbours are planes of a volume; None as for ``neighbours``.
     """

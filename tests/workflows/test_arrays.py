@@ -6,6 +6,7 @@ import pytest
 
 import jaxdenoise as jd
 from jaxdenoise.microscope.synthetic_movies import calcium_movie, noisy_movie
+from jaxdenoise.microscope.synthetic_volumes import volume_scene
 from jaxdenoise.workflows import arrays
 
 
@@ -45,23 +46,29 @@ def test_movies_are_told_by_their_axis(scene, monkeypatch):
     assert not alone.config.network.guided
     asked = []
 
-    def chosen(stack, noise, config, *rest):
-        asked.append(np.shape(stack))
+    def chosen(stack, axes, *rest):
+        asked.append((np.shape(stack), axes))
         return alone, ()
 
     monkeypatch.setattr(arrays, "_chosen", chosen)
     assert jd.instant(movie, config=config, axes="T") is alone
-    assert asked == [movie.shape]
+    assert jd.instant(movie, config=config, axes="Z") is alone
+    assert asked == [(movie.shape, "T"), (movie.shape, "Z")]
     assert jd.instant(movie[:3], config=config, axes="T") is not alone  # too few frames
-    with pytest.raises(ValueError, match=r"expected a movie \(N, H, W\)"):
+    with pytest.raises(ValueError, match=r"expected frames \(N, H, W\)"):
         jd.instant(movie[0], axes="T")
-    with pytest.raises(ValueError, match="axes='Z'"):
-        jd.fit(0, movie, psf=1.0, axes="Z")
+    with pytest.raises(ValueError, match="axes='C'"):
+        jd.fit(0, movie, psf=1.0, axes="C")
 
 
 def test_a_movie_is_denoised_with_all_its_frames():
     movie = noisy_movie(12, calcium_movie(11, frames=24, size=64).signal, psnr=14).frames
     assert jd.instant(movie, axes="T").config.network.guided
+
+
+def test_a_volume_is_denoised_with_the_planes_above_and_below():
+    signal = volume_scene(5, shape=(10, 64, 64))
+    assert jd.instant(noisy_movie(6, signal, psnr=18).frames, axes="Z").config.network.planes
 
 
 def test_a_result_in_memory_has_a_verdict_and_a_report(shared, scene, tmp_path):
