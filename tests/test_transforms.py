@@ -77,7 +77,7 @@ WIDTHS = {"sigma", "size"}  # the one option that may be given by position, as i
 HOST = {
     *("clean_psf", "denoise", "denoise_ensemble", "denoise_image", "fit", "instant", "load"),
     *("measure_exposure", "measure_psf", "measure_volume_psf", "remove_line_noise"),
-    *("read", "save", "sweep", "write"),
+    *("read", "report", "save", "sweep", "verdict", "write"),
 }
 PACKAGES = {"workflows"}
 CLASSES = {"Denoised", "Denoiser", "TrainConfig", "UNetConfig"}

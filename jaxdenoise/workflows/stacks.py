@@ -42,13 +42,13 @@ def stack_of(
     reach: int,
     reporter: Reporter,
     movies: bool = False,
-    pixels: int = PIXELS,
+    pixels: int | None = None,
 ) -> TrainingStack:
     """Return what is trained on: all frames, or random squares of large files.
 
     Each part is brought to the exposure of the first. Frames that are odd train nothing. Of
-    ``movies``, squares are smaller and longer, as their guides need many frames. ``pixels`` are
-    kept at the most.
+    ``movies``, squares are smaller and longer, as their guides need many frames. At the most
+    ``pixels`` are kept, default: `PIXELS`.
 
     Raises:
         ImageError: as `check_data`.
@@ -58,7 +58,8 @@ def stack_of(
     reference = usable[0].exposure
     sources = [Source(part, reference, rows=reach > 0) for part in usable]
     size = _OF_MOVIES if movies else Square(_SIDE, 4 * reach + 1)
-    stack, targets = training_stack(sources, seed=seed, reach=reach, pixels=pixels, square=size)
+    most = pixels or PIXELS
+    stack, targets = training_stack(sources, seed=seed, reach=reach, pixels=most, square=size)
     total, (height, width) = sum(source.size for source in sources), stack.shape[-2:]
     if stack.size < total and len({source.shape[1:] for source in sources}) == 1:
         reporter.say(

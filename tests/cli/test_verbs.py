@@ -164,7 +164,7 @@ def test_resuming_what_never_began_warns(run, folder, small, tmp_path):
 
 
 def test_sweep_prints_the_table(run, folder, small):
-    words = ["sweep", "noisy.tif", "second.tif", "-o", "swept", "--psf", "0.5,1", *small]
+    words = ["sweep", "noisy.tif", "second.tif", "-o", "swept", *small, "--psf", "0.5,1"]
     code, out, _ = run(folder, *words, "--no-report", "--seeds", "2")
     assert code == 0
     assert "1.0 (seed 1)" in out
@@ -248,6 +248,8 @@ def test_info(run, folder):
         "pixel_size_um": [0.1, 0.1],
         "z_spacing_um": None,
         "frame_interval_s": 0.5,
+        "objective_na": None,
+        "channels": None,
     }
     assert "devices" in run(folder, "info")[1]
     assert "uint16" in run(folder, "info", "noisy.tif")[1]

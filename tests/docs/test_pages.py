@@ -134,7 +134,7 @@ def test_the_reference_of_the_command_line_names_every_flag(extensions):
         section = text.split(f"## `jaxdenoise {name}`")[1].split("\n## ")[0]
         for action in verb._actions:
             for flag in action.option_strings:
-                assert flag == "--help" or flag == "-h" or f"`{flag}" in section, (name, flag)
+                assert flag in ("-h", "--help", "--help-all") or f"`{flag}" in section, (name, flag)
 
 
 def test_the_reference_of_a_parser_is_markdown(extensions):

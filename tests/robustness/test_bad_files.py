@@ -40,7 +40,6 @@ NOT_READABLE = {
 }
 READERS = {
     "denoise": "denoise {} -o out",
-    "denoise second": "denoise noisy.tif {} -o out",
     "denoise PSF": "denoise noisy.tif -o out --psf {}",
     "train": "train {} -o out",
     "sweep": "sweep {} -o out",
@@ -54,7 +53,7 @@ READERS = {
 # `info` does not read pixels.
 PIXELS = ("damaged deflate", "damaged LZW", "damaged zstd", "NaN", "infinite", "beyond float32")
 # NaN marks pixels without data, which a training leaves out and a result keeps.
-GAPS_ALLOWED = ("denoise", "denoise second", "filter", "train", "sweep")
+GAPS_ALLOWED = ("denoise", "filter", "train", "sweep")
 NO_ERRORS = [
     *(("info", kind) for kind in PIXELS),
     *((verb, "NaN") for verb in GAPS_ALLOWED),
@@ -69,7 +68,6 @@ UNSUITABLE = {
     "denoise an image too small": "denoise tiny.tif -o out --psf none",
     "denoise a pixel": "denoise pixel.tif -o out --psf none",
     "denoise a row": "denoise row.tif -o out --psf none",
-    "denoise one name twice": "denoise noisy.tif folder/../noisy.tif -o out",
     "denoise a file into itself": "denoise full/noisy_denoised.tif -o full --overwrite",
     "train on a constant": "train constant.tif -o out",
     "train on grey levels too large": "train large.tif -o out",

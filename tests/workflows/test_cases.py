@@ -127,7 +127,7 @@ def test_a_result_that_fails_is_made_again_without_automatic_choices(tmp_path, m
     assert strides == ["auto", 1]
     assert written == [False, False]
     again = [number for number, line in enumerate(heard) if "again without automatic" in line]
-    assert len(again) == 1
+    assert len(again) == 2  # when it happens, and among the choices at the end
     assert all(line.startswith("wrote") for line in heard if "in_denoised.tif" in line)
     assert heard[-1] == "verdict: do not rely on it: a test says so"
 

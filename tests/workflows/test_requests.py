@@ -146,6 +146,7 @@ OF_TRAININGS = {
     "stride": (2, False, True),
     "neighbours": (0, False, True),
     "guided": (False, False, False),
+    "planes": (False, False, False),
 }
 
 

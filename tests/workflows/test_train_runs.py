@@ -98,7 +98,7 @@ def test_a_cancelled_training_goes_on_to_the_same_bits(shared, training_of, tmp_
     result = workflows.train(request_of(shared, run, training, resume=True), hears)
     assert [(done, total) for _, done, total in hears.begun] == [(1, None)]
     assert [row["epoch"] for row in hears.rows] == [2]
-    assert hears.said == [f"wrote {run}"]
+    assert hears.said[-1] == f"wrote {run}"
     assert result.trained[""] is not None
     same(run, shared.run)
 
@@ -109,7 +109,7 @@ def test_where_no_state_is_kept_a_cancelled_training_is_gone(
     options = {"inputs": [shared.noisy], "output": tmp_path / "out", "training": training_of()}
     with pytest.raises(Cancelled) as cancelled:
         workflows.denoise(workflows.DenoiseRequest(**options), recorder(cancel_after=1))
-    assert str(cancelled.value) == ""
+    assert "is not kept" in str(cancelled.value)
     assert not (tmp_path / "out").exists()
     sweep = workflows.SweepRequest(**{**options, "output": tmp_path / "swept"}, psfs=[1])
     with pytest.raises(Cancelled):
