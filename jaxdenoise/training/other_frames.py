@@ -138,7 +138,7 @@ def _variance(frame, noise, offset):
 
 
 @jax.jit
-def _noise_of(frame, noise: NoiseEstimate, offset):
+def _noise_of(frame, noise, offset):
     """The noise of all frames, unless that of one is of another strength: photons may be few."""
     found = jnp.mean(_variance(frame, noise, offset))
     factor = jnp.maximum(noise_level(frame)[0], 0) / jnp.maximum(found, 1e-30)
@@ -147,7 +147,7 @@ def _noise_of(frame, noise: NoiseEstimate, offset):
 
 
 @jax.jit
-def _pair(frame, number, noise: NoiseEstimate, offset):
+def _pair(frame, number, noise, offset):
     variance = _variance(frame, noise, offset)
     key = jax.random.fold_in(jax.random.key(0), number)
     drawn = jnp.sqrt(variance) * jax.random.normal(key, frame.shape)

@@ -66,8 +66,12 @@ def fit(
         model, _ = _chosen(stack, axes, None, own)
         if model.config.network.neighbours:
             shipped = PRETRAINED_VOLUMES if axes == "Z" else PRETRAINED_MOVIES
-            seen = {"guided": shipped.guided, "planes": shipped.planes}
-            network = replace(config.network, neighbours=shipped.neighbours, **seen)
+            network = replace(
+                config.network,
+                neighbours=shipped.neighbours,
+                guided=shipped.guided,
+                planes=shipped.planes,
+            )
             config = replace(config, network=network)
     tell = _Progress(config.epochs) if progress else None
 
