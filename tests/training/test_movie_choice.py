@@ -20,6 +20,7 @@ def movie():
     return signal, noisy_movie(8, signal, psnr=16).frames
 
 
+@pytest.mark.slow
 def test_a_movie_is_denoised_better_with_its_other_frames(movie):
     signal, noisy = movie
     alone, guided = models(noisy)

@@ -92,6 +92,7 @@ def peak_of(count):
     return peak
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_frames(short_parts):
     peak_of(20)  # compiles
     assert peak_of(120) < 1.25 * peak_of(40)
@@ -105,6 +106,7 @@ def test_guides_of_the_next_part_are_those_that_nobody_prepared(short_parts):
         np.testing.assert_array_equal(ahead[n, *everything], alone[n, *everything])
 
 
+@pytest.mark.slow
 def test_each_frame_is_read_four_times(movie, short_parts, monkeypatch):
     reads, read = Counter(), Frames.__getitem__
 
@@ -136,6 +138,7 @@ def test_each_frame_is_read_four_times(movie, short_parts, monkeypatch):
     assert told() <= {2, 3}
 
 
+@pytest.mark.slow
 def test_an_interrupted_movie_leaves_nothing_and_is_the_same_when_it_is_begun_anew(
     movie, tmp_path, short_parts
 ):
@@ -149,6 +152,7 @@ def test_an_interrupted_movie_leaves_nothing_and_is_the_same_when_it_is_begun_an
     np.testing.assert_array_equal(jd.read(found).frames, jd.read(alone).frames)
 
 
+@pytest.mark.slow
 def test_frames_that_are_shown_are_denoised_alone(movie, monkeypatch):
     (part,) = parts_alone([movie], [images.open_image(movie)])[""]
     maker = Maker(request_of(movie, movie.parent), "", [part], SILENT)

@@ -86,6 +86,7 @@ def test_each_plane_and_channel_is_a_movie_of_its_own(tmp_path, movie):
     np.testing.assert_array_equal(both[:, 1], alone)
 
 
+@pytest.mark.slow
 def test_a_frame_without_light_is_left_out(tmp_path, movie):
     signal, noisy = movie
     dark = noisy.copy()

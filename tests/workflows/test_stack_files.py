@@ -47,6 +47,7 @@ def error(found, signal):
     return np.mean((found - OFFSET - signal) ** 2)
 
 
+@pytest.mark.slow
 def test_a_volume_is_denoised_with_its_other_planes_unless_one_says_0(tmp_path, volume):
     signal, noisy = volume
     path = written(tmp_path / "volume.tif", noisy, "ZYX")
