@@ -78,7 +78,10 @@ def choose(alone: Denoiser, together: Denoiser, frames: Float[np.ndarray, "N H W
     errors = np.sum([_errors(alone, together, run, numbers, noise, n) for n in range(rounds)], 0)
     differences = errors[:, 1] - errors[:, 0]
     mean, error = differences.mean(), differences.std(ddof=1) / np.sqrt(len(differences))
-    usual = max(errors[:, 0].mean(), 1e-30)
+    usual = errors[:, 0].mean()
+    if not usual > 0:
+        # The noise is overestimated, which speaks for whatever follows a pixel least.
+        return Choice(False, f"other {word}: none, the noise is not known well enough")
     better = bool(mean < -_ERRORS * error and mean < -_BETTER * usual)
     ratio = f"{max(1 + mean / usual, 0):.2f} +- {error / usual:.2f}"
     words = "they help" if better else "none, that they help is not sure"

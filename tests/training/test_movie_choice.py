@@ -5,7 +5,7 @@ import pytest
 
 import jaxdenoise as jd
 from jaxdenoise.microscope.synthetic_movies import calcium_movie, noisy_movie
-from jaxdenoise.training import fit
+from jaxdenoise.training import fit, other_frames
 from jaxdenoise.training.other_frames import choose
 
 
@@ -40,6 +40,13 @@ def test_frames_that_have_nothing_in_common_are_left_alone():
     choice = choose(*models(noisy), noisy.astype(np.float32))
     assert not choice.together
     assert "none" in choice.text
+
+
+def test_in_doubt_about_the_noise_frames_are_left_alone(movie, monkeypatch):
+    monkeypatch.setattr(other_frames, "_errors", lambda *_: np.array([[-1.0, -2.0], [-1.0, -2.5]]))
+    choice = choose(*models(movie[1]), movie[1].astype(np.float32))
+    assert not choice.together
+    assert choice.text == "other frames: none, the noise is not known well enough"
 
 
 def test_a_few_frames_are_left_alone(movie):
