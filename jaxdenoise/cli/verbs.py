@@ -85,10 +85,10 @@ def _show_sweep(request, result):
     }
     columns = ("score", "score_se", "psnr", "epochs", "seconds")
     print_table("held-out error of each PSF", rows, columns)
-    print(
-        f"chosen: {result.table['chosen']} (the widest within one standard error of the best); "
-        f"models are in {result.output}"
-    )
+    known = any(row["score_se"] is not None for row in rows.values())
+    rule = "the widest within one standard error of the best"
+    rule = rule if known else "the best; a single patch was scored: its standard error is not known"
+    print(f"chosen: {result.table['chosen']} ({rule}); models are in {result.output}")
 
 
 def _show_evaluate(request, result):

@@ -60,8 +60,8 @@ class Channel:
             None: frames are shown whole.
         sweep: the table of a sweep over PSFs: "chosen" (a sigma, a file name or "none") and
             "candidates", a list of dicts with "psf", "seed", "score" (masked squared error on
-            held-out pixels over the data's variance), "score_se", "psnr" (in dB or None), "seconds"
-            and "epochs" (of its training until it was complete or dropped).
+            held-out pixels over the data's variance), "score_se" (None: not known), "psnr" (in dB
+            or None), "seconds" and "epochs" (of its training until it was complete or dropped).
         truth: the clean image in grey levels, (H, W) or (N, H, W), if there is one.
         guard: the verdict of the guard on all frames, if there is one.
         evidence: a line for each choice that was made for the images.

@@ -61,10 +61,14 @@ def sweep_section(sweep: Mapping[str, Any] | None) -> str:
         f"Score of {len(candidates)} trainings by their PSF. Chosen: {name}, with a score of "
         f"{best:.4f}."
     )
+    bars = (
+        "The bars are standard errors. Most of this noise is common to all candidates, so their "
+        "differences are more certain than the bars suggest."
+        if any(row.get("score_se") is not None for row in candidates)
+        else "A single patch was scored, so the standard errors are not known."
+    )
     caption = (
-        "Lower is better. The bars are standard errors. Most of this noise is common to all "
-        "candidates, so their differences are more certain than the bars suggest. For candidates "
-        "that were dropped early, the last score is shown."
+        f"Lower is better. {bars} For candidates that were dropped early, the last score is shown."
     )
     score = charts.candidates(alt, sweep, "score", "score_se", "score")
     drawings = [page.figure("Score", score, caption)]

@@ -1,5 +1,6 @@
 """The choice among a training's parameters and a sweep's PSFs by validation. NumPy, host side."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,7 +36,8 @@ def choose(errors: Float[np.ndarray, "K B"], widths: Sequence[float]) -> int:
     """Choose the widest PSF whose score is within one standard error of the lowest.
 
     The scores are means of noisy errors. A PSF that is too narrow costs less than one that is too
-    wide, so a score that is no worse speaks for the wider one, which forbids more noise.
+    wide, so a score that is no worse speaks for the wider one, which forbids more noise. Of a
+    single error no standard error is known: then the lowest score is chosen.
 
     Args:
         errors: (K, B) paired errors, see `sweep.Model`.
@@ -48,11 +50,11 @@ def choose(errors: Float[np.ndarray, "K B"], widths: Sequence[float]) -> int:
     within = [
         k
         for k, difference in enumerate(differences)
-        if difference.mean() <= standard_error(difference)
+        if difference.mean() <= 0 or difference.mean() <= standard_error(difference)
     ]
     return max(within, key=lambda k: widths[k])
 
 
 def standard_error(errors: Float[np.ndarray, " B"]) -> float:
-    """Return the standard error of the mean of (B,) values; 0 of a single one."""
-    return float(np.std(errors, ddof=1) / len(errors) ** 0.5) if len(errors) > 1 else 0.0
+    """Return the standard error of the mean of (B,) values; NaN of a single one."""
+    return float(np.std(errors, ddof=1) / len(errors) ** 0.5) if len(errors) > 1 else math.nan

@@ -71,7 +71,10 @@ class Model(NamedTuple):
 
     @property
     def score_se(self) -> float:
-        """Standard error of the score. Most of it is the pixels' noise, which all models share."""
+        """Standard error of the score. Most of it is the pixels' noise, which all models share.
+
+        It is NaN where a single patch was scored, as of one image no larger than a patch.
+        """
         return standard_error(self._latest)
 
     @property

@@ -26,7 +26,7 @@ _ROW = {  # of a table of candidates: the types of its values
     "psf": (int, float),
     "seed": (int,),
     "score": (int, float),
-    "score_se": (int, float),
+    "score_se": (int, float, NoneType),
     "psnr": (int, float, NoneType),
     "seconds": (int, float),
     "epochs": (int,),

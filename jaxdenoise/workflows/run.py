@@ -3,6 +3,7 @@
 The images are prepared once, before anything is written; the training takes that plan.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -288,6 +289,8 @@ def choice_table(
 ) -> dict[str, Any]:
     """Return the rows of a sweep for JSON: {"chosen": PSF, "candidates": [...]}.
 
+    "score_se" is None where a single patch was scored.
+
     Args:
         models: of `sweep.Sweep`.
         names: of the PSFs; numbers become sigmas in pixels.
@@ -299,7 +302,7 @@ def choice_table(
             "psf": _value(names[model.psf_index]),
             "seed": seed + model.seed,
             "score": model.score,
-            "score_se": model.score_se,
+            "score_se": None if math.isnan(model.score_se) else model.score_se,
             "psnr": None,
             "seconds": round(model.seconds, 1),
             "epochs": model.epochs,

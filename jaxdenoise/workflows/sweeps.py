@@ -34,9 +34,9 @@ class SweepResult:
     """What `sweep` has made.
 
     Attributes:
-        table: "chosen", the PSF; "candidates", a row a model: "psf", "seed", "score", "score_se",
-            "psnr", "seconds", "epochs", and "run" of those that were trained to the end;
-            "noisy_psnr".
+        table: "chosen", the PSF; "candidates", a row a model: "psf", "seed", "score", "score_se"
+            (None where a single patch was scored), "psnr", "seconds", "epochs", and "run" of those
+            that were trained to the end; "noisy_psnr".
         found: the models, the index of the chosen PSF and its model.
         output: the folder that holds sweep.json with the table, the run folders and the report.
         report: the report; None if there is none.

@@ -6,6 +6,7 @@ import signal
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import jax
@@ -16,7 +17,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 import jaxdenoise as jd
 from jaxdenoise import workflows
-from jaxdenoise.cli import terminal
+from jaxdenoise.cli import terminal, verbs
 from jaxdenoise.workflows import demonstration, making
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -174,6 +175,18 @@ def test_sweep_prints_the_table(run, folder, small):
     code, _, err = run(folder, *words)
     assert code == 2
     assert "swept/sweep.json: the file exists; --overwrite replaces it" in err
+
+
+def test_a_standard_error_that_is_not_known(capsys):
+    """As of a sweep over one image no larger than a patch."""
+    row = {"psf": 1.0, "score": 0.5, "score_se": None, "psnr": None, "epochs": 2, "seconds": 1.0}
+    result = SimpleNamespace(table={"chosen": 1.0, "candidates": [row]}, output="swept")
+    verbs._show_sweep(SimpleNamespace(seeds=1), result)
+    out = capsys.readouterr().out
+    assert "chosen: 1.0 (the best; a single patch was scored: its standard error is not" in out
+    result.table["candidates"].append(row | {"psf": 2.0, "score_se": 0.1})
+    verbs._show_sweep(SimpleNamespace(seeds=1), result)
+    assert "(the widest within one standard error of the best)" in capsys.readouterr().out
 
 
 def test_filter(run, folder):

@@ -259,7 +259,15 @@ def test_a_sweep_over_measured_psfs():
     ]
     sweep = Page(provenance.sweep_section({"chosen": "$<beads>^$.tif", "candidates": rows}))
     assert "$<beads>^$.tif was chosen" in sweep.text[None]
+    assert "The bars are standard errors" in sweep.text[None]
     assert {"class": "chosen"} in sweep.all("tr")
+
+
+def test_a_sweep_of_which_a_single_patch_was_scored():
+    rows = [row | {"score_se": None} for row in SWEEP["candidates"]]
+    sweep = Page(provenance.sweep_section({"chosen": 1.0, "candidates": rows}))
+    assert "the standard errors are not known" in sweep.text[None]
+    assert "bars are" not in sweep.text[None]
 
 
 @pytest.mark.wrong_types

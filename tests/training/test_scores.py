@@ -16,6 +16,8 @@ from jaxdenoise.targets import blindspot, patches
 from jaxdenoise.training import scores, selection
 from jaxdenoise.training.candidates import Candidate, Run, score, train_until
 from jaxdenoise.training.problem import prepare
+from jaxdenoise.training.sweep import Model
+from jaxdenoise.workflows.run import choice_table
 
 KEY = jax.random.key(0)
 PSF = gaussian_psf(2.0)
@@ -182,5 +184,12 @@ def test_the_widest_within_a_standard_error_of_the_best_is_chosen():
     assert selection.choose(errors + 100 * noise[1], (0.0, 1.0, 0.5, 2.0)) == 1
 
 
-def test_one_patch_alone_gives_the_best():
+def test_one_patch_alone_gives_the_best_and_no_standard_error(make_denoiser):
     assert selection.choose(np.array([[2.0], [1.0], [1.5]]), (0.0, 1.0, 2.0)) == 1
+    assert selection.choose(np.array([[1.0], [1.0], [1.5]]), (0.0, 1.0, 2.0)) == 1
+    denoiser = dataclasses.replace(make_denoiser(), history={"epoch": [1]})
+    one, two = (Model(0, 0, denoiser, {1: np.array(errors)}, 1.0) for errors in ([0.5], [0.5, 0.7]))
+    assert np.isnan(one.score_se)
+    assert two.score_se == pytest.approx(0.1)
+    rows = choice_table([one, two], ["1.0"], 0, seed=0)["candidates"]
+    assert [row["score_se"] for row in rows] == [None, pytest.approx(0.1)]  # JSON knows no NaN
