@@ -14,6 +14,7 @@ CELL = 4  # pixels a side
 NAMES = (
     *("noisy", "denoised", "noisy2", "denoised2"),
     *("power", "fine", "shape", "fit", "along"),
+    *("top", "full"),
 )
 _FURTHEST = 8  # pixels: a noise that reaches further is taken to fill rows or columns
 
@@ -79,7 +80,8 @@ def cell_means(
         squared residual; "fine", the noisy image's variance at its finest detail, as of white
         noise; "shape", the square of the denoised image's fine detail; "fit", that of the
         residual times it; "along", the residual times its right and
-        lower neighbours, their mean.
+        lower neighbours, their mean; "top", the brightest noisy pixel; "full", the share of the
+        pixels that are as bright.
     """
     noisy, denoised = tile.noisy, tile.denoised
     residual = noisy - denoised
@@ -107,11 +109,21 @@ def cell_means(
         for first, start, count in zip(corner, starts, counts, strict=True)
     )
     sums = {name: means(image[inside]) for name, image in images.items()}
+    sums |= _brightest(noisy[inside])
     if not tile.valid.all():
         holes = means((~tile.valid[inside]).astype(np.float32)) > 0
         holes = binary_dilation(holes, np.ones((3, 3)))
         sums = {name: np.where(holes, np.nan, values) for name, values in sums.items()}
     return (place[0], place[1]), sums
+
+
+def _brightest(image):
+    """Brightest pixel of each cell, and the share of its pixels that are as bright."""
+    rows, columns = (length // CELL for length in image.shape)
+    parts = image.reshape(rows, CELL, columns, CELL)
+    top = parts.max(axis=1, initial=-np.inf).max(axis=2, initial=-np.inf)
+    full = parts == top[:, None, :, None]
+    return {"top": top, "full": means(full.reshape(image.shape).astype(np.float32))}
 
 
 def means(image: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "rows columns"]:

@@ -37,6 +37,7 @@ _SLACK = 1.5
 # Cells of 4 x 4 pixels. In fewer, the noise of each brightness is not known: of 60 good results of
 # 64 x 64 pixels, whose noise followed the light, 14 were warned of, of 24 x 24 every second.
 FEW = 512
+_DOUBT = 2.0  # factor of the limits where so few are not saturated
 ALONG = 0.2  # correlation of neighbouring pixels of the residual, where noise is independent
 _ZERO = 0.02  # of the residual's spread: a mean nearer to zero is no measure of light
 _WHOLE = 8  # pixels: noise that reaches further fills rows or columns
@@ -72,6 +73,8 @@ def judge(found: _Found, reach: tuple[int, int]) -> Iterator[Judged]:
     if "totals8" in found:
         yield _totals(found, slack)
     if found["cells"] < FEW:
+        if found["saturated"]:  # a few dark things on white: their loss is more than a doubt
+            yield _blob(found, _DOUBT * slack)
         return
     if "order_growth" in found:
         yield _dimmed(found)
@@ -161,6 +164,11 @@ def _structure(found, slack):
             "where it is flat"
         )
         return Judged("structure", _grade(uneven, UNEVEN, UNEVEN_STOP), uneven, UNEVEN, text)
+    return _blob(found, slack)
+
+
+def _blob(found, slack):
+    """The mean of 4 to 16 pixels is another than noise makes."""
     strongest, limit = max(found["removed_blob"], found["added_blob"]), slack * BLOB
     if found["added_blob"] == strongest:
         text = "structure was added that the noisy image does not have"

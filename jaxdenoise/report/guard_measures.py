@@ -13,6 +13,9 @@ PEAKS = 1e-3  # share of the pixels that are the brightest
 _CHOSEN = 3.37  # standard deviations: mean of the largest thousandth of normal noise
 _BINS = 16  # grey levels at which the noise is measured
 _CELLS = 32  # of a bin, at least; a frame of fewer is judged by its mean alone
+# Pixels at the highest level are saturated if they are a thousandth of a frame with so many levels.
+# Where a tenth of the pixels is, noise has 0.8 of its variance, and less where more are.
+_PILE, _LEVELS, _SATURATED, _AROUND = 1e-3, 32, 0.1, 0.5
 _EMPTY = 5  # cells a side of areas that hold no data if they are constant and came out as they were
 _FLAT = 0.5  # share of a bin's cells, those of least contrast, that the noise is measured in
 _FLATTEST = 0.3  # share of the cells that show how noise adds up over an area
@@ -102,7 +105,10 @@ class Frame(NamedTuple):
 
 def measure(frame: Frame) -> dict[str, float]:
     """Return the numbers that the checks of a frame judge; few for a frame of a few cells."""
-    known = _known(frame.cells)
+    data = _known(frame.cells)
+    # Where the detector is saturated the noise is clipped: it is measured elsewhere.
+    saturated = _saturated(frame.cells, data, frame.step)
+    known = data & ~saturated
     dark = frame.darkest if frame.background is None else min(frame.background, frame.darkest)
     # What a small frame has: its residual stands for the noise.
     found = {"removed": frame.removed, "pixels": float(frame.pixels)}
@@ -110,14 +116,17 @@ def measure(frame: Frame) -> dict[str, float]:
     found["grey"] = abs(frame.noisy + frame.level)
     found["cells"] = float(known.sum())
     found["spread"] = np.sqrt(frame.power)
-    if known.sum() < _CELLS:
+    found["saturated"] = float(saturated.sum())
+    if data.sum() < _CELLS:
         return found
+    if not known.any():
+        known = data
     cells = {name: np.where(known, values, 0) for name, values in frame.cells.items()}
     low = float(np.percentile(cells["denoised"][known], 1))
     background = low if frame.background is None else min(frame.background, low)
     contrast = _local_variance(cells["denoised"], cells["denoised2"], known)
-    fine, whole, own = noise_of(cells, known, contrast)
-    noise, least = whole if frame.correlated else fine, frame.step**2 / 12 + 1e-30
+    fine, wide, own = noise_of(cells, known, contrast)
+    noise, least = wide if frame.correlated else fine, frame.step**2 / 12 + 1e-30
     variance = np.maximum(noise.at(cells["denoised"]), least)
     found["noise"] = min(float(np.sqrt(variance[known].mean())), found["noise"])
     found["signal"] = frame.noisy - background
@@ -129,7 +138,9 @@ def measure(frame: Frame) -> dict[str, float]:
     busy = known & (relative >= np.quantile(relative[known], 1 - _BUSY))
     found["change"] = float(np.sqrt(cells["power"][busy].sum() / max(contrast[busy].sum(), 1e-30)))
     flat = known & (relative <= np.quantile(relative[known], _FLATTEST))
-    given = _Areas(cells, known, flat, noise, background, least)
+    # In saturated areas, too, nothing may be added.
+    whole = {name: np.where(data, values, 0) for name, values in frame.cells.items()}
+    given = _Areas(whole, data, flat, noise, background, least)
     found |= given.measures(found.get("noisy_level", 0.0), correlated=frame.correlated)
     return found
 
@@ -139,6 +150,18 @@ def _known(cells):
     change = cells["power"] + cells["fine"]
     known = np.isfinite(change)
     return known & ~binary_opening(known & (np.nan_to_num(change) == 0), np.ones((_EMPTY, _EMPTY)))
+
+
+def _saturated(cells, known, step):
+    """Cells in which, or all around which, many pixels have the frame's highest level."""
+    top = np.where(known, cells["top"], -np.inf)
+    highest = top.max(initial=-np.inf)
+    darkest = cells["noisy"][known].min(initial=np.inf)
+    if not highest - darkest >= _LEVELS * step:  # few photons: their highest count is data
+        return np.zeros_like(known)
+    full = np.where(top == highest, cells["full"], 0)
+    many = full.sum() > _PILE * known.sum()
+    return many & ((full > _SATURATED) | (_smooth(full) > _AROUND))
 
 
 def noise_of(cells: _Cells, known: _Known, contrast: _Grid) -> tuple[Noise, Noise, Noise]:

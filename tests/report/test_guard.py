@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from jaxdenoise.report.findings import CARE, FINE, STOP
 from jaxdenoise.report.guard import Guard, judge_frames
@@ -168,6 +168,58 @@ def test_invalid_pixels_do_not_count(scene):
     assert verdict(masked, denoised).level == FINE
     masked[:, :60] = denoised[:, :60] = 0  # a margin without data
     assert verdict(masked, denoised, background=100.0).level == FINE
+
+
+def on_white(background, noise, density, side=256):
+    """Dark things on white in 8 bits: the mean of many frames, and one frame."""
+    rng = np.random.default_rng(3)
+    points = (rng.uniform(size=(side, side)) < density) * rng.uniform(0.3, 1, (side, side))
+    image = ndimage.gaussian_filter(points, 3)
+    truth = background - (background - 60) * image / image.max()
+    noisy = np.clip(np.rint(rng.normal(truth, noise)), 0, 255).astype(np.uint8)
+    away = (255 - truth) / noise  # the mean of normal noise that is clipped
+    lost = noise * (stats.norm.pdf(away) - away * stats.norm.sf(away))
+    return truth - lost, noisy
+
+
+# Background, noise and density of things: one to nine tenths of the pixels are saturated.
+ON_WHITE = [(255, 6, 0.01), (265, 12, 0.003), (300, 6, 0.003), (300, 6, 0.001), (300, 12, 0.001)]
+
+
+@pytest.mark.parametrize("scene_on_white", ON_WHITE)
+def test_a_saturated_background_speaks_against_no_good_result(scene_on_white):
+    mean, noisy = on_white(*scene_on_white)
+    assert 0.1 < np.mean(noisy == 255) < 0.96
+    # What a denoising leaves of the noise is smooth.
+    left = ndimage.gaussian_filter(mean + 0.3 * (noisy - mean), 0.5)
+    for result in (mean, np.rint(mean), left):
+        assert verdict(noisy, result).text == "no problems found"
+
+
+@pytest.mark.parametrize("scene_on_white", ON_WHITE)
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda x: ndimage.gaussian_filter(x, 4),
+        lambda x: np.full_like(x, x.mean()),
+        lambda x: x - blobs_at([np.unravel_index(x.argmax(), x.shape)], 150, x.shape, 3.0),
+        lambda x: np.maximum(x, 200),
+    ],
+    ids=["smoothed", "erased", "something dark added", "darkest things lost"],
+)
+def test_harm_on_a_saturated_background_is_found(scene_on_white, harm):
+    mean, noisy = on_white(*scene_on_white)
+    found = verdict(noisy, np.clip(harm(mean), 0, 255))
+    assert checks(found) & {"structure", "totals"}
+    assert found.level >= CARE
+
+
+def test_the_highest_count_of_few_photons_is_not_saturated():
+    rng = np.random.default_rng(1)
+    truth = np.full((160, 160), 0.3)
+    truth[40:120, 40:120] = 0.9
+    photons = np.minimum(rng.poisson(truth), 2).astype(np.float32)
+    assert verdict(photons, ndimage.gaussian_filter(truth, 6)).level >= CARE
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (1, 200), (12, 12), (64, 7)])
