@@ -1,13 +1,15 @@
 """Measure whether totals of spots, means of regions and counted photons survive a denoising.
 
     python experiments/quantities.py --methods instant,fast,best -o quantities.json
+    python experiments/quantities.py --methods fast --only spots --spots 1.5/2000/2 --seeds 6
 
 Spots: Gaussians on a grid, every second with a fifth of the total of the others, on a background,
 photon noise and read noise of 1. Their totals are sums over squares less the background around
 them, relative to the truth, with the standard error over the spots; the totals of the noisy images
-stand beside them, because no method knows more. Regions: discs of five radii, every second with a
-fifth of the brightness. Photons: cells that give far less than one photon a pixel and frame, seen
-by a photon counter and by an EMCCD.
+stand beside them, because no method knows more. With several seeds there are as many scenes, noises
+and trainings, and what is said is the mean over them and its standard error. Regions: discs of five
+radii, every second with a fifth of the brightness. Photons: cells that give far less than one
+photon a pixel and frame, seen by a photon counter and by an EMCCD.
 
 Each row says what the network alone keeps ("alone"), and what is kept once the light that it lost
 is added back ("kept"), as `jaxdenoise.denoise` does by default; and by how many dB that lowers the
@@ -94,28 +96,42 @@ def relative(images, clean, places):
     return found.sum() / true.sum(), error
 
 
-def denoised(method, noisy, epochs):
+def denoised(method, noisy, epochs, seed=0):
     """Return the result of the network alone, and with the light kept."""
     if method == "instant":
         model = jd.instant(noisy)
     else:
         changes = {"epochs": epochs} if epochs else {}
         config = jd.TrainConfig.preset(method, targets="own", **changes)
-        model = jd.fit(jax.random.key(0), noisy, psf=jd.gaussian_psf(1.0), config=config)
+        model = jd.fit(jax.random.key(seed), noisy, psf=jd.gaussian_psf(1.0), config=config)
     return [
         np.asarray(jd.denoise(model, noisy, keep_light=kept).denoised) for kept in (False, True)
     ]
 
 
-def decibels(alone, kept, clean):
+def gained(alone, kept, clean):
     """Return by how much the mean squared error falls, in dB."""
     before, after = (float(np.mean((images - clean) ** 2)) for images in (alone, kept))
-    return f"{10 * np.log10(before / after):+.2f}"
+    return 10 * np.log10(before / after)
 
 
-def share(pair):
-    """Return a share and its standard error in words."""
-    return f"{pair[0]:.3f} \N{PLUS-MINUS SIGN} {pair[1]:.3f}"
+def decibels(alone, kept, clean):
+    """Return the same in words."""
+    return f"{gained(alone, kept, clean):+.2f}"
+
+
+def share(pair, digits=3):
+    """Return a share and its standard error, if it is known, in words."""
+    error = "" if np.isnan(pair[1]) else f" \N{PLUS-MINUS SIGN} {pair[1]:.{digits}f}"
+    return f"{pair[0]:.{digits}f}{error}"
+
+
+def over_seeds(pairs):
+    """Return the mean of shares and its standard error; of a single one its own."""
+    values = np.array([value for value, _ in pairs])
+    if len(values) == 1:
+        return pairs[0]
+    return values.mean(), values.std(ddof=1) / len(values) ** 0.5
 
 
 def photographed(rng, clean, frames, read):
@@ -124,23 +140,37 @@ def photographed(rng, clean, frames, read):
     return (photons + rng.normal(0, read, photons.shape) + OFFSET).astype(np.float32)
 
 
+def measured_spots(args, method, spot, seed):
+    """Return the shares of bright and of dim spots and their ratio: noisy, alone, kept; and dB."""
+    rng = np.random.default_rng(seed)
+    scene = spots(rng, *spot, args.side)
+    noisy = photographed(rng, scene.clean, args.frames, 1.0)
+    alone, kept = denoised(method, noisy, args.epochs, seed)
+    rows = {
+        name: [relative(images, scene.clean, places) for images in (noisy, alone, kept)]
+        for name, places in scene.groups.items()
+    }
+    pairs = zip(rows["dim"], rows["bright"], strict=True)
+    rows["ratio of 0.2"] = [(DIM * dim[0] / bright[0], np.nan) for dim, bright in pairs]
+    return rows, gained(alone, kept, scene.clean + OFFSET)
+
+
 def spot_table(args, method):
     """Measure the totals of spots, and the ratio of dim ones to bright ones."""
     columns = ["sigma", "photons", "background", "spots", "noisy", "alone", "kept", "gain in dB"]
     table = Table(f"{method}: totals of spots over the truth", columns).start()
-    for sigma, total, background in SPOTS:
-        rng = np.random.default_rng(0)
-        scene = spots(rng, sigma, total, background, args.side)
-        noisy = photographed(rng, scene.clean, args.frames, 1.0)
-        alone, kept = denoised(method, noisy, args.epochs)
-        gain, clean = decibels(alone, kept, scene.clean + OFFSET), scene.clean
+    for spot in SPOTS:
+        sigma, total, background = spot
+        if args.spots and f"{sigma}/{total}/{background}" not in args.spots:
+            continue
+        found = [measured_spots(args, method, spot, seed) for seed in range(args.seeds)]
+        gain = f"{np.mean([gain for _, gain in found]):+.2f}"
         own = (str(sigma), f"{total:,}", str(background))
-        ratios = {}
-        for name, places in scene.groups.items():
-            ratios[name] = [relative(images, clean, places) for images in (noisy, alone, kept)]
-            table.add(*own, name, *map(share, ratios[name]), gain)
-        pairs = zip(ratios["dim"], ratios["bright"], strict=True)
-        table.add(*own, "ratio of 0.2", *(f"{DIM * a[0] / b[0]:.4f}" for a, b in pairs), None)
+        for name in found[0][0]:
+            cells = zip(*(rows[name] for rows, _ in found), strict=True)
+            ratio = name.startswith("ratio")
+            words = (share(over_seeds(pairs), 4 if ratio else 3) for pairs in cells)
+            table.add(*own, name, *words, None if ratio else gain)
     return table
 
 
@@ -194,6 +224,13 @@ def build_parser():
     parser = arguments.parser_of(__doc__, "quantities.json")
     arguments.add_only(parser, "tables (spots, regions, photons)")
     parser.add_argument("--methods", type=arguments.comma_list, default=["instant"])
+    parser.add_argument(
+        "--spots",
+        type=arguments.comma_list,
+        default=[],
+        help="only these: sigma/photons/background, such as 1.5/2000/2",
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="of the scenes of spots")
     parser.add_argument("--epochs", type=int, help="of the trainings (default: the preset's)")
     parser.add_argument("--side", type=int, default=256, help="pixels of a scene")
     parser.add_argument("--frames", type=int, default=2, help="of a scene")
