@@ -1,10 +1,10 @@
 """Each verb once: the files it writes, its lines, and what it prints as JSON."""
 
+import contextlib
 import json
 import os
 import signal
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ from skimage.metrics import peak_signal_noise_ratio
 import jaxdenoise as jd
 from jaxdenoise import workflows
 from jaxdenoise.cli import terminal, verbs
-from jaxdenoise.workflows import demonstration, making
+from jaxdenoise.workflows import DemoRequest, demonstration, making
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -128,7 +128,7 @@ def test_train_is_interrupted_and_goes_on(run, folder, small, monkeypatch):
     assert "noisy.tif" in page
     original = terminal.Lines.training
 
-    @contextmanager
+    @contextlib.contextmanager
     def interrupting(self, config, **options):
         with original(self, config, **options):
             yield lambda row: os.kill(os.getpid(), signal.SIGINT)
@@ -297,9 +297,12 @@ def test_demo_in_small(run, tmp_path, monkeypatch):
     monkeypatch.setattr(demonstration, "FRAMES", 2)
     monkeypatch.setattr(demonstration, "SIDE", 64)
     monkeypatch.setattr(demonstration, "SIGMAS", (1.0, 2.0))
+    with contextlib.chdir(tmp_path):
+        assert demonstration._in_free_folder(DemoRequest()).output == Path("demo")
+    (tmp_path / "demo").mkdir()
     code, out, _ = run(tmp_path, "demo", "--json")
     assert code == 0
-    demo = tmp_path / "demo"
+    demo = tmp_path / "demo-2"  # the next free name
     assert files_in(demo) == [
         "comparison.png",
         "deconvolved.tif",
@@ -318,16 +321,14 @@ def test_demo_in_small(run, tmp_path, monkeypatch):
     expected = [peak_signal_noise_ratio(clean, frame, data_range=data_range) for frame in blurred]
     assert scores["Gaussian 5x5"]["psnr"] == pytest.approx(np.mean(expected), abs=1e-3)
     assert cv2.imread(str(demo / "comparison.png")).std() > 0
-    code, out, _ = run(tmp_path, "demo", "--quiet", "--no-report")
-    assert code == 0  # a second run takes another folder
-    assert out.splitlines()[-1].endswith("pictures and TIFFs are in demo-2")
     code, _, err = run(tmp_path, "demo", "-o", "demo-2")
     assert code == 2
     assert "the file exists; --overwrite replaces it" in err
-    code, out, _ = run(tmp_path, "demo", "--overwrite", "--quiet", "--no-report")
+    again = ["demo", "-o", "demo-2", "--overwrite", "--quiet", "--no-report"]
+    code, out, _ = run(tmp_path, *again)
     assert code == 0
     assert all(f"│ {name} " in out for name in ("instant", "best", "median 3x3"))
-    assert out.splitlines()[-1].endswith("pictures and TIFFs are in demo")
+    assert out.splitlines()[-1].endswith("pictures and TIFFs are in demo-2")
 
 
 @pytest.mark.slow

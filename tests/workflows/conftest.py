@@ -33,7 +33,7 @@ class Recorder:
         return self._cancel_after is not None and len(self.rows) >= self._cancel_after
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recorder():
     return Recorder
 
@@ -77,7 +77,7 @@ def shared(tmp_path_factory, scene, tiny):
     return SimpleNamespace(**files, run=folder / "run", result=result)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def training_of(tiny):
     """Makes a `Training` like the shared one, with some options changed."""
     return lambda **changes: workflows.Training(**{"preset": tiny, **changes})

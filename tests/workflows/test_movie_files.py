@@ -49,23 +49,35 @@ def error(found, signal):
     return np.mean((found - OFFSET - signal) ** 2)
 
 
-def test_a_movie_is_denoised_with_its_other_frames_unless_one_says_0(tmp_path, movie):
-    signal, noisy = movie
-    path = written(tmp_path / "movie.tif", noisy, "TYX")
-    found, heard = instant(path, tmp_path / "with")
+@pytest.fixture(scope="module")
+def short():
+    """A movie that takes a quarter of the time."""
+    signal = calcium_movie(11, frames=12, size=48).signal
+    return signal, noisy_movie(12, signal, psnr=14).frames
+
+
+@pytest.fixture(scope="module")
+def denoised(tmp_path_factory, short):
+    """Its file, its result, and what was said."""
+    folder = tmp_path_factory.mktemp("movie")
+    path = written(folder / "movie.tif", short[1], "TYX")
+    return path, *instant(path, folder / "with")
+
+
+def test_a_movie_is_denoised_with_its_other_frames_unless_one_says_0(tmp_path, short, denoised):
+    signal, _ = short
+    path, found, heard = denoised
     assert any(line.startswith("other frames: they help") for line in heard)
     alone, heard = instant(path, tmp_path / "without", neighbours=0)
     assert not any("other frames" in line for line in heard)
     assert error(found, signal) < error(alone, signal) / 2
 
 
-def test_pages_without_a_name_are_a_movie_if_they_look_like_one(tmp_path, movie):
-    noisy = movie[1][:12]
-    tifffile.imwrite(tmp_path / "pages.tif", noisy)
+def test_pages_without_a_name_are_a_movie_if_they_look_like_one(tmp_path, short, denoised):
+    tifffile.imwrite(tmp_path / "pages.tif", short[1])
     found, heard = instant(tmp_path / "pages.tif", tmp_path / "pages")
     assert any(line.startswith("other frames: they help") for line in heard)
-    named = written(tmp_path / "named.tif", noisy, "TYX")
-    np.testing.assert_array_equal(found, instant(named, tmp_path / "named")[0])
+    np.testing.assert_array_equal(found, denoised[1])
 
 
 @pytest.mark.slow

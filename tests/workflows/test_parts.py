@@ -64,15 +64,15 @@ def test_a_channel_is_denoised_as_if_it_were_alone(tmp_path):
 
 
 def test_odd_frames_come_out_as_they_went_in_and_change_no_other(tmp_path):
-    frames = [scene(seed)[0] for seed in range(7)]
-    frames[2] = np.full_like(frames[0], 100)
-    frames[5] = np.full_like(frames[0], 65535) - (frames[5] % 2 > 0) * (frames[5] > 180)
+    frames = [scene(seed)[0] for seed in range(4)]  # too few for a movie, which takes longer
+    frames[1] = np.full_like(frames[0], 100)
+    frames[2] = np.full_like(frames[0], 65535) - (frames[2] % 2 > 0) * (frames[2] > 180)
     movie = write(tmp_path / "movie.tif", np.stack(frames), "TYX")
     part = part_of(movie)
-    assert part.survey.odd == {2: "holds a single grey level", 5: "is over-exposed"}
-    with pytest.warns(UserWarning, match="frame 3 holds a single grey level; it trains nothing"):
+    assert part.survey.odd == {1: "holds a single grey level", 2: "is over-exposed"}
+    with pytest.warns(UserWarning, match="frame 2 holds a single grey level; it trains nothing"):
         (result,) = instant([movie], tmp_path / "out")
-    for odd in (2, 5):
+    for odd in (1, 2):
         np.testing.assert_array_equal(result[odd], frames[odd])
     good = write(tmp_path / "good.tif", np.stack([frames[n] for n in part.ordinary]), "TYX")
     (alone,) = instant([good], tmp_path / "alone")

@@ -124,16 +124,32 @@ def test_resuming_what_never_began_begins(shared, training_of, tmp_path):
     same(run, shared.run)
 
 
-def cancelled_and_resumed(shared, training, folder, recorder, epoch):
-    """A choice among PSFs that was cancelled after so many epochs of all models."""
-    run = folder / "run"
+def cancelled(shared, training, run, hears):
+    """A choice among PSFs that was cancelled."""
     with pytest.raises(Cancelled):
-        workflows.train(request_of(shared, run, training), recorder(cancel_after=epoch))
+        workflows.train(request_of(shared, run, training), hears)
+    return run
+
+
+@pytest.fixture(scope="module")
+def choosing(training_of):
+    """A training that chooses among PSFs."""
+    return training_of(psf="auto", epochs=6)
+
+
+@pytest.fixture(scope="module")
+def begun(shared, choosing, recorder, tmp_path_factory):
+    """Its run folder, cancelled after the third epoch of the first round."""
+    run = tmp_path_factory.mktemp("begun") / "run"
+    return cancelled(shared, choosing, run, recorder(cancel_after=3))
+
+
+def resumed(shared, training, run, recorder, epoch):
     hears = recorder()
     workflows.train(request_of(shared, run, training, resume=True), hears)
     ((_, done, total),) = hears.begun
     assert (done, len(hears.rows)) == (epoch, total - epoch)
-    return run, hears
+    return hears
 
 
 def whole(shared, training, folder):
@@ -153,12 +169,16 @@ EPOCHS += [pytest.param(13, marks=pytest.mark.robustness)]
 
 @pytest.mark.parametrize("epoch", EPOCHS)
 def test_a_cancelled_choice_goes_on_to_the_same_bits(
-    shared, training_of, tmp_path, recorder, epoch
+    shared, choosing, begun, tmp_path, recorder, epoch
 ):
-    training = training_of(psf="auto", epochs=6)
-    run, hears = cancelled_and_resumed(shared, training, tmp_path, recorder, epoch)
+    run = tmp_path / "run"
+    if epoch == EPOCHS[0]:
+        shutil.copytree(begun, run)
+    else:
+        cancelled(shared, choosing, run, recorder(cancel_after=epoch))
+    hears = resumed(shared, choosing, run, recorder, epoch)
     assert hears.said[0].startswith("PSF: sigma")
-    reference = whole(shared, training, tmp_path)
+    reference = whole(shared, choosing, tmp_path)
     same(run, reference)
     assert choices(run)[0] == choices(reference)[0]
     assert {path.name for path in run.iterdir()} == {path.name for path in reference.iterdir()}
@@ -203,12 +223,22 @@ DAMAGED_CHOICES = (
 
 
 @pytest.mark.parametrize("choice", DAMAGED_CHOICES)
-def test_a_damaged_choice_of_a_finished_member_is_one_line(shared, training_of, tmp_path, choice):
-    run = tmp_path / "run"
-    shutil.copytree(shared.run, run)
+def test_a_damaged_choice_is_one_line(tmp_path, choice):
+    with pytest.raises(CheckpointError, match="which PSF was chosen; overwrite=True trains anew"):
+        choice_in(tmp_path / "run", {"choice": choice})
+
+
+def with_choice(run, choice):
+    """Write a choice into a run folder."""
     header = json.loads((run / "config.json").read_text())
     header["notes"]["choice"] = choice
     (run / "config.json").write_text(json.dumps(header))
+
+
+def test_a_finished_member_whose_choice_is_damaged_is_refused(shared, training_of, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(shared.run, run)
+    with_choice(run, DAMAGED_CHOICES[0])
     with pytest.raises(CheckpointError, match="which PSF was chosen; overwrite=True trains anew"):
         workflows.train(request_of(shared, run, training_of(members=2), resume=True))
     good = {"chosen": 1.0, "candidates": [ROW, ROW | {"psf": 0.5}]}
@@ -282,18 +312,14 @@ def test_images_are_prepared_once_for_a_sweep(shared, training_of, tmp_path, cou
     assert len(counted) == 1
 
 
-def test_a_choice_that_was_changed_by_hand_is_refused(shared, training_of, tmp_path, recorder):
-    run, training = tmp_path / "run", training_of(psf="auto")
-    with pytest.raises(Cancelled):
-        workflows.train(request_of(shared, run, training), recorder(cancel_after=1))
-    header = json.loads((run / "config.json").read_text())
-    for choice in DAMAGED_CHOICES:
-        header["notes"]["choice"] = choice
-        (run / "config.json").write_text(json.dumps(header))
+def test_a_choice_that_was_changed_by_hand_is_refused(shared, choosing, begun, tmp_path, recorder):
+    run, training = tmp_path / "run", choosing
+    shutil.copytree(begun, run)
+    for choice in (DAMAGED_CHOICES[0], DAMAGED_CHOICES[-1]):
+        with_choice(run, choice)
         with pytest.raises(CheckpointError, match="which PSF was chosen; overwrite=True trains"):
             workflows.train(request_of(shared, run, training, resume=True))
-    header["notes"]["choice"] = None
-    (run / "config.json").write_text(json.dumps(header))
+    with_choice(run, None)
     for state in Path(run / "candidates").glob("*/epoch-*"):
         for path in sorted(state.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
