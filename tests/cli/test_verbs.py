@@ -166,7 +166,7 @@ def test_resuming_what_never_began_warns(run, folder, small, tmp_path):
 
 def test_sweep_prints_the_table(run, folder, small):
     words = ["sweep", "noisy.tif", "second.tif", "-o", "swept", *small, "--psf", "0.5,1"]
-    code, out, _ = run(folder, *words, "--no-report", "--seeds", "2")
+    code, out, _ = run(folder, *words, "--no-report", "--seeds", "2", "--epochs", "1")
     assert code == 0
     assert "1.0 (seed 1)" in out
     assert "chosen: " in out
