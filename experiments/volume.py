@@ -77,7 +77,7 @@ def trained(noisy, axis, neighbours, preset, seed):
 
 def psnr(result, truth):
     """Return the PSNR in dB with the range of the truth."""
-    return float(jd.psnr(truth, result, data_range=float(np.ptp(truth))))
+    return float(jd.psnr(truth, result, data_range=float(np.ptp(truth)), ndim=3))
 
 
 def add_trained(table, name, noisy, truth, args):

@@ -1,12 +1,10 @@
 """Image quality metrics: one value an image, on the device.
 
-Every metric reduces its whole array to one scalar. Images are (H, W), but any number of dimensions
-works. For a stack, map over the frames::
-
-    jax.vmap(lambda frame: psnr(reference, frame, data_range=255))(stack)
-
-or take `mean_over_frames`. Inputs may be NumPy or JAX arrays of any real dtype. They are computed
-in float32, or in float64 where they are float64 and x64 is enabled.
+A stack is what it is for `convolve`: the last two axes are an image, and each image of
+(..., H, W) is judged by itself. Its leading axes are those of the result, and broadcast: one
+reference (H, W) serves a stack (N, H, W), and ``psnr(...).mean()`` is the mean over its frames.
+``ndim=3`` judges volumes (..., Z, H, W), one value each. Inputs may be NumPy or JAX arrays of any
+real dtype. They are computed in float32, or in float64 where they are float64 and x64 is enabled.
 """
 
 import math
@@ -24,36 +22,44 @@ __all__ = ["mean_over_frames", "mean_over_std", "psnr", "si_psnr", "snr_db", "ss
 
 
 def psnr(
-    reference: Real[ArrayLike, "*shape"],
-    image: Real[ArrayLike, "*shape"],
+    reference: Real[ArrayLike, "*#shape"],
+    image: Real[ArrayLike, "*#shape"],
     *,
     data_range: Scalar,
-) -> Float[Array, ""]:
+    ndim: int = 2,
+) -> Float[Array, "*N"]:
     """Return the peak signal-to-noise ratio, ``10 log10(data_range^2 / MSE)``.
 
     Args:
-        reference: The clean image, (H, W) or any shape, any real dtype, in grey levels.
-        image: The image to judge, same shape and unit.
+        reference: The clean image, (H, W) or (..., H, W), any real dtype, in grey levels.
+        image: The image to judge, (H, W) or (..., H, W), same unit.
         data_range: The peak in grey levels, a scalar > 0, for example 255 or ``reference.max() -
             reference.min()``. It may be traced.
+        ndim: How many of the last axes are one image, static: 2; 3 for volumes (Z, H, W).
 
     Returns:
-        A scalar in dB, ``inf`` for identical images (the gradient is undefined there).
+        A value an image in dB, ``inf`` for identical images (the gradient is undefined there): the
+        leading axes, a scalar for one image.
 
     Raises:
-        ValueError: The shapes differ, the images are empty, or `data_range` is not a positive
-            scalar.
+        ValueError: The images differ in shape, are empty or have fewer axes than `ndim`; the
+            leading axes do not broadcast; or `data_range` is not a positive scalar.
     """
-    reference, image = float_pair(reference, image)
-    return _psnr_of_error(reference - image, _checked_range(data_range))
+    data_range = _checked_range(data_range)
+
+    def of_image(reference, image):
+        return _psnr_of_error(reference - image, data_range)
+
+    return _each(of_image, ndim, reference, image)
 
 
 def si_psnr(
-    reference: Real[ArrayLike, "*shape"],
-    image: Real[ArrayLike, "*shape"],
+    reference: Real[ArrayLike, "*#shape"],
+    image: Real[ArrayLike, "*#shape"],
     *,
     data_range: Scalar,
-) -> Float[Array, ""]:
+    ndim: int = 2,
+) -> Float[Array, "*N"]:
     """Return the scale-invariant PSNR, that of ``a * image + b`` fitted to the reference.
 
     The a and b are those of least squares. The value is unchanged by any affine map of `image`, so
@@ -65,53 +71,63 @@ def si_psnr(
         fits one factor, which is the same map.
 
     Args:
-        reference: The clean image, (H, W) or any shape, any real dtype, in grey levels.
-        image: The image to judge, same shape, any unit.
+        reference: The clean image, (H, W) or (..., H, W), any real dtype, in grey levels.
+        image: The image to judge, (H, W) or (..., H, W), any unit.
         data_range: Scalar > 0 in grey levels of the reference. It may be traced.
+        ndim: How many of the last axes are one image, static: 2; 3 for volumes (Z, H, W).
 
     Returns:
-        A scalar in dB. For an exact affine copy it is limited by rounding (about 130 dB in
+        A value an image in dB. For an exact affine copy it is limited by rounding (about 130 dB in
         float32).
 
     Raises:
-        ValueError: The shapes differ, the images are empty, or `data_range` is not a positive
-            scalar.
+        ValueError: The images differ in shape, are empty or have fewer axes than `ndim`; the
+            leading axes do not broadcast; or `data_range` is not a positive scalar.
     """
-    reference, image = float_pair(reference, image)
-    # Centring both images fits b. It comes first because sums of squares of an image with a large
-    # offset lose the signal to rounding.
-    reference, image = centred(reference), centred(image)
-    variance = jnp.mean(image**2)
-    # The inner `where` keeps the unused 0/0 out of the gradient.
-    slope = jnp.where(
-        variance > 0, jnp.mean(reference * image) / jnp.where(variance > 0, variance, 1), 0
-    )
-    return _psnr_of_error(reference - slope * image, _checked_range(data_range))
+    data_range = _checked_range(data_range)
+
+    def of_image(reference, image):
+        # Centring both images fits b. It comes first because sums of squares of an image with a
+        # large offset lose the signal to rounding.
+        reference, image = centred(reference), centred(image)
+        variance = jnp.mean(image**2)
+        # The inner `where` keeps the unused 0/0 out of the gradient.
+        slope = jnp.where(
+            variance > 0, jnp.mean(reference * image) / jnp.where(variance > 0, variance, 1), 0
+        )
+        return _psnr_of_error(reference - slope * image, data_range)
+
+    return _each(of_image, ndim, reference, image)
 
 
 def snr_db(
-    reference: Real[ArrayLike, "*shape"], image: Real[ArrayLike, "*shape"]
-) -> Float[Array, ""]:
+    reference: Real[ArrayLike, "*#shape"], image: Real[ArrayLike, "*#shape"], *, ndim: int = 2
+) -> Float[Array, "*N"]:
     """Return the signal-to-noise ratio against a clean image, in dB.
 
     It is ``10 log10(sum(reference^2) / sum((reference - image)^2))``. The signal's power includes
     its mean, so an offset in both images raises the value: subtract a known background first.
 
     Args:
-        reference: The clean image, (H, W) or any shape, any real dtype, in grey levels.
-        image: The image to judge, same shape and unit.
+        reference: The clean image, (H, W) or (..., H, W), any real dtype, in grey levels.
+        image: The image to judge, (H, W) or (..., H, W), same unit.
+        ndim: How many of the last axes are one image, static: 2; 3 for volumes (Z, H, W).
 
     Returns:
-        A scalar in dB, ``inf`` for identical images (``nan`` if both are all zero).
+        A value an image in dB, ``inf`` for identical images (``nan`` if both are all zero).
 
     Raises:
-        ValueError: The shapes differ or the images are empty.
+        ValueError: The images differ in shape, are empty or have fewer axes than `ndim`, or the
+            leading axes do not broadcast.
     """
-    reference, image = float_pair(reference, image)
-    return 10 * jnp.log10(jnp.mean(reference**2) / jnp.mean((reference - image) ** 2))
+
+    def of_image(reference, image):
+        return 10 * jnp.log10(jnp.mean(reference**2) / jnp.mean((reference - image) ** 2))
+
+    return _each(of_image, ndim, reference, image)
 
 
-def mean_over_std(image: Real[ArrayLike, "*shape"]) -> Float[Array, ""]:
+def mean_over_std(image: Real[ArrayLike, "*shape"], *, ndim: int = 2) -> Float[Array, "*N"]:
     """Return the mean over the (population) standard deviation of the image itself.
 
     This is the "SNR" of the report that this library reproduces. It needs no reference, it is a
@@ -120,26 +136,30 @@ def mean_over_std(image: Real[ArrayLike, "*shape"]) -> Float[Array, ""]:
     tables, not to choose a denoiser.
 
     Args:
-        image: (H, W) or any shape, any real dtype, in grey levels.
+        image: (H, W) or (..., H, W), any real dtype, in grey levels.
+        ndim: How many of the last axes are one image, static: 2; 3 for volumes (Z, H, W).
 
     Returns:
-        A scalar without unit, ``inf`` for a constant positive image.
+        A value an image without unit, ``inf`` for a constant positive one.
 
     Raises:
-        ValueError: The image is empty.
+        ValueError: The image is empty or has fewer axes than `ndim`.
     """
-    image = as_float(image)
-    _check_not_empty(image)
-    return jnp.mean(image) / jnp.sqrt(jnp.mean(centred(image) ** 2))
+
+    def of_image(image):
+        return jnp.mean(image) / jnp.sqrt(jnp.mean(centred(image) ** 2))
+
+    return _each(of_image, ndim, image)
 
 
 def ssim(
-    reference: Real[ArrayLike, "*shape"],
-    image: Real[ArrayLike, "*shape"],
+    reference: Real[ArrayLike, "*#shape"],
+    image: Real[ArrayLike, "*#shape"],
     *,
     data_range: Scalar,
     window: str = "uniform",
-) -> Float[Array, ""]:
+    ndim: int = 2,
+) -> Float[Array, "*N"]:
     """Return the mean structural similarity with K1 = 0.01 and K2 = 0.03.
 
     Only windows that lie wholly inside the image count, so no border rule is involved. The values
@@ -150,31 +170,35 @@ def ssim(
         structural similarity", IEEE Trans. Image Processing 13 (2004), equation 13.
 
     Args:
-        reference: The clean image, (H, W) or any number of dimensions (the window spans all of
-            them), any real dtype, in grey levels.
-        image: The image to judge, same shape and unit.
+        reference: The clean image, (H, W) or (..., H, W), any real dtype, in grey levels.
+        image: The image to judge, (H, W) or (..., H, W), same unit.
         data_range: Scalar > 0 in grey levels. It may be traced.
         window: ``"uniform"``: 7 x 7, sample covariance (scikit-image's default). ``"gaussian"``:
             sigma 1.5, 11 x 11, population covariance (the paper's; scikit-image with
             ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``).
+        ndim: How many of the last axes are one image, static: 2; 3 for volumes (Z, H, W), whose
+            windows are cubes.
 
     Returns:
-        A scalar from -1 to 1, 1 for identical images.
+        A value an image from -1 to 1, 1 for identical ones.
 
     Raises:
-        ValueError: The shapes differ, the images are smaller than the window, `data_range` is not a
-            positive scalar, or the window's name is unknown.
+        ValueError: The images differ in shape, are smaller than the window or have fewer axes than
+            `ndim`; the leading axes do not broadcast; `data_range` is not a positive scalar; or the
+            window's name is unknown.
     """
-    reference, image = float_pair(reference, image)
     data_range = _checked_range(data_range)
-    weights, normalisation = _ssim_window(window, reference.ndim)
-    if min(reference.shape, default=0) < len(weights):
-        raise ValueError(
-            f"ssim with the {window!r} window needs at least {len(weights)} pixels along every "
-            f"axis, got shape {reference.shape}: give larger images, or vmap over axes that are "
-            "not spatial"
-        )
-    return _mean_ssim(reference, image, data_range, tuple(weights), normalisation)
+    weights, normalisation = _ssim_window(window, ndim)
+
+    def of_image(reference, image):
+        if min(reference.shape) < len(weights):
+            raise ValueError(
+                f"ssim with the {window!r} window needs at least {len(weights)} pixels along every "
+                f"axis of an image, got shape {reference.shape}: give larger images"
+            )
+        return _mean_ssim(reference, image, data_range, tuple(weights), normalisation)
+
+    return _each(of_image, ndim, reference, image)
 
 
 def mean_over_frames(
@@ -263,6 +287,32 @@ def _valid_windows(images, weights):
             for start, weight in enumerate(weights)
         )
     return images
+
+
+def _each(metric, ndim, *images):
+    """Apply a metric to each image of stacks, whose leading axes broadcast."""
+    images = tuple(map(as_float, images))
+    shapes = [image.shape for image in images]
+    if ndim < 1 or min(map(len, shapes)) < ndim:
+        raise ValueError(
+            f"an image has {ndim} axes here, got shape {min(shapes, key=len)}: give (H, W) or a "
+            "stack (..., H, W), or say with ndim how many axes an image has"
+        )
+    try:
+        jnp.broadcast_shapes(*(shape[:-ndim] for shape in shapes))
+        fit = len({shape[-ndim:] for shape in shapes}) == 1
+    except ValueError:
+        fit = False
+    if not fit:
+        raise ValueError(
+            f"reference and image must have the same shape, or one of them be a stack of it, got "
+            f"{' and '.join(map(str, shapes))}: crop one of them"
+        )
+    for image in images:
+        _check_not_empty(image)
+    axes = ",".join(f"n{axis}" for axis in range(ndim))
+    signature = ",".join([f"({axes})"] * len(images)) + "->()"
+    return jnp.vectorize(metric, signature=signature)(*images)
 
 
 def _psnr_of_error(error, data_range):

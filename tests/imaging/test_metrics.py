@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from jaxdenoise.imaging.metrics import (
     snr_db,
     ssim,
 )
+from jaxdenoise.microscope.psf import convolve, gaussian_psf
 
 WITH_RANGE = (psnr, si_psnr, ssim)
 SKIMAGE_WINDOW = {
@@ -73,7 +76,7 @@ def test_ssim_in_other_dimensions(shape, window):
     reference, image = rng.uniform(size=(2, *shape))
     expected = structural_similarity(reference, image, data_range=1, **SKIMAGE_WINDOW[window])
     np.testing.assert_allclose(
-        ssim(reference, image, data_range=1, window=window), expected, atol=2e-5
+        ssim(reference, image, data_range=1, window=window, ndim=len(shape)), expected, atol=2e-5
     )
 
 
@@ -192,6 +195,81 @@ def test_transforms(metric):
     assert metric(reference, uphill, data_range=1.0) > expected[0]
 
 
+def stacks(count=3, **options):
+    """References and images (count, H, W)."""
+    pairs = [pair(seed, **options) for seed in range(count)]
+    return tuple(np.stack(images) for images in zip(*pairs, strict=True))
+
+
+def test_each_image_of_a_stack_is_judged_by_itself_as_scikit_image_does():
+    references, images = stacks(6, dtype=np.uint16, scale=4000, offset=100)
+    ours = {
+        metric: metric(references, images, data_range=4000)
+        for metric in (psnr, partial(ssim, window="gaussian"), ssim)
+    }
+    theirs = (
+        peak_signal_noise_ratio,
+        partial(structural_similarity, **SKIMAGE_WINDOW["gaussian"]),
+        structural_similarity,
+    )
+    for (metric, found), theirs_of_frame in zip(ours.items(), theirs, strict=True):
+        expected = [
+            theirs_of_frame(*(i.astype(float) for i in images), data_range=4000)
+            for images in zip(references, images, strict=True)
+        ]
+        assert found.shape == (6,)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+        two = (array.reshape(2, 3, *SHAPE) for array in (references, images))
+        np.testing.assert_array_equal(metric(*two, data_range=4000), found.reshape(2, 3))
+
+
+def test_a_stack_is_what_it_is_for_convolve():
+    references, images = stacks(4)
+    blurred, psf = convolve(images, gaussian_psf(1.0)), gaussian_psf(1.0)
+    alone = [
+        float(psnr(reference, convolve(image, psf), data_range=1))
+        for reference, image in zip(references, images, strict=True)
+    ]
+    np.testing.assert_allclose(psnr(references, blurred, data_range=1), alone, rtol=1e-5)
+
+
+@pytest.mark.parametrize("metric", [*WITH_RANGE, snr_db])
+def test_one_reference_serves_a_stack_and_one_image_several_references(metric):
+    options = {} if metric is snr_db else {"data_range": 1}
+    references, images = stacks()
+    for one, many in ((references[0], images), (references[:1], images)):
+        expected = [metric(references[0], image, **options) for image in images]
+        np.testing.assert_allclose(metric(one, many, **options), expected, rtol=1e-5)
+    expected = [metric(reference, images[0], **options) for reference in references]
+    np.testing.assert_allclose(metric(references, images[0], **options), expected, rtol=1e-5)
+
+
+def test_mean_over_std_of_a_stack():
+    _, images = stacks()
+    expected = images.mean((1, 2)) / images.std((1, 2))
+    np.testing.assert_allclose(mean_over_std(images), expected, rtol=1e-5)
+
+
+def test_a_volume_has_one_value():
+    references, images = stacks(8)
+    for metric, theirs in ((psnr, peak_signal_noise_ratio), (ssim, structural_similarity)):
+        expected = theirs(references, images, data_range=1)
+        found = metric(references, images, data_range=1, ndim=3)
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        mean_over_std(images, ndim=3), images.mean() / images.std(), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("metric", [*WITH_RANGE, snr_db])
+def test_images_with_too_few_axes_are_refused(metric):
+    options = {} if metric is snr_db else {"data_range": 1}
+    with pytest.raises(ValueError, match=r"an image has 2 axes here, got shape \(9,\)"):
+        metric(np.ones(9), np.ones(9), **options)
+    with pytest.raises(ValueError, match=r"an image has 3 axes here, got shape \(9, 9\)"):
+        metric(np.ones((9, 9)), np.ones((9, 9)), **options, ndim=3)
+
+
 def test_transforms_without_range():
     reference, image = map(jnp.asarray, pair())
     for metric, args in ((snr_db, (reference, image)), (mean_over_std, (image,))):
@@ -221,6 +299,8 @@ def test_shapes_are_checked(metric):
     options = {} if metric is snr_db else {"data_range": 1}
     with pytest.raises(ValueError, match=r"\(8, 9\) and \(9, 8\)"):
         metric(np.zeros((8, 9)), np.zeros((9, 8)), **options)
+    with pytest.raises(ValueError, match=r"\(2, 8, 9\) and \(3, 8, 9\)"):
+        metric(np.zeros((2, 8, 9)), np.zeros((3, 8, 9)), **options)
     with pytest.raises(ValueError, match="at least one pixel"):
         metric(np.zeros((0, 9)), np.zeros((0, 9)), **options)
 
