@@ -15,7 +15,14 @@ from jaxtyping import Array, ArrayLike, Float, Float32, Real
 from jaxdenoise.imaging.levels import Scalar, as_float
 from jaxdenoise.imaging.windows import correlate
 
-__all__ = ["CORRELATED", "NoiseEstimate", "checked_images", "estimate_noise", "noise_level"]
+__all__ = [
+    "CORRELATED",
+    "NoiseEstimate",
+    "checked_images",
+    "estimate_noise",
+    "noise_level",
+    "noise_level_of",
+]
 
 # Lag-1 autocorrelation of the noise from which a blind spot of one pixel is not to be trusted.
 CORRELATED = 0.12
@@ -35,6 +42,7 @@ _STATIC = 1.15
 # Shifts (down, right) at which the residual's autocovariance is measured: the half-plane, since a
 # shift and its opposite are one.
 _LAGS = ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1))
+_COMPILED = 2**20  # pixels from which `noise_level_of` compiles a program
 
 
 class NoiseEstimate(NamedTuple):
@@ -255,22 +263,55 @@ def noise_level(
     Raises:
         ValueError: The image is too small.
     """
-    image = checked_images("noise_level", image)
-    residual = image
-    for axis in (-2, -1):
-        residual = correlate(residual, (1, -2, 1), axis % image.ndim)
-    measured = jnp.stack([_autocovariance(residual, *lag) for lag in _LAGS])
-    variance, along_y, along_x = jnp.asarray(_SOLUTION, image.dtype) @ measured
+    measured = jnp.stack(_autocovariances(checked_images("noise_level", image)))
+    variance, along_y, along_x = jnp.asarray(_SOLUTION, measured.dtype) @ measured
     return variance, jnp.maximum(along_y, along_x) / jnp.where(variance > 0, variance, 1)
+
+
+def noise_level_of(image: Real[ArrayLike, "*batch H W"]) -> tuple[float, float]:
+    """Return what `noise_level` does. Host side.
+
+    Small images are measured by NumPy, so that many sizes compile no program each.
+
+    Args:
+        image: as of `noise_level`.
+
+    Raises:
+        ValueError: as `noise_level`.
+    """
+    if np.size(image) > _COMPILED:
+        variance, correlation = _compiled_noise_level(image)
+        return float(variance), float(correlation)
+    image = np.asarray(image)
+    _check_sides("noise_level", image.shape)
+    measured = _autocovariances(image.astype(np.result_type(image.dtype, np.float32), copy=False))
+    variance, along_y, along_x = map(float, _SOLUTION @ np.array(measured, np.float64))
+    return variance, max(along_y, along_x) / (variance if variance > 0 else 1.0)
+
+
+_compiled_noise_level = jax.jit(noise_level)
+
+
+def _autocovariances(image):
+    """Of the residual, at `_LAGS`; of a NumPy array by NumPy, of a JAX array by JAX."""
+    for rows in (True, False):
+        first, middle, last = (
+            image[..., start : image.shape[-2] - 2 + start, :]
+            if rows
+            else image[..., start : image.shape[-1] - 2 + start]
+            for start in range(3)
+        )
+        image = -2 * middle + (first + last)
+    return [_autocovariance(image, *lag) for lag in _LAGS]
 
 
 def _autocovariance(residual, down, right):
     height, width = residual.shape[-2:]
     left, right = max(-right, 0), max(right, 0)
-    return jnp.mean(
+    return (
         residual[..., down:, right : width - left]
         * residual[..., : height - down, left : width - right]
-    )
+    ).mean()
 
 
 def _autocovariance_solution():
@@ -306,8 +347,12 @@ def checked_images(name: str, image: Real[ArrayLike, "*shape"]) -> Float[Array, 
         ValueError: The image is too small; the message begins with `name`.
     """
     image = jnp.asarray(image)
-    if image.ndim < 2 or min(image.shape[-2:]) < 5 or image.size == 0:
-        raise ValueError(
-            f"{name}: expected images (..., H, W) of at least 5 x 5 pixels, got shape {image.shape}"
-        )
+    _check_sides(name, image.shape)
     return as_float(image)
+
+
+def _check_sides(name, shape):
+    if len(shape) < 2 or min(shape[-2:]) < 5 or 0 in shape:
+        raise ValueError(
+            f"{name}: expected images (..., H, W) of at least 5 x 5 pixels, got shape {shape}"
+        )

@@ -7,17 +7,14 @@ was trained on one file denoises the next, whose lamp was brighter, in units of 
 import math
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float, Real
 
 from jaxdenoise.imaging.gaps import fill_stack
-from jaxdenoise.microscope.noise_estimation import noise_level
+from jaxdenoise.microscope.noise_estimation import noise_level_of
 
-_SMALLEST = 5  # pixels a side that `noise_level` needs
+_SMALLEST = 5  # pixels a side that `noise_level_of` needs
 _PIXELS = 2**22  # from which an exposure is measured: evenly spread frames
-
-_compiled_noise_level = jax.jit(noise_level)
 
 
 class Exposure(NamedTuple):
@@ -50,8 +47,8 @@ def noise_std(stack: Float[np.ndarray, "N H W"]) -> float:
     """Return the standard deviation of the noise in grey levels; 0 if it cannot be measured."""
     if min(stack.shape[1:]) < _SMALLEST:
         return 0.0
-    variance, _ = _compiled_noise_level(stack)
-    return math.sqrt(max(float(variance), 0.0))
+    variance, _ = noise_level_of(stack)
+    return math.sqrt(max(variance, 0.0))
 
 
 def estimate_background(stack: Real[np.ndarray, "N H W"]) -> float:

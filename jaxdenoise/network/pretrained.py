@@ -7,6 +7,7 @@ tells the network the noise level.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jaxdenoise.config import PRETRAINED, TrainConfig
 from jaxdenoise.microscope.correlation import noise_autocorrelation
-from jaxdenoise.microscope.noise_estimation import noise_level
+from jaxdenoise.microscope.noise_estimation import noise_level_of
 from jaxdenoise.microscope.psf import convolve, gaussian_psf
 from jaxdenoise.network import unet
 from jaxdenoise.network.denoiser import Scale, network_output
@@ -95,7 +96,7 @@ def _file_of(network):
 
 
 def fitted(frames: Float[Array, "N H W"], scale: Scale, config: Settings) -> unet.Params:
-    """Return the shipped parameters, fitted to frames whose noise is estimated. Pure JAX.
+    """Return the shipped parameters, fitted to frames whose noise is estimated. Host side.
 
     Args:
         frames: (N, H, W) float32 above the background, in grey levels.
@@ -116,11 +117,12 @@ def _noise_std(frames, stride, *, shared=False):
     which is what the network has to remove. Those of movies and volumes have to do so with any
     ``shared`` noise, since they see in other frames what is no noise.
     """
-    views = unet.views(frames, stride)
-    variance, _ = noise_level(views)
+    views = unet.views(np.asarray(frames), stride)
+    variance, _ = noise_level_of(views)
     if (stride > 1 or shared) and min(views.shape[1:]) >= 16:
-        variance *= jnp.prod(1 + 2 * jnp.maximum(noise_autocorrelation(views, lags=1), 0))
-    return jnp.sqrt(jnp.maximum(variance, 0))
+        shares = np.maximum(noise_autocorrelation(views, lags=1), 0)
+        variance *= float(np.prod(1 + 2 * shares))
+    return jnp.float32(math.sqrt(max(variance, 0)))
 
 
 def denoised(

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Float32, Real
 from jaxdenoise.imaging.gaps import fill_stack
 from jaxdenoise.imaging.hotpixels import replaced
 from jaxdenoise.io.frames import ReadableFrames
-from jaxdenoise.microscope.noise_estimation import noise_level
+from jaxdenoise.microscope.noise_estimation import noise_level_of
 from jaxdenoise.microscope.psf import in_plane, trimmed
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.stacks import checked_stack, row_length
@@ -173,6 +173,6 @@ def rms_difference_over_noise(
     Returns:
         A number without unit; NaN for images without noise.
     """
-    variance, _ = noise_level(noisy)
+    variance, _ = noise_level_of(noisy)
     squares = np.mean((np.asarray(denoised, np.float64) - other) ** 2)
     return float(np.sqrt(squares / variance)) if variance > 0 else float("nan")

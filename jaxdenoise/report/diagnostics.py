@@ -11,7 +11,7 @@ from jaxtyping import ArrayLike, Float, Float64, Real
 
 from jaxdenoise.imaging.filters import gaussian_filter
 from jaxdenoise.imaging.scan_lines import line_offset
-from jaxdenoise.microscope.noise_estimation import estimate_noise, noise_level
+from jaxdenoise.microscope.noise_estimation import estimate_noise, noise_level_of
 
 REACH = 8  # pixels, the largest lag of the autocorrelation
 SMOOTHING = 2.0  # sigma in pixels of the filter that shows structure in a residual
@@ -26,7 +26,6 @@ _OUTLIER = 10.0  # local standard deviations; 7 would catch the tail of the nois
 _ESTIMABLE = 16  # pixels a side that `estimate_noise` needs
 
 # Compiled as a whole: operation by operation the first call would take seconds.
-_compiled_noise_level = jax.jit(noise_level)
 _compiled_filter = jax.jit(gaussian_filter, static_argnums=1)
 
 
@@ -231,8 +230,8 @@ def smoothed_residual(residual: Real[np.ndarray, "N H W"]) -> Float[np.ndarray, 
 
 def noise_of(frames: Real[ArrayLike, "N H W"]) -> tuple[float, float]:
     """Return variance (at least 0) and lag-1 autocorrelation of the noise, see `noise_level`."""
-    variance, correlation = _compiled_noise_level(frames)
-    return max(float(variance), 0.0), float(correlation)
+    variance, correlation = noise_level_of(frames)
+    return max(variance, 0.0), correlation
 
 
 def block_means(

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Real, Shaped
 
 from jaxdenoise.config import TrainConfig
-from jaxdenoise.microscope.noise_estimation import CORRELATED, noise_level
+from jaxdenoise.microscope.noise_estimation import CORRELATED, noise_level_of
 from jaxdenoise.microscope.psf import normalized_psf, padded
 from jaxdenoise.microscope.psf_faults import warn_of_faults
 from jaxdenoise.network.denoiser import Denoiser
@@ -89,7 +89,7 @@ class Sweep(NamedTuple):
         models: tuple of `Model`, PSF by PSF, seed by seed.
         chosen: index of the PSF that was chosen.
         denoiser: `denoiser.Denoiser` of that PSF, of the seed with the lowest score.
-        correlation: lag-1 autocorrelation of the noise, see `noise_level`. If it is above
+        correlation: lag-1 autocorrelation of the noise, see `noise_level_of`. If it is above
             `CORRELATED` there and blind spots hide no neighbours, the choice is not to be trusted,
             and a warning says so.
     """
@@ -297,7 +297,7 @@ def _going_on(training, run, keep, epoch):
 
 def _correlation(plan):
     frames = plan.problem.frames
-    correlation = float(noise_level(frames)[1]) if min(frames.shape[1:]) >= 5 else math.nan
+    correlation = noise_level_of(frames)[1] if min(frames.shape[1:]) >= 5 else math.nan
     visible = not any(plan.settings.blind) and plan.problem.validation_repeats is None
     if visible and correlation > CORRELATED:
         warnings.warn(
