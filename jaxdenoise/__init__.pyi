@@ -26,7 +26,7 @@ from .microscope.calibration import calibrate as calibrate
 from .microscope.noise import gaussian_noise as gaussian_noise
 from .microscope.noise import poisson_gaussian_noise as poisson_gaussian_noise
 from .microscope.noise_estimation import estimate_noise as estimate_noise
-from .microscope.noise_estimation import noise_level as noise_level
+from .microscope.noise_level import noise_level as noise_level
 from .microscope.optics import confocal_axial_sigma as confocal_axial_sigma
 from .microscope.optics import confocal_sigma as confocal_sigma
 from .microscope.optics import widefield_axial_sigma as widefield_axial_sigma

@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Float, Real, Shaped
 from jaxdenoise.imaging.filters import gaussian_filter
 from jaxdenoise.imaging.levels import Scalar
 from jaxdenoise.imaging.windows import correlate, extend, gaussian_radius
-from jaxdenoise.microscope.noise_estimation import checked_images, noise_level
+from jaxdenoise.microscope.noise_level import checked_images, noise_level
 
 __all__ = ["SIGMAS", "Calibration", "calibrate", "calibrate_gaussian"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Real
 
 from jaxdenoise.imaging.gaps import fill_stack
-from jaxdenoise.microscope.noise_estimation import noise_level_of
+from jaxdenoise.microscope.noise_level import noise_level_of
 
 _SMALLEST = 5  # pixels a side that `noise_level_of` needs
 _PIXELS = 2**22  # from which an exposure is measured: evenly spread frames

@@ -20,7 +20,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jaxdenoise.config import PRETRAINED, TrainConfig
 from jaxdenoise.microscope.correlation import noise_autocorrelation
-from jaxdenoise.microscope.noise_estimation import noise_level_of
+from jaxdenoise.microscope.noise_level import noise_level_of
 from jaxdenoise.microscope.psf import convolve, gaussian_psf
 from jaxdenoise.network import unet
 from jaxdenoise.network.denoiser import Scale, network_output

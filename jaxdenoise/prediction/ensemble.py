@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Float32, Real
 from jaxdenoise.imaging.gaps import fill_stack
 from jaxdenoise.imaging.hotpixels import replaced
 from jaxdenoise.io.frames import ReadableFrames
-from jaxdenoise.microscope.noise_estimation import noise_level_of
+from jaxdenoise.microscope.noise_level import noise_level_of
 from jaxdenoise.microscope.psf import in_plane, trimmed
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.stacks import checked_stack, row_length

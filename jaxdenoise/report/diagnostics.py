@@ -5,13 +5,13 @@ Nothing here needs a clean image. `verdict` words the numbers.
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import ArrayLike, Float, Float64, Real
+from scipy.ndimage import gaussian_filter
 
-from jaxdenoise.imaging.filters import gaussian_filter
 from jaxdenoise.imaging.scan_lines import line_offset
-from jaxdenoise.microscope.noise_estimation import estimate_noise, noise_level_of
+from jaxdenoise.microscope.noise_estimation import estimate_noise_of
+from jaxdenoise.microscope.noise_level import noise_level_of
 
 REACH = 8  # pixels, the largest lag of the autocorrelation
 SMOOTHING = 2.0  # sigma in pixels of the filter that shows structure in a residual
@@ -24,9 +24,6 @@ _ERRORS = 3.0  # standard errors that a ring's power may lie above the truth
 _LEVELS = 16  # grey levels at which the residual's mean and spread are measured
 _OUTLIER = 10.0  # local standard deviations; 7 would catch the tail of the noise of a few photons
 _ESTIMABLE = 16  # pixels a side that `estimate_noise` needs
-
-# Compiled as a whole: operation by operation the first call would take seconds.
-_compiled_filter = jax.jit(gaussian_filter, static_argnums=1)
 
 
 class Spectrum(NamedTuple):
@@ -133,11 +130,7 @@ def examine_input(noisy: Real[ArrayLike, "N H W"], *, background: float) -> Inpu
     blocks, count = block_means(noisy)
     constant = np.ptp(noisy, axis=(1, 2)) == 0
     estimable = min(noisy.shape[1:]) >= _ESTIMABLE and not constant.all()
-    gain, read_std = (
-        (float(value) for value in estimate_noise(noisy, offset=background))
-        if estimable
-        else (None, None)
-    )
+    gain, read_std = estimate_noise_of(noisy, offset=background) if estimable else (None, None)
     values, counts = np.unique(noisy, return_counts=True)
     return Input(
         pixels=noisy.size,
@@ -330,4 +323,5 @@ def _local_variance(residual):
 
 
 def _blur(images, sigma):
-    return np.asarray(_compiled_filter(images, (sigma, sigma)))
+    """Of images that differ in size from file to file: SciPy compiles no program for each."""
+    return gaussian_filter(images, (0, sigma, sigma))

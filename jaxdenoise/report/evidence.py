@@ -7,7 +7,7 @@ from jaxtyping import ArrayLike, Float, Real
 
 from jaxdenoise.imaging import metrics
 from jaxdenoise.imaging.resolution import ONE_SEVENTH, ring_resolution
-from jaxdenoise.microscope.noise_estimation import CORRELATED
+from jaxdenoise.microscope.noise_level import CORRELATED
 from jaxdenoise.report import charts, diagnostics, page, pictures, result_checks
 from jaxdenoise.report.guard_measures import Noise
 from jaxdenoise.report.halves import Halves

@@ -6,7 +6,7 @@ synthetic ones.
 
 from collections.abc import Iterator
 
-from jaxdenoise.microscope.noise_estimation import CORRELATED
+from jaxdenoise.microscope.noise_level import CORRELATED
 from jaxdenoise.report.diagnostics import Input
 from jaxdenoise.report.findings import (
     CARE,

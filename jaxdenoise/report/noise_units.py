@@ -7,7 +7,7 @@ that reason alone; in units of the noise it shows only what should not have been
 import numpy as np
 from jaxtyping import Float32, Real
 
-from jaxdenoise.microscope.noise_estimation import CORRELATED
+from jaxdenoise.microscope.noise_level import CORRELATED
 from jaxdenoise.report.cells import CELL, means
 from jaxdenoise.report.diagnostics import Input
 from jaxdenoise.report.guard_measures import Noise

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from jaxdenoise.imaging.resolution import RingCorrelation, ring_resolution
-from jaxdenoise.microscope.noise_estimation import CORRELATED
+from jaxdenoise.microscope.noise_level import CORRELATED
 from jaxdenoise.report import diagnostics
 from jaxdenoise.report.findings import (
     CARE,

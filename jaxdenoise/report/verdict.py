@@ -6,7 +6,7 @@ A result that passes is not proven right: see `limits.LIMITS`.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from jaxdenoise.microscope.noise_estimation import CORRELATED
+from jaxdenoise.microscope.noise_level import CORRELATED
 from jaxdenoise.microscope.psf import in_plane
 from jaxdenoise.report import image_checks, movie_checks, result_checks
 from jaxdenoise.report.content import Origin

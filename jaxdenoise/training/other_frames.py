@@ -21,7 +21,8 @@ from jaxtyping import Array, Float
 
 from jaxdenoise.imaging.filters import gaussian_filter
 from jaxdenoise.imaging.low_rank import second_differences
-from jaxdenoise.microscope.noise_estimation import NoiseEstimate, estimate_noise, noise_level
+from jaxdenoise.microscope.noise_estimation import NoiseEstimate, estimate_noise
+from jaxdenoise.microscope.noise_level import noise_level
 from jaxdenoise.microscope.psf import convolve
 from jaxdenoise.network import stacks
 from jaxdenoise.network.denoiser import Denoiser, network_output

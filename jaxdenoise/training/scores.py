@@ -36,7 +36,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
 
 from jaxdenoise.imaging.filters import gaussian_filter
-from jaxdenoise.microscope.noise_estimation import estimate_noise, noise_level
+from jaxdenoise.microscope.noise_estimation import estimate_noise
+from jaxdenoise.microscope.noise_level import noise_level
 from jaxdenoise.network.denoiser import Params, Scale, network_output
 from jaxdenoise.network.settings import Settings
 from jaxdenoise.targets import blindspot, patches

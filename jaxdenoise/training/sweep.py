@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Real, Shaped
 
 from jaxdenoise.config import TrainConfig
-from jaxdenoise.microscope.noise_estimation import CORRELATED, noise_level_of
+from jaxdenoise.microscope.noise_level import CORRELATED, noise_level_of
 from jaxdenoise.microscope.psf import normalized_psf, padded
 from jaxdenoise.microscope.psf_faults import warn_of_faults
 from jaxdenoise.network.denoiser import Denoiser

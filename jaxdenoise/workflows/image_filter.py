@@ -13,7 +13,7 @@ from jaxdenoise.imaging import filters
 from jaxdenoise.imaging.rounding import Kept, dtype_for
 from jaxdenoise.io.images import Image
 from jaxdenoise.microscope.calibration import Calibration, calibrate, calibrate_gaussian
-from jaxdenoise.microscope.noise_estimation import CORRELATED
+from jaxdenoise.microscope.noise_level import CORRELATED
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows.settings import Number
 

@@ -11,7 +11,13 @@ from skimage.restoration import calibrate_denoiser
 import jaxdenoise as jd
 from jaxdenoise.microscope import calibration, synthetic
 from jaxdenoise.microscope.calibration import SIGMAS, calibrate, calibrate_gaussian
-from jaxdenoise.microscope.noise_estimation import _LAGS, _SOLUTION, CORRELATED, noise_level
+from jaxdenoise.microscope.noise_level import (
+    _LAGS,
+    _SOLUTION,
+    CORRELATED,
+    noise_level,
+    noise_level_of,
+)
 
 SIGMA_CANDIDATES = jnp.geomspace(0.4, 4, 8)
 level_of = jax.jit(noise_level)
@@ -33,6 +39,19 @@ def blur(image, sigma):
 def calibrated(image, noise_variance=None):
     """Compiled as a whole, instead of operation by operation."""
     return calibrate(blur, image, SIGMA_CANDIDATES, noise_variance=noise_variance)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (40, 33), (3, 17, 64), (2, 3, 16, 16)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64])
+def test_numpy_measures_the_noise_level_that_jax_does(shape, dtype):
+    rng = np.random.default_rng(0)
+    image = (100 + 20 * rng.normal(size=shape)).astype(dtype)
+    expected = [float(value) for value in level_of(image.astype(np.float32))]
+    np.testing.assert_allclose(noise_level_of(image), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_constant_image_has_no_noise():
+    assert noise_level_of(np.full((9, 9), 1000, np.uint16)) == (0, 0)
 
 
 def mean_filter(image, size):
@@ -196,6 +215,8 @@ def test_wrong_input():
         calibrate(blur, np.zeros((4, 20)), SIGMA_CANDIDATES)
     with pytest.raises(ValueError, match="at least 5 x 5"):
         noise_level(np.zeros(20))
+    with pytest.raises(ValueError, match=r"noise_level: .* got shape \(4, 9\)"):
+        noise_level_of(np.zeros((4, 9)))
     with pytest.raises(ValueError, match="no candidates"):
         calibrate(blur, np.zeros((20, 20)), [])
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from jaxdenoise.imaging.levels import quantize
+from jaxdenoise.microscope import noise_estimation
 from jaxdenoise.microscope.noise import poisson_gaussian_noise
-from jaxdenoise.microscope.noise_estimation import estimate_noise
+from jaxdenoise.microscope.noise_estimation import estimate_noise, estimate_noise_of
 from jaxdenoise.microscope.psf import convolve, gaussian_psf
-from jaxdenoise.microscope.synthetic import phantom
+from jaxdenoise.microscope.synthetic import phantom, static_scene
 
 KEY = jax.random.key(0)
 
@@ -161,3 +162,30 @@ def test_what_cannot_be_estimated_is_refused():
         estimate_noise(np.full((2, 40, 40), 7, np.uint8))
     with pytest.raises(ValueError, match=r"offset must be a scalar, got shape \(2,\)"):
         estimate_noise(clean_frames("one"), offset=np.ones(2))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7])
+@pytest.mark.parametrize("still", [True, False])
+def test_numpy_estimates_what_jax_does(frames, still):
+    for seed in range(3):
+        key = jax.random.key(seed)
+        stack = static_scene(key, frames=frames, shape=(61, 83), read_share=0.3, offset=100.0)
+        noisy = np.asarray(stack.noisy)
+        if not still:
+            noisy = np.stack([np.roll(frame, 5 * n, axis=0) for n, frame in enumerate(noisy)])
+        expected = estimate_noise(noisy, offset=100.0)
+        found = estimate_noise_of(noisy, offset=100.0)
+        np.testing.assert_allclose(found, [float(value) for value in expected], rtol=2e-3)
+
+
+def test_large_stacks_are_left_to_jax(monkeypatch):
+    noisy = np.asarray(static_scene(jax.random.key(0), frames=2, shape=(64, 64)).noisy)
+    monkeypatch.setattr(noise_estimation, "COMPILED", noisy.size - 1)
+    assert estimate_noise_of(noisy) == tuple(map(float, estimate_noise(noisy)))
+
+
+@pytest.mark.wrong_types
+def test_numpy_checks_what_jax_checks():
+    for wrong, said in ((np.ones((8, 8)), "at least 16 x 16"), (np.ones((16, 16)), "constant")):
+        with pytest.raises(ValueError, match=said):
+            estimate_noise_of(wrong)
