@@ -103,6 +103,7 @@ COMMON: Mapping[str, Collection[str]] = {
         "psf",
         "recursive",
         "seeds",
+        "channels",
         "halving",
         "reference",
         "seed",

@@ -169,7 +169,7 @@ def _train(args, text):
 
 
 def _sweep(args, text):
-    options = _taken(args, (*_TRAINED, "seeds", "halving", "reference"))
+    options = _taken(args, (*_TRAINED, "seeds", "channels", "halving", "reference"))
     psfs = None if args.psf == "auto" else args.psf.split(",")
     training = _training(args)
     return SweepRequest(inputs=args.input, training=training, psfs=psfs, command=text, **options)

@@ -1,10 +1,11 @@
 """The parser of the command line. Imports neither JAX nor NumPy, so that --help answers at once."""
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jaxdenoise import __version__
 from jaxdenoise.cli import flags, values
+from jaxdenoise.cli.elsewhere import instead_of
 from jaxdenoise.cli.help import WholeHelp, short_help
 from jaxdenoise.workflows.requests import BORDERS, FILTERS
 
@@ -104,12 +105,15 @@ def _sweep(verb):
     text = "where the models, sweep.json and report.html go"
     flags.add_output(verb, "DIR", text, required=True)
     verb.add_argument(
+        "--members",
         "--seeds",
+        dest="seeds",
         type=values.positive,
         default=1,
         metavar="N",
-        help="models for each PSF (default: 1)",
+        help="models for each PSF, with successive seeds (default: 1)",
     )
+    flags.add_channels(verb)
     verb.add_argument(
         "--halving",
         action="store_true",
@@ -231,6 +235,13 @@ _VERBS = {
 class _Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         return short_help(self)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, left = self.parse_known_args(args, namespace)
+        if left:
+            said = instead_of(getattr(found, "verb", ""), left)
+            self.error(said or f"unrecognized arguments: {' '.join(left)}")
+        return found
 
     def error(self, message: str) -> NoReturn:
         text = " ".join(message.split())

@@ -79,16 +79,21 @@ def _show_train(request, result):
 def _show_sweep(request, result):
     from jaxdenoise.cli.tables import print_table
 
-    rows = {
-        f"{row['psf']} (seed {row['seed']})" if request.seeds > 1 else str(row["psf"]): row
-        for row in result.table["candidates"]
-    }
-    columns = ("score", "score_se", "psnr", "epochs", "seconds")
-    print_table("held-out error of each PSF", rows, columns)
-    known = any(row["score_se"] is not None for row in rows.values())
-    rule = "the widest within one standard error of the best"
-    rule = rule if known else "the best; a single patch was scored: its standard error is not known"
-    print(f"chosen: {result.table['chosen']} ({rule}); models are in {result.output}")
+    for name, swept in result.channels.items():
+        rows = {
+            f"{row['psf']} (seed {row['seed']})" if request.seeds > 1 else str(row["psf"]): row
+            for row in swept.table["candidates"]
+        }
+        columns = ("score", "score_se", "psnr", "epochs", "seconds")
+        of = f", {name}" if name else ""
+        print_table(f"held-out error of each PSF{of}", rows, columns)
+        known = any(row["score_se"] is not None for row in rows.values())
+        rule = (
+            "the widest within one standard error of the best"
+            if known
+            else "the best; a single patch was scored: its standard error is not known"
+        )
+        print(f"chosen{of}: {swept.table['chosen']} ({rule}); models are in {swept.output}")
 
 
 def _show_evaluate(request, result):

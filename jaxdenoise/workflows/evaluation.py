@@ -14,6 +14,7 @@ from jaxdenoise.imaging.metrics import mean_over_frames
 from jaxdenoise.io import images
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows.other_requests import EvaluateRequest
+from jaxdenoise.workflows.partition import channels_of
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.settings import Number
 
@@ -75,10 +76,30 @@ def evaluate(request: EvaluateRequest, reporter: Reporter = SILENT) -> EvaluateR
 
 
 def read_reference(
-    path: str | Path, *, axes: str | None = None, data_range: Number | str = "gt"
+    path: str | Path,
+    *,
+    axes: str | None = None,
+    data_range: Number | str = "gt",
+    channel: int | None = None,
 ) -> Reference:
-    """Return the `Reference` in a file; its range is given in grey levels, or "gt" for its span."""
+    """Return the `Reference` in a file.
+
+    Args:
+        path: of the file.
+        axes: overrules what the file says.
+        data_range: in grey levels; "gt": the span of what is returned.
+        channel: number of the one that is returned; None: all.
+
+    Raises:
+        ImageError: it cannot be read.
+        RequestError: it is constant, or has not that channel.
+    """
     frames = images.read(path, axes=axes, gaps=False).frames
+    if channel is not None:
+        own = channels_of(path, images.open_image(path, axes=axes))
+        if channel >= len(own):
+            raise RequestError(f"{path}: has {len(own)} channels, and no channel {channel}")
+        frames = np.asarray(own[channel].frames, np.float32)
     if data_range == "gt":
         data_range = float(frames.max() - frames.min())
         if not data_range > 0:

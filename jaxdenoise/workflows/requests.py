@@ -245,22 +245,35 @@ class SweepRequest(_OfTraining):
     Attributes:
         psfs: the PSFs to choose from, each as `Training.psf` (but "auto"); None: the Gaussians of
             sigma 0, 0.5, 0.75, 1, 1.25, 1.5 and 2 pixels.
-        seeds: models for each PSF, with the seeds ``training.seed``, ``training.seed`` + 1, ...
+        seeds: models for each PSF, with the seeds ``training.seed``, ``training.seed`` + 1, ...;
+            ``training.members`` says the same.
+        channels: "together", one sweep for all; "separate", one for each, in folders of their own;
+            "auto", one for each where a file has several.
         halving: drop the worse half early: a third of the time.
         reference: a clean image to judge the choice by; it is not used to choose.
     """
 
     psfs: Sequence[Number | str | Path] | None = None
     seeds: int = 1
+    channels: str = "auto"
     halving: bool = False
     reference: str | Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("seeds", self.seeds)
+        check_choice("channels", self.channels, CHANNELS)
+        members = self.training.members
+        if members > 1 and self.seeds not in (1, members):
+            raise RequestError(
+                f"seeds={self.seeds} and members={members} both say how many models each PSF gets: "
+                "leave one of them out"
+            )
+        if members > 1:
+            set_values(self, seeds=members, training=replace(self.training, members=1))
         check_whole("seed", self.training.seed + self.seeds - 1, least=0, below=2**32)
-        if self.training.psf is not None or self.training.optics or self.training.members > 1:
-            raise RequestError("a sweep takes psfs=... and seeds=..., no psf, optics or members")
+        if self.training.psf is not None or self.training.optics:
+            raise RequestError("a sweep takes psfs=..., among which it finds one, no psf or optics")
 
 
 @dataclass(frozen=True, kw_only=True)

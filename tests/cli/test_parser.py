@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from jaxdenoise.cli import options
+from jaxdenoise.cli import elsewhere, options
 from jaxdenoise.cli.parser import options_of, parser, verb_names
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows import (
@@ -128,6 +128,8 @@ FLAGS = {
         "--psf 0.5,none": {"psfs": ["0.5", "none"]},
         "--psf auto": {},
         "--seeds 2": {"seeds": 2},
+        "--members 2": {"seeds": 2},
+        "--channels separate": {"channels": "separate"},
         "--halving": {"halving": True},
         "--reference b.tif": {"reference": "b.tif"},
         "--filters 8": {"filters": 8},
@@ -161,6 +163,38 @@ def test_each_flag_sets_its_option_alone(verb):
         after = flat(command(f"{verb} {LEAST[verb]} {words}").request)
         changed = {name: value for name, value in after.items() if value != before[name]}
         assert changed == changes, words
+
+
+TRAINING_VERBS = ("denoise", "train", "sweep")
+
+
+@pytest.mark.parametrize("verb", TRAINING_VERBS)
+def test_flags_are_the_same_where_something_is_trained_or_a_line_says_what_to_write(verb, capsys):
+    known = {name for action in options_of(verb).values() for name in action.option_strings}
+    for other in TRAINING_VERBS:
+        for action in options_of(other).values():
+            for flag in action.option_strings:
+                words = [verb, "a.tif", "-o", "out", flag, *["3"] * (action.nargs != 0)]
+                if flag in known or flag in ("-h", "--help"):
+                    continue
+                with pytest.raises(SystemExit, match="2"):
+                    parser().parse_args(words)
+                (line,) = capsys.readouterr().err.splitlines()
+                assert line.startswith(f"jaxdenoise: error: {flag}: {verb} ")
+
+
+def test_no_line_is_about_a_flag_that_the_verb_has():
+    for verb, lines in elsewhere._INSTEAD.items():
+        known = {name for action in options_of(verb).values() for name in action.option_strings}
+        assert not known & lines.keys()
+
+
+def test_members_of_a_sweep_are_its_seeds():
+    place = {"inputs": ["a.tif"], "output": "out"}
+    request = SweepRequest(**place, training=Training(members=3))
+    assert (request.seeds, request.training.members) == (3, 1)
+    with pytest.raises(RequestError, match="seeds=2 and members=3 both say"):
+        SweepRequest(**place, training=Training(members=3), seeds=2)
 
 
 def test_optics_are_a_part_of_the_training():

@@ -88,6 +88,47 @@ def test_each_model_of_a_sweep_has_a_folder_and_a_seed_of_its_own(shared, traini
     np.testing.assert_allclose(*first, atol=0.02)
 
 
+def two_channels(folder, shared):
+    """A file of two channels, the second of which is the first turned, and their truth."""
+    noisy, truth = tifffile.imread(shared.noisy)[0], tifffile.imread(shared.truth)
+    for name, frames in (("noisy", noisy), ("truth", np.squeeze(truth))):
+        frames = frames if frames.ndim == 2 else frames[0]
+        both = np.stack([frames, frames[::-1, ::-1]])
+        tifffile.imwrite(folder / f"{name}.ome.tif", both, metadata={"axes": "CYX"})
+    return folder / "noisy.ome.tif", folder / "truth.ome.tif"
+
+
+def test_channels_are_swept_each_by_itself(shared, training_of, tmp_path):
+    noisy, truth = two_channels(tmp_path, shared)
+    options = {"inputs": [noisy], "psfs": (1, "none"), "training": training_of(epochs=1)}
+    request = SweepRequest(**options, output=tmp_path / "out", reference=truth)
+    result = workflows.sweep(request)
+    assert list(result.channels) == ["channel-0", "channel-1"]
+    for name, swept in result.channels.items():
+        assert swept.output == tmp_path / "out" / name
+        assert swept.table == json.loads((swept.output / "sweep.json").read_text())
+        assert swept.report.exists()
+        assert all(
+            Path(row["run"]).is_relative_to(swept.output) for row in swept.table["candidates"]
+        )
+    first, second = (one.table for one in result.channels.values())
+    assert result.to_dict() == {"channels": {"channel-0": first, "channel-1": second}}
+    # A turned image is as noisy as it was, and each is judged by its own truth.
+    assert first["noisy_psnr"] == pytest.approx(second["noisy_psnr"], abs=1e-3)
+    together = SweepRequest(**options, output=tmp_path / "one", channels="together", report=False)
+    assert list(workflows.sweep(together).channels) == [""]
+    assert (tmp_path / "one" / "sweep.json").exists()
+
+
+def test_a_reference_without_channels_judges_no_channels(shared, training_of, tmp_path):
+    noisy, _ = two_channels(tmp_path, shared)
+    request = SweepRequest(
+        inputs=[noisy], output=tmp_path / "out", training=training_of(), reference=shared.truth
+    )
+    with pytest.raises(RequestError, match=r'channels="separate" needs a C axis'):
+        workflows.sweep(request)
+
+
 def test_labels_of_psfs_differ_on_any_file_system():
     names = ["a/psf.tif", "b/PSF.tif", "psf-2.tif", "1.0000001", "1", "none", "0.tif"]
     labels = sweeps._labels(names)
