@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxdenoise.imaging.symmetry import SYMMETRIES, apply_symmetry, undo_symmetry
 from jaxdenoise.microscope.psf import convolve
-from jaxdenoise.network.denoiser import Denoiser, network_output
+from jaxdenoise.network.denoiser import Denoiser, Scale, network_output
+from jaxdenoise.network.settings import Settings
 from jaxdenoise.prediction import tiling
 
 
@@ -115,7 +116,7 @@ def _deconvolved(denoiser, tile):
         return _deconvolve_in_turn(params, tile, scale, config=config)
     return (
         sum(
-            _deconvolve(params, tile, scale, symmetry, config=config)
+            deconvolve(params, tile, scale, symmetry, config=config)
             for symmetry in _symmetries(config.symmetries)
         )
         / config.symmetries
@@ -125,7 +126,7 @@ def _deconvolved(denoiser, tile):
 @partial(jax.jit, static_argnames="config")
 def _deconvolve_in_turn(params, tile, scale, *, config):
     def add(total, symmetry):
-        return total + _deconvolve(params, tile, scale, symmetry, config=config), None
+        return total + deconvolve(params, tile, scale, symmetry, config=config), None
 
     sides = [length - 2 * config.network.rim for length in tile.shape[1:]]
     total, _ = jax.lax.scan(add, jnp.zeros(sides), jnp.array(_symmetries(config.symmetries)))
@@ -137,7 +138,23 @@ def _symmetries(count: int) -> Iterable[int]:
 
 
 @partial(jax.jit, static_argnames="config")
-def _deconvolve(params, tile, scale, symmetry, *, config):
+def deconvolve(
+    params: Any,
+    tile: Float[Array | np.ndarray, "C S S"],
+    scale: Scale,
+    symmetry: int | Int[Array, ""],
+    *,
+    config: Settings,
+) -> Float[Array, "s s"]:
+    """Return what the network makes of a turned tile, turned back, without the network's rim.
+
+    Args:
+        params: of the network.
+        tile: as in `denoise_tile`, above the background.
+        scale: `denoiser.Scale`.
+        symmetry: its number, as of `symmetry.apply_symmetry`.
+        config: `settings.Settings`, static.
+    """
     turned = jax.vmap(apply_symmetry, (0, None))(tile, symmetry)[None]
     beside = turned[:, 1:] if config.network.beside else None
     found = network_output(params, turned[:, 0], scale, config, beside, padded=False)

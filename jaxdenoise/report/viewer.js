@@ -126,7 +126,7 @@
       group("Line profile", labelled("Dragging", controls.tool),
         make("div", { class: "ends" }, ...["From x", "y", "to x", "y"].map((text, i) => labelled(text, ends[i]))), profile)),
     make("p", { class: "note keys" }, "Keys on the image: arrows move it, + and \u2212 zoom, 1 shows it 1:1, 0 fits it, [ and ] step through the frames, ",
-      "S puts the halves side by side. The wheel zooms while Ctrl is held."),
+      "S puts the halves side by side. The wheel zooms while Ctrl is held, and so do two fingers."),
   );
   holder.hidden = false;
 
@@ -270,18 +270,42 @@
   };
 
   let drag = null;
+  let pinch = null; // two fingers: their distance, the zoom and the pixel between them when they began
+  const fingers = new Map();
+  const between = () => {
+    const [[x0, y0], [x1, y1]] = [...fingers.values()];
+    return { x: (x0 + x1) / 2, y: (y0 + y1) / 2, distance: Math.max(Math.hypot(x1 - x0, y1 - y0), 1) };
+  };
+  const beginPinch = () => {
+    const { x, y, distance } = between();
+    drag = null;
+    pinch = { distance, zoom: state.zoom, start: origin(sideAt(x)), pixel: toImage(x, y) };
+  };
+  const movePinch = () => {
+    const { x, y, distance } = between();
+    const { width, height } = panel();
+    state.zoom = Math.min(Math.max((pinch.zoom * distance) / pinch.distance, ZOOMS[0]), ZOOMS.at(-1));
+    state.x = pinch.pixel[0] - (x - pinch.start - width / 2) / state.zoom;
+    state.y = pinch.pixel[1] - (y - height / 2) / state.zoom;
+    draw();
+  };
   const place = (event) => {
     const box = canvas.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
   };
   canvas.addEventListener("pointerdown", (event) => {
     const [x, y] = place(event);
+    canvas.setPointerCapture(event.pointerId);
+    fingers.set(event.pointerId, [x, y]);
+    if (fingers.size === 2) beginPinch();
+    if (fingers.size > 1) return;
     const nearDivider = !state.beside && Math.abs(x - state.split * view().width) < 10;
     drag = { kind: nearDivider ? "split" : state.tool, x, y, from: toImage(x, y) };
-    canvas.setPointerCapture(event.pointerId);
   });
   canvas.addEventListener("pointermove", (event) => {
     const [x, y] = place(event);
+    if (fingers.has(event.pointerId)) fingers.set(event.pointerId, [x, y]);
+    if (pinch) return movePinch();
     const [column, row] = toImage(x, y);
     tellPixel(x, column, row);
     if (!drag) return;
@@ -294,7 +318,12 @@
     }
     draw();
   });
-  for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => (drag = null));
+  for (const name of ["pointerup", "pointercancel"]) {
+    canvas.addEventListener(name, (event) => {
+      fingers.delete(event.pointerId);
+      drag = pinch = null;
+    });
+  }
   canvas.addEventListener("wheel", (event) => {
     if (!event.ctrlKey) return;
     event.preventDefault();

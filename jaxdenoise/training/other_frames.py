@@ -75,7 +75,7 @@ def choose(alone: Denoiser, together: Denoiser, frames: Float[np.ndarray, "N H W
         return Choice(False, f"other {word}: none, {len(lit)} of them show something")
     noise = estimate_noise(run[lit], offset=alone.scale.background)
     numbers = lit[np.unique(np.linspace(0, len(lit) - 1, _LOOKS).round().astype(int))]
-    rounds = int(np.clip(_SIDE**2 // run[0].size, 1, _MOST_ROUNDS))
+    _, rounds = looks(len(lit), run[0].size)
     errors = np.sum([_errors(alone, together, run, numbers, noise, n) for n in range(rounds)], 0)
     differences = errors[:, 1] - errors[:, 0]
     mean, error = differences.mean(), differences.std(ddof=1) / np.sqrt(len(differences))
@@ -88,6 +88,16 @@ def choose(alone: Denoiser, together: Denoiser, frames: Float[np.ndarray, "N H W
     words = "they help" if better else "none, that they help is not sure"
     text = f"other {word}: {words} (estimated error {ratio} of that without)"
     return Choice(better, text, (0, 0) if network.planes else _shared_by(run))
+
+
+def looks(frames: int, pixels: int) -> tuple[int, int]:
+    """Return how many frames `choose` compares, and how often.
+
+    Args:
+        frames: of the run.
+        pixels: of a frame.
+    """
+    return min(frames, _LOOKS), int(np.clip(_SIDE**2 // pixels, 1, _MOST_ROUNDS))
 
 
 def _errors(alone, together, run, numbers, noise, number):

@@ -17,7 +17,7 @@ from jaxdenoise.system.crew import current_crew
 from jaxdenoise.system.errors import ImageError, JaxdenoiseError, is_out_of_memory, one_line
 from jaxdenoise.workflows import training as training_
 from jaxdenoise.workflows.denoising import denoise_file, model_names, output_paths, stored_size
-from jaxdenoise.workflows.estimates import estimate
+from jaxdenoise.workflows.estimates import Seen, estimate, seen_of
 from jaxdenoise.workflows.hearing import Hearing
 from jaxdenoise.workflows.inputs import Input, expand
 from jaxdenoise.workflows.making import Maker
@@ -71,7 +71,7 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
     result = denoise_file(
         replace(request, inputs=[one.path], train_on="all"),
         hears,
-        on_checked=lambda: say_estimate(request, [_frames_of(one.path, request)], reporter),
+        on_checked=lambda: say_estimate(request, [_seen_of(one.path, request)], reporter),
     )
     row = row_of(one.path, result, hears.choices, time.monotonic() - began)
     hears.sum_up(row)
@@ -79,37 +79,37 @@ def denoise(request: DenoiseRequest, reporter: Reporter = SILENT) -> DenoiseResu
 
 
 def say_estimate(
-    request: DenoiseRequest, shapes: Sequence[tuple[int, ...] | None], reporter: Reporter
+    request: DenoiseRequest, images: Sequence[Seen | None], reporter: Reporter
 ) -> None:
     """Say what a request takes about.
 
     Args:
         request: what is asked for.
-        shapes: (N, H, W) of each image; None of those that cannot be read.
+        images: what is known of each; None of those that cannot be read.
         reporter: hears it.
     """
-    known = [shape for shape in shapes if shape is not None]
+    known = [one for one in images if one is not None]
     # Several processes would not agree on it; an own network is not known before it is read.
     if known and current_crew().count == 1:
         reporter.say(f"estimate: {estimate(request, known).text()}")
 
 
-def _frames_of(path, request):
-    """(N, H, W) of a file; None if it cannot be read."""
+def _seen_of(path, request):
+    """What is known of a file; None if it cannot be read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they come again when the file's turn comes
         try:
-            return images.open_image(path, axes=request.axes).frames.shape
+            return seen_of(images.open_image(path, axes=request.axes))
         except JaxdenoiseError:
             return None
 
 
-class _Seen(NamedTuple):
-    """What was seen of all files before the work: bytes, kinds and shapes of those missing."""
+class _Look(NamedTuple):
+    """What was seen of all files before the work: bytes, kinds, and each of those missing."""
 
     size: int
     one_axis: bool
-    shapes: list[tuple[int, ...]]
+    missing: list[Seen]
 
 
 class _Batch:
@@ -133,7 +133,7 @@ class _Batch:
         missing = [not self._is_done(one, places[one.path], journal) for one in self._inputs]
         seen = self._look(missing)
         images.check_space(self._output, len(next(iter(places.values()))) * seen.size)
-        say_estimate(request, seen.shapes, reporter)
+        say_estimate(request, seen.missing, reporter)
         if request.report and len(self._inputs) > _MANY:
             reporter.say(f"reports: of more than {_MANY} images, those with something to say alone")
         denoise_one = self._denoiser(lenient, any(missing), seen.one_axis)
@@ -186,9 +186,9 @@ class _Batch:
         reports = folder.glob(f"{glob_escape(one.stem)}_*report.html")
         return not self._request.report or journal.row(one.path) is not None or any(reports)
 
-    def _look(self, missing: Sequence[bool]) -> _Seen:
+    def _look(self, missing: Sequence[bool]) -> _Look:
         """Open all files for a moment; those that cannot be read are told of in their turn."""
-        size, axes, shapes = 0, set[str | None](), list[tuple[int, ...]]()
+        size, axes, found = 0, set[str | None](), list[Seen]()
         for one, wanted in zip(self._inputs, missing, strict=True):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they come again when the file's turn comes
@@ -197,9 +197,9 @@ class _Batch:
                 except JaxdenoiseError:
                     continue
             size += stored_size(self._request, file.info) if wanted else 0
-            shapes += [file.frames.shape] if wanted else []
+            found += [seen_of(file)] if wanted else []
             axes.add(axis_seen(file))
-        return _Seen(size, len(axes) == 1 and None not in axes, shapes)
+        return _Look(size, len(axes) == 1 and None not in axes, found)
 
     def _denoiser(
         self, request: DenoiseRequest, some: bool, one_axis: bool

@@ -40,11 +40,16 @@ def for_movies(training: Training, files: Sequence[ImageFile], along: str | None
         files: all that are trained on.
         along: the axis of neighbouring frames that is asked for.
     """
-    left_open = training.neighbours is training.guided is training.planes is None
-    if not left_open or training.preset not in ("fast", "best") or training.targets == "repeats":
-        return training
     axis, *others = {axis_seen(file) for file in files}
     if axis is None or others or along not in (None, axis) or mixes_planes(training, files):
+        return training
+    return for_axis(training, axis)
+
+
+def for_axis(training: Training, axis: str) -> Training:
+    """Return `for_movies` of files that are all movies, "T", or volumes, "Z"."""
+    left_open = training.neighbours is training.guided is training.planes is None
+    if not left_open or training.preset not in ("fast", "best") or training.targets == "repeats":
         return training
     if axis == "Z":
         return replace(training, neighbours=PRETRAINED_VOLUMES.neighbours, planes=True)
@@ -61,6 +66,11 @@ def axis_of(network: UNetConfig, along: str | None) -> str | None:
     if along is None and network.planes:
         return "Z"
     return "T" if along is None and network.guided else along
+
+
+def longest_run(row: int, sides: Sequence[int]) -> tuple[int, list[int]]:
+    """Return how many frames `run_of` returns of a row of them, and their sides in pixels."""
+    return min(row, _FRAMES), [min(side, _SIDE) for side in sides]
 
 
 def run_of(part: Part, numbers: Sequence[int]) -> Float32[np.ndarray, "T h w"] | None:

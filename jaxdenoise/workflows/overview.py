@@ -30,7 +30,12 @@ def _row(row, axes):
     level = 0 if row.level is None else LEVELS.index(row.level)
     report = Path(row.reports[0]) if row.reports else None
     text = row.verdict or "no frame could be judged"
-    size, before, after = _pictures(row, axes)
+    # What a report has recorded need not be read from the images again.
+    recorded = None if report is None or not report.is_file() else index.read_row(report, row.file)
+    if recorded is not None and recorded.before is not None:
+        size, before, after = recorded.size, recorded.before, recorded.after
+    else:
+        size, before, after = _pictures(row, axes)
     return index.IndexRow(row.file, report, level, text, row.seconds, size, before, after)
 
 

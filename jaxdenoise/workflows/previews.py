@@ -15,7 +15,7 @@ from jaxdenoise.system.errors import ImageError, RequestError
 from jaxdenoise.system.files import new_files
 from jaxdenoise.workflows import training as training_
 from jaxdenoise.workflows.denoising import denoise_file, model_names
-from jaxdenoise.workflows.estimates import Estimate, estimate
+from jaxdenoise.workflows.estimates import Estimate, estimate, seen_of
 from jaxdenoise.workflows.inputs import expand
 from jaxdenoise.workflows.reporter import SILENT, Reporter
 from jaxdenoise.workflows.requests import PreviewRequest
@@ -46,7 +46,8 @@ class PreviewResult:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         own = {"crop": list(self.crop), "picture": str(self.picture), "epochs": self.shortened}
-        return self.result.to_dict() | own | {"estimate": self.estimate._asdict()}
+        whole = self.estimate._asdict() | {"seconds": self.estimate.seconds}
+        return self.result.to_dict() | own | {"estimate": whole}
 
 
 def preview(request: PreviewRequest, reporter: Reporter = SILENT) -> PreviewResult:
@@ -67,7 +68,7 @@ def preview(request: PreviewRequest, reporter: Reporter = SILENT) -> PreviewResu
     first = found.inputs[0]
     file = images.open_image(first.path, axes=request.axes)
     crop, part = _part(request, file, first.path)
-    whole = estimate(request, [file.frames.shape] * len(found.inputs))
+    whole = estimate(request, [seen_of(file)] * len(found.inputs))
     stem, epochs = f"{first.stem}_preview", _epochs(request, whole)
     picture = output / f"{stem}.png"
     if picture.exists() and not request.overwrite:

@@ -120,6 +120,11 @@ class Browser:
             self.mouse("Moved", *(a + share * (b - a) for a, b in zip(start, end, strict=True)))
         self.mouse("Released", *end)
 
+    def touch(self, kind, *places):
+        """Put fingers on the page, move or lift them: "Start", "Move", "End"."""
+        points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+        self.call("Input.dispatchTouchEvent", type=f"touch{kind}", touchPoints=points)
+
     def key(self, key):
         """Press a key that writes one character."""
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=key)

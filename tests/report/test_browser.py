@@ -202,6 +202,26 @@ def test_zoom_and_pan_are_shared_side_by_side_and_by_keys(page):
     assert len(here) == len(there) == 3
 
 
+def test_two_fingers_zoom_about_the_pixel_between_them(page):
+    text = "document.getElementById('stage-text').textContent"
+    page.run("document.getElementById('one-to-one').click()")
+    page.wait(f"{text}.includes('100 % of its size')")
+    near, far = (
+        [stage_place(page, 0.5 + by, 0.5) for by in (-reach, reach)] for reach in (0.1, 0.2)
+    )
+    page.touch("Start", *near)
+    page.touch("Move", *far)
+    page.wait(f"{text}.includes('200 % of its size')")
+    page.touch("Move", *near)
+    page.touch("End")
+    page.wait(f"{text}.includes('100 % of its size')")
+    # One finger moves the image afterwards.
+    before = page.run("document.getElementById('stage').dataset.drawn")
+    page.drag(stage_place(page, 0.3, 0.5), stage_place(page, 0.35, 0.5))
+    page.wait(f"document.getElementById('stage').dataset.drawn !== '{before}'")
+    assert "100 % of its size" in page.run(text)
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_dark_and_light_pages(browser, report, dark):
     browser.open(report[0], dark=dark)

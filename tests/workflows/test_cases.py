@@ -1,6 +1,7 @@
 """Inputs that went wrong, each of a kind, and what is right: small, written here."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ import tifffile
 from scipy import ndimage
 
 from jaxdenoise import workflows
-from jaxdenoise.report.findings import STOP
+from jaxdenoise.report.findings import HEADLINES, STOP
 from jaxdenoise.report.guard import Guard
+from jaxdenoise.report.index import read_row
 from jaxdenoise.workflows import DenoiseRequest, Training, applying, making
+from jaxdenoise.workflows.results import LEVELS
 
 
 class Heard(list):
@@ -46,6 +49,83 @@ def instant(folder, image, **options):
     heard = Heard()
     (path,) = workflows.denoise(request, heard).outputs["denoised"]
     return tifffile.imread(path), heard
+
+
+def scene(seed, side=64, background=100.0):
+    """Spots of some hundred photons, without noise."""
+    rng = np.random.default_rng(seed)
+    spots = ndimage.gaussian_filter((rng.random((side, side)) > 0.98) * 2000.0, 1.5)
+    return spots + background
+
+
+def good():
+    return np.random.default_rng(0).poisson(scene(1)).astype(np.uint16)
+
+
+def shared_noise():
+    """Noise that neighbours share."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(64, 64)), 1.0)
+    return (scene(2) + 60 * noise / noise.std()).astype(np.float32)
+
+
+def of_one_grey_level_in_part():
+    image = np.repeat(good()[None], 3, axis=0)
+    image[1] = 7
+    return image
+
+
+def of_few_photons():
+    return np.random.default_rng(0).poisson(scene(3, background=0.02) / 500).astype(np.uint8)
+
+
+def saturated():
+    return np.minimum(good(), 255).astype(np.uint8)
+
+
+def stripes():
+    return (1000 * (np.indices((64, 64))[0] // 2 % 2)).astype(np.float32)
+
+
+CASES = (good, shared_noise, of_one_grey_level_in_part, of_few_photons, saturated, stripes)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("harm", [False, True], ids=["as it is", "made worse"])
+def test_the_terminal_says_what_the_report_says(case, harm, tmp_path, monkeypatch):
+    """The worst level, and the words: in the last lines, in the row, in the report."""
+    if harm:
+        judged = Guard.add
+        monkeypatch.setattr(
+            Guard,
+            "add",
+            lambda guard, n, rows, columns, noisy, denoised: judged(
+                guard, n, rows, columns, noisy, 1.3 * denoised
+            ),
+        )
+    tifffile.imwrite(tmp_path / "in.tif", case(), photometric="minisblack")
+    request = DenoiseRequest(
+        inputs=[tmp_path / "in.tif"],
+        output=tmp_path / "out",
+        instant=True,
+        training=Training(symmetries=1, neighbours=0),
+    )
+    heard = Heard()
+    (row,) = workflows.denoise(request, heard).files
+    (page,) = row.reports
+    told = read_row(page, "in.tif")
+    level = LEVELS[told.level]
+    assert row.level == level
+    verdicts = [line for line in heard if line.startswith("verdict: ")]
+    assert verdicts == heard[-len(verdicts) :]
+    verdicts = [line.removeprefix("verdict: ") for line in verdicts]
+    assert f"<h2>{HEADLINES[told.level]}</h2>" in Path(page).read_text(encoding="utf-8")
+    words = HEADLINES[told.level].lower()
+    assert any(line.startswith(words) for line in verdicts)
+    worse = [word.lower() for word in HEADLINES[told.level + 1 :]]
+    assert not any(line.startswith(word) for line in verdicts for word in worse)
+    if harm:
+        assert level == "stop"
 
 
 def rms(values):

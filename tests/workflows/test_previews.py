@@ -6,6 +6,8 @@ import tifffile
 
 import jaxdenoise as jd
 from jaxdenoise import workflows
+from jaxdenoise.io import images
+from jaxdenoise.network.settings import shape_of
 from jaxdenoise.system.errors import ImageError, RequestError
 from jaxdenoise.workflows import estimates
 
@@ -50,7 +52,7 @@ def test_a_preview_shows_the_most_telling_part(stack, shared, tmp_path, recorder
 
 
 def test_a_training_is_shortened(stack, training_of, tmp_path, recorder, monkeypatch):
-    monkeypatch.setattr(estimates, "product_rate", lambda precision: 1e6)  # a slow machine
+    monkeypatch.setattr(estimates, "network_rate", lambda *_: 1e6)  # a slow machine
     hears = recorder()
     request = workflows.PreviewRequest(
         inputs=[stack],
@@ -81,24 +83,24 @@ def test_the_work_of_a_network_is_counted():
     import jax
 
     from jaxdenoise.network import unet
-    from jaxdenoise.network.settings import shape_of
 
     config = jd.UNetConfig(depth=3, filters=8, stride=1)
     shape = shape_of(config)
     params = unet.init(jax.random.key(0), shape)
-    images = np.zeros((1, 128, 128), np.float32)
+    frames = np.zeros((1, 128, 128), np.float32)
     options = {"precision": "float32", "platform": "cpu"}
     run = jax.jit(lambda params, images: unet.apply(params, images, shape, **options))
-    counted = run.lower(params, images).cost_analysis()["flops"] / images.size
+    counted = run.lower(params, frames).cost_analysis()["flops"] / frames.size
     assert estimates.work_of(config) == pytest.approx(counted, rel=0.2)
 
 
 def test_an_estimate_grows_with_the_work(monkeypatch):
-    monkeypatch.setattr(estimates, "product_rate", lambda precision: 1e11)
+    monkeypatch.setattr(estimates, "network_rate", lambda *_: 1e11)
 
-    def of(shapes, **options):
+    def of(shapes, axis=None, **options):
         request = workflows.DenoiseRequest(inputs=["a.tif"], output="out", **options)
-        return estimates.estimate(request, shapes)
+        row = 1 if axis is None else shapes[0][0]
+        return estimates.estimate(request, [estimates.Seen(shape, axis, row) for shape in shapes])
 
     one, many = of([(1, 128, 128)], instant=True), of([(1, 128, 128)] * 10, instant=True)
     assert many.prediction == pytest.approx(10 * one.prediction)
@@ -110,3 +112,26 @@ def test_an_estimate_grows_with_the_work(monkeypatch):
     assert each.training == pytest.approx(3 * fast.training)
     assert of([(99, 512, 512)]).memory > fast.memory
     assert "training" in fast.text()
+    # Movies have guides and a choice, volumes a choice.
+    frames = of([(99, 256, 256)], instant=True)
+    movie, volume = (of([(99, 256, 256)], axis, instant=True) for axis in "TZ")
+    assert movie.prediction > volume.prediction > frames.prediction
+    apart = {"instant": True, "training": workflows.Training(neighbours=0)}
+    assert of([(99, 256, 256)], "T", **apart).prediction == frames.prediction
+    assert of([(99, 256, 256)], "T").training > of([(99, 256, 256)]).training
+
+
+def test_the_rate_of_a_network_is_measured():
+    shape = shape_of(jd.UNetConfig(depth=2, filters=8, stride=1))
+    rate = estimates.network_rate(shape, "float32", 96)
+    assert 1e8 < rate < 1e15
+    assert estimates.network_rate(shape, "float32", 96) == rate
+
+
+def test_movies_and_volumes_are_known_before_the_work(tmp_path):
+    for axes, expected in (("TYX", "T"), ("ZYX", "Z"), ("CYX", None)):
+        path = tmp_path / f"{axes}.tif"
+        metadata = {"axes": axes}
+        tifffile.imwrite(path, np.zeros((7, 9, 8), np.uint16), imagej=True, metadata=metadata)
+        found = estimates.seen_of(images.open_image(path))
+        assert found == ((7, 9, 8), expected, 7 if expected else 1)
