@@ -242,6 +242,7 @@ def _summary(content, measured, whole):
     limits = grey_range(one.denoised[0])
     text = in_a_line(whole)
     size = " x ".join(map(str, _size(one)))
+    size += f", {len(measured)} channels" if len(measured) > 1 else ""
     pictured = (index.thumbnail(stack[0], limits) for stack in (one.noisy, one.denoised))
     row = index.IndexRow(content.title, None, whole.level, text, seconds, size, *pictured)
     return index.summary(row)

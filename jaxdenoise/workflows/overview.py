@@ -26,7 +26,8 @@ def write_overview(path: Path, rows: Sequence[FileRow], *, axes: str | None) -> 
 
 def _row(row, axes):
     if row.status == FAILED:
-        return index.IndexRow(row.file, None, index.FAILED, row.error or "")
+        error = (row.error or "").removeprefix(f"{row.file}: ")
+        return index.IndexRow(row.file, None, index.FAILED, error)
     level = 0 if row.level is None else LEVELS.index(row.level)
     report = Path(row.reports[0]) if row.reports else None
     text = row.verdict or "no frame could be judged"
