@@ -84,7 +84,7 @@ def main(argv=None):
                 sides = " x ".join(map(str, shape))
                 found = (said, taken, taken / said, *memory)
                 table.add(name, sides, *(f"{value:.3g}" for value in found))
-    store.write(args.output, group="speed", title=TITLE, tables=[table])
+                store.write(args.output, group="speed", title=TITLE, tables=[table])
 
 
 if __name__ == "__main__":

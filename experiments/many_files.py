@@ -3,7 +3,9 @@
     python experiments/many_files.py -o many_files.json --files 1000 --side 128
 
 makes the files, denoises them with `--instant` as the command line does, and counts how long the
-process waits for the network. The rest is reading, measuring, judging and writing.
+process waits for the network. The rest is reading, measuring, judging and writing. Seconds of the
+processor, of the main thread and of the whole process with its network, are those that other
+programs on the machine do not lengthen; `--symmetries 1` makes the network's share of them small.
 """
 
 import tempfile
@@ -59,10 +61,10 @@ def _whole(function):
     return lambda *args: list(function(*args))
 
 
-def measure(folder, output, *, report):
+def measure(folder, output, *, report, symmetries=8):
     """Denoise a folder; seconds a file after the first: in all, in the network, in the rest.
 
-    And of the processor, what the main thread takes, which other processes do not disturb.
+    And of the processor: what the main thread takes, and all threads with the network's.
     """
     from jaxdenoise import workflows
 
@@ -72,19 +74,26 @@ def measure(folder, output, *, report):
         def predicting(self, name):
             def on_tile(done, total):
                 if name == "files":
-                    moments.append((time.perf_counter(), network.seconds, time.thread_time()))
+                    processor = time.thread_time(), time.process_time()
+                    moments.append((time.perf_counter(), network.seconds, *processor))
 
             return on_tile
 
-    request = workflows.DenoiseRequest(inputs=[folder], output=output, instant=True, report=report)
+    request = workflows.DenoiseRequest(
+        inputs=[folder],
+        output=output,
+        instant=True,
+        report=report,
+        training=workflows.Training(symmetries=symmetries),
+    )
     result = workflows.denoise(request, Clock())
     if result.failed:
         raise SystemExit(result.failed[0].error)
     first, last = moments[0], moments[-1]
-    whole, network_alone, thread = (
+    whole, network_alone, *processor = (
         (end - begin) / (len(moments) - 1) for begin, end in zip(first, last, strict=True)
     )
-    return whole, network_alone, whole - network_alone, thread
+    return whole, network_alone, whole - network_alone, *processor
 
 
 def build_parser():
@@ -92,6 +101,7 @@ def build_parser():
     parser = arguments.parser_of(__doc__, "many_files.json")
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--side", default="128", help="pixels; several with commas, in turn")
+    parser.add_argument("--symmetries", type=int, default=8)
     parser.add_argument("--report", action="store_true", help="write a report a file, too")
     return parser
 
@@ -101,15 +111,17 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     keep_compiled_programs()
     warnings.simplefilter("ignore")
-    columns = ["files", "sides", "reports", "s a file", "network", "the rest", "main thread"]
+    columns = ["files", "sides", "symmetries", "reports", "s a file", "network", "the rest"]
+    columns += ["CPU of the main thread", "CPU of all"]
     table = Table("Small files in one call", columns).start()
     with tempfile.TemporaryDirectory() as folder:
         data, output = Path(folder) / "data", Path(folder) / "out"
         data.mkdir()
         make_files(data, args.files, [int(side) for side in arguments.comma_list(args.side)])
-        found = measure(data, output, report=args.report)
+        found = measure(data, output, report=args.report, symmetries=args.symmetries)
     seconds = [f"{value:.3f}" for value in found]
-    table.add(args.files, args.side, "yes" if args.report else "no", *seconds)
+    reports = "yes" if args.report else "no"
+    table.add(args.files, args.side, args.symmetries, reports, *seconds)
     store.write(args.output, group="speed", title=TITLE, tables=[table])
 
 

@@ -39,10 +39,11 @@ from jaxdenoise.workflows.training import wanted
 
 _TIMED = 320  # pixels a side of the tile that is timed, at most
 _BACKWARD = 3  # operations of a step of a training over those of its prediction
-_STEPS = 0.8  # of the rate of a prediction, what the steps of a training reach
+_STEPS = 1.1  # of the rate of a prediction, what the steps of a training reach: patches are small
 _AUTO_PSF = 2.2  # trainings that a choice among PSFs costs
 _START = 8.0  # seconds to import, to compile and to measure the images
-_START_OF_MOVIE = 15.0  # more of them, to compile guides and both networks of a choice
+_START_OF_TRAINING = 10.0  # more of them, to compile its steps
+_START_OF_MOVIE = 15.0  # and to compile guides and both networks of a choice
 _PIXEL = 0.8e-6  # seconds to read, measure, judge and write a pixel
 _GUIDE = 1e5  # operations of a guide of a pixel, at the network's rate
 _PROCESS = 0.7e9  # bytes of the process without images
@@ -129,7 +130,8 @@ def estimate(request: DenoiseRequest, images: Sequence[Seen]) -> Estimate:
     memory = _PROCESS + 4 * side**2 * _LAYERS * config.network.filters
     memory += 4 * _COPIES * min(pixels, PIXELS if trains else 2**23)
     memory += min(_OF_MOVIES, 32 * pixels) if config.network.guided else 0.0
-    return Estimate(learning, seconds, memory, _START + (_START_OF_MOVIE if together else 0))
+    start = _START + _START_OF_TRAINING * trains + _START_OF_MOVIE * together
+    return Estimate(learning, seconds, memory, start)
 
 
 def _config(request: DenoiseRequest, training: Training, seen: Seen) -> TrainConfig:

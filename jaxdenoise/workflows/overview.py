@@ -12,6 +12,8 @@ from jaxdenoise.report import index, pictures
 from jaxdenoise.system.errors import JaxdenoiseError
 from jaxdenoise.workflows.results import FAILED, LEVELS, FileRow
 
+_Pictures = tuple[str, UInt8[np.ndarray, "h w"] | None, UInt8[np.ndarray, "h2 w2"] | None]
+
 
 def write_overview(path: Path, rows: Sequence[FileRow], *, axes: str | None) -> Path:
     """Write the index of a batch: a row a file, those that were skipped among them.
@@ -31,18 +33,17 @@ def _row(row, axes):
     level = 0 if row.level is None else LEVELS.index(row.level)
     report = Path(row.reports[0]) if row.reports else None
     text = row.verdict or "no frame could be judged"
-    # What a report has recorded need not be read from the images again.
-    recorded = None if report is None or not report.is_file() else index.read_row(report, row.file)
-    if recorded is not None and recorded.before is not None:
-        size, before, after = recorded.size, recorded.before, recorded.after
-    else:
-        size, before, after = _pictures(row, axes)
+    size, before, after = _recorded(report) or _pictures(row, axes)
     return index.IndexRow(row.file, report, level, text, row.seconds, size, before, after)
 
 
-def _pictures(
-    row: FileRow, axes: str | None
-) -> tuple[str, UInt8[np.ndarray, "h w"] | None, UInt8[np.ndarray, "h2 w2"] | None]:
+def _recorded(report: Path | None) -> _Pictures | None:
+    """What a report says of its file, whose images need not be read again; None: nothing."""
+    row = index.read_row(report, "") if report is not None and report.is_file() else None
+    return None if row is None or row.before is None else (row.size, row.before, row.after)
+
+
+def _pictures(row: FileRow, axes: str | None) -> _Pictures:
     """What a file holds, and its middle frame before and after, in one grey scale."""
     try:
         with warnings.catch_warnings():
