@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxdenoise.imaging.levels import Scalar, as_float
+from jaxdenoise.imaging.pairs import centred, each_image
 
 __all__ = ["mean_over_frames", "mean_over_std", "psnr", "si_psnr", "snr_db", "ssim"]
 
@@ -50,7 +51,7 @@ def psnr(
     def of_image(reference, image):
         return _psnr_of_error(reference - image, data_range)
 
-    return _each(of_image, ndim, reference, image)
+    return each_image(of_image, ndim, reference, image)
 
 
 def si_psnr(
@@ -97,7 +98,7 @@ def si_psnr(
         )
         return _psnr_of_error(reference - slope * image, data_range)
 
-    return _each(of_image, ndim, reference, image)
+    return each_image(of_image, ndim, reference, image)
 
 
 def snr_db(
@@ -124,7 +125,7 @@ def snr_db(
     def of_image(reference, image):
         return 10 * jnp.log10(jnp.mean(reference**2) / jnp.mean((reference - image) ** 2))
 
-    return _each(of_image, ndim, reference, image)
+    return each_image(of_image, ndim, reference, image)
 
 
 def mean_over_std(image: Real[ArrayLike, "*shape"], *, ndim: int = 2) -> Float[Array, "*N"]:
@@ -149,7 +150,7 @@ def mean_over_std(image: Real[ArrayLike, "*shape"], *, ndim: int = 2) -> Float[A
     def of_image(image):
         return jnp.mean(image) / jnp.sqrt(jnp.mean(centred(image) ** 2))
 
-    return _each(of_image, ndim, image)
+    return each_image(of_image, ndim, image)
 
 
 def ssim(
@@ -198,7 +199,7 @@ def ssim(
             )
         return _mean_ssim(reference, image, data_range, tuple(weights), normalisation)
 
-    return _each(of_image, ndim, reference, image)
+    return each_image(of_image, ndim, reference, image)
 
 
 def mean_over_frames(
@@ -289,68 +290,8 @@ def _valid_windows(images, weights):
     return images
 
 
-def _each(metric, ndim, *images):
-    """Apply a metric to each image of stacks, whose leading axes broadcast."""
-    images = tuple(map(as_float, images))
-    shapes = [image.shape for image in images]
-    if ndim < 1 or min(map(len, shapes)) < ndim:
-        raise ValueError(
-            f"an image has {ndim} axes here, got shape {min(shapes, key=len)}: give (H, W) or a "
-            "stack (..., H, W), or say with ndim how many axes an image has"
-        )
-    try:
-        jnp.broadcast_shapes(*(shape[:-ndim] for shape in shapes))
-        fit = len({shape[-ndim:] for shape in shapes}) == 1
-    except ValueError:
-        fit = False
-    if not fit:
-        raise ValueError(
-            f"reference and image must have the same shape, or one of them be a stack of it, got "
-            f"{' and '.join(map(str, shapes))}: crop one of them"
-        )
-    for image in images:
-        _check_not_empty(image)
-    axes = ",".join(f"n{axis}" for axis in range(ndim))
-    signature = ",".join([f"({axes})"] * len(images)) + "->()"
-    return jnp.vectorize(metric, signature=signature)(*images)
-
-
 def _psnr_of_error(error, data_range):
     return 10 * jnp.log10(data_range**2 / jnp.mean(error**2))
-
-
-def centred(image: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Subtract the mean, without the rounding error of a large offset."""
-    # One pixel is subtracted before the mean: the mean is then taken of small numbers, and a
-    # constant image becomes exactly zero.
-    shifted = image - image.ravel()[0]
-    return shifted - jnp.mean(shifted)
-
-
-def float_pair(
-    reference: Real[ArrayLike, "*shape"], image: Real[ArrayLike, "*shape"]
-) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Return two images as floats to compute with.
-
-    Raises:
-        ValueError: The shapes differ or the images are empty.
-    """
-    reference, image = as_float(reference), as_float(image)
-    if reference.shape != image.shape:
-        raise ValueError(
-            f"reference and image must have the same shape, got {reference.shape} and "
-            f"{image.shape}: crop one of them, or vmap over the axis that only one has"
-        )
-    _check_not_empty(image)
-    return reference, image
-
-
-def _check_not_empty(image):
-    if image.size == 0:
-        raise ValueError(
-            f"an image needs at least one pixel, got shape {image.shape}: "
-            "check the crop that made it"
-        )
 
 
 def _checked_range(data_range):

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxdenoise.imaging.levels import Scalar
-from jaxdenoise.imaging.metrics import centred, float_pair
+from jaxdenoise.imaging.pairs import centred, float_pair
 
 ONE_SEVENTH = 1 / 7  # Nieuwenhuizen et al. (2013): the fixed threshold of `ring_resolution`
 # The window falls to 0 over 1 / _TAPER of each side, as in the published code of Nieuwenhuizen et
