@@ -53,6 +53,7 @@ _NETWORK_RULES: tuple[_Rule, ...] = (
         lambda value: value == "auto" or value in range(1, _LARGEST_STRIDE + 1),
         f"'auto' or a whole number from 1 to {_LARGEST_STRIDE}",
     ),
+    (("space_to_depth",), *_one_of(1, 2)),
     (
         ("neighbours",),
         lambda value: 0 <= value <= _MOST_NEIGHBOURS,
@@ -127,6 +128,9 @@ class UNetConfig:
         stride: pixel-shuffle downsampling factor, from 1 to 4: the network sees every stride-th row
             and column as an image of its own, which decorrelates noise that neighbours share.
             "auto": measured on the images.
+        space_to_depth: 1 (published), or 2: the first level sees blocks of 2 x 2 pixels as channels
+            of one pixel, so that the network has half the rows and columns, and a quarter of the
+            work (Shi et al., CVPR 2016; Zhang et al., FFDNet, 2018).
         neighbours: number of frames on each side, in time or depth, that the network sees beside
             the one that it denoises; 0 for none.
         guided: whether the network sees the guide of each frame, what all frames of its movie
@@ -142,6 +146,7 @@ class UNetConfig:
     top_skip: bool = True
     pooling: str = "max"
     stride: int | str = "auto"
+    space_to_depth: int = 1
     neighbours: int = 0
     guided: bool = False
     planes: bool = False
@@ -161,7 +166,7 @@ class UNetConfig:
 
 # Shapes of the networks that the package ships: for single frames, for movies, and for volumes.
 PRETRAINED = UNetConfig(filters=32)
-PRETRAINED_MOVIES = UNetConfig(filters=32, neighbours=1, guided=True)
+PRETRAINED_MOVIES = UNetConfig(filters=32, space_to_depth=2, neighbours=1, guided=True)
 PRETRAINED_VOLUMES = UNetConfig(filters=32, neighbours=4, planes=True)
 
 
@@ -326,8 +331,8 @@ class TrainConfig:
             ConfigError: no dict, a missing or unknown field, or a value that a field cannot have.
         """
         if isinstance(values, dict) and isinstance(values.get("network"), dict):
-            # Networks of version 0.1.0 had no guide, and were not for volumes.
-            network = {"guided": False, "planes": False, **values["network"]}
+            later = {"guided": False, "planes": False, "space_to_depth": 1}  # than version 0.1.0
+            network = {**later, **values["network"]}
             values = {**values, "network": _strict(UNetConfig, network)}
         if isinstance(values, dict) and isinstance(values.get("blind"), list):  # JSON has no tuples
             values = {**values, "blind": tuple(values["blind"])}

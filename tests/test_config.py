@@ -102,13 +102,14 @@ def test_to_dict_writes_every_field_and_nothing_else():
         "top_skip": True,
         "pooling": "max",
         "stride": "auto",
+        "space_to_depth": 1,
         "neighbours": 0,
         "guided": False,
         "planes": False,
     }
     assert values["network"] == network
-    # Networks of version 0.1.0 had no guide, and were not for volumes.
-    del values["network"]["guided"], values["network"]["planes"]
+    for later in ("guided", "planes", "space_to_depth"):  # than version 0.1.0
+        del values["network"][later]
     assert TrainConfig.from_dict(values) == TrainConfig()
     assert "FRAMES_TO_SPARE" not in values
 

@@ -25,6 +25,7 @@ class NetworkShape:
     top_skip: bool = True
     pooling: str = "max"
     stride: int = 1
+    space_to_depth: int = 1
     neighbours: int = 0
     guided: bool = False
     planes: bool = False
@@ -37,21 +38,26 @@ class NetworkShape:
     @property
     def multiple(self) -> int:
         """Height and width of an input must be multiples of this many pixels."""
-        return 2 ** (self.depth - 1) * self.stride
+        return 2 ** (self.depth - 1) * self._step
+
+    @property
+    def _step(self) -> int:
+        """Pixels of the image from one pixel of the first level to the next."""
+        return self.stride * self.space_to_depth
 
     @property
     def radius(self) -> int:
         """Radius of the receptive field in pixels: no pixel further away changes the output.
 
         It holds for each axis. Each level adds its convolutions (two on the way down, two up, of
-        radius 1 at its stride; the last level has one pair), and the grids of the pooled levels
+        radius 1 at its step; the last level has one pair), and the grids of the pooled levels
         shift the field by up to ``multiple`` - 1 pixels. A blur before a level adds one pixel at
-        its stride.
+        its step.
         """
         levels = sum(2**level for level in range(self.depth - 1))
         blurs = levels if self.pooling == "blur" else 0
         convolutions = 4 * levels + 2 * 2 ** (self.depth - 1)
-        return (convolutions + blurs) * self.stride + self.multiple - 1
+        return (convolutions + blurs) * self._step + self.multiple - 1
 
     @property
     def rim(self) -> int:
@@ -68,7 +74,7 @@ class NetworkShape:
         place += 2
         for _ in range(self.depth - 1):
             place = 2 * place + 2
-        return place * self.stride
+        return place * self._step
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,11 @@ neighbours share is white (pixel-shuffle downsampling: Zhou et al., "When AWGN-b
 real noises", AAAI 2020; Lee, Son and Lee, "AP-BSN", CVPR 2022). Without the first skip connection
 and with blurred pooling it is the network of N2V2 (Hoeck et al., ECCV Workshops 2022; Zhang, ICML
 2019).
+
+With ``space_to_depth`` the first level sees each block of pixels as one pixel with more channels,
+and the last layer gives blocks: a quarter of the work, and a field twice as wide (Shi et al.,
+"Real-time single image and video super-resolution using an efficient sub-pixel convolutional neural
+network", CVPR 2016; Zhang, Zuo and Zhang, "FFDNet", IEEE TIP 2018).
 """
 
 from typing import Any, TypeAlias
@@ -37,9 +42,8 @@ def init(key: PRNGKeyArray, config: NetworkShape) -> Params:
         key: random key.
         config: `NetworkShape`, static.
     """
-    return _UNet(config).init(
-        key, jnp.zeros((1, config.multiple, config.multiple, 1 + config.beside))
-    )["params"]
+    side, channels = 2 ** (config.depth - 1), (1 + config.beside) * config.space_to_depth**2
+    return _UNet(config).init(key, jnp.zeros((1, side, side, channels)))["params"]
 
 
 def apply(
@@ -90,8 +94,9 @@ def apply(
             [seen, jax.vmap(views, (1, None), -1)(beside, config.stride)], axis=-1
         )
     padded = padded or not config.rim
+    seen = _blocks_to_channels(seen, config.space_to_depth)
     output: Any = _UNet(config, precision, platform, padded).apply({"params": params}, seen)
-    return _together(output[..., 0], config.stride)
+    return _together(_channels_to_blocks(output, config.space_to_depth), config.stride)
 
 
 def views(
@@ -123,6 +128,20 @@ def _together(views, stride):
     return images.reshape(-1, height * stride, width * stride)
 
 
+def _blocks_to_channels(x, side):
+    """(N, H, W, C) -> (N, H // side, W // side, side^2 C)."""
+    n, height, width, channels = x.shape
+    blocks = x.reshape(n, height // side, side, width // side, side, channels)
+    return blocks.swapaxes(2, 3).reshape(n, height // side, width // side, -1)
+
+
+def _channels_to_blocks(x, side):
+    """(N, h, w, side^2) -> (N, side h, side w)."""
+    n, height, width, _ = x.shape
+    blocks = x.reshape(n, height, width, side, side).swapaxes(2, 3)
+    return blocks.reshape(n, side * height, side * width)
+
+
 class _UNet(nn.Module):
     config: NetworkShape
     precision: str = "float32"
@@ -146,7 +165,8 @@ class _UNet(nn.Module):
             skip = None if top and not self.config.top_skip else _cropped(skip, 2 * rim - own)
             x = _UpConv(width, self.config.skip, *options, name=f"up_convs_{step}")(x, skip)
             rim = 2 * rim + (0 if self.padded else 2)
-        return nn.Conv(1, (1, 1), kernel_init=_XAVIER_NORMAL, name="conv_final")(x)
+        channels = self.config.space_to_depth**2
+        return nn.Conv(channels, (1, 1), kernel_init=_XAVIER_NORMAL, name="conv_final")(x)
 
 
 class _DoubleConv(nn.Module):

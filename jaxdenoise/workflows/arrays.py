@@ -70,6 +70,7 @@ def fit(
                 config.network,
                 neighbours=shipped.neighbours,
                 guided=shipped.guided,
+                space_to_depth=shipped.space_to_depth,
                 planes=shipped.planes,
             )
             config = replace(config, network=network)
@@ -224,7 +225,7 @@ def _chosen(stack, axes, noise_std, config, exposure=None):
     exposure = measure_exposure(frames) if exposure is None else exposure
     own = TrainingStack(frames, None, exposure)
     planes = axes == "Z"
-    return instant_model(own, noise=noise_std, config=config, movie=frames, planes=planes)
+    return instant_model(own, noise=noise_std, config=config, row=frames, planes=planes)
 
 
 class _Progress:

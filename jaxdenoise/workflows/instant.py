@@ -19,7 +19,7 @@ def instant_model(
     *,
     noise: Number | None,
     config: TrainConfig,
-    movie: Float32[np.ndarray, "T h w"] | None = None,
+    row: Float32[np.ndarray, "T h w"] | None = None,
     planes: bool = False,
 ) -> tuple[Denoiser, tuple[str, ...]]:
     """Return a network that comes with the package as a model for these images, and evidence.
@@ -28,16 +28,16 @@ def instant_model(
         stack: the images.
         noise: its standard deviation in grey levels; None: it is estimated.
         config: the settings.
-        movie: frames that follow each other in time or depth, by which the network for movies or
+        row: frames that follow each other in time or depth, by which the network for movies or
             volumes is tried; None for images that are none.
         planes: whether they do so in depth.
     """
     plan = fit.prepare_instant(stack.frames, config=config, exposure=stack.exposure, clean=True)
     model = fit.instant_of(plan, noise_std=noise)
-    if movie is None:
+    if row is None:
         return model, plan.evidence
     together = fit.instant_of(plan, noise_std=noise, guided=not planes, planes=planes)
-    choice = choose(model, together, movie)
+    choice = choose(model, together, row)
     if choice.together:
         # Nothing is trained, but the guard has to know which pixels share their noise.
         model = replace(together, config=replace(together.config, blind=choice.shared))
@@ -60,7 +60,7 @@ def together_if_better(
     config = TrainConfig(network=UNetConfig(stride=training.config().network.stride))
     alone = TrainingStack(middle, None, stack.exposure)
     planes = bool(training.planes)
-    model, lines = instant_model(alone, noise=None, config=config, movie=middle, planes=planes)
+    model, lines = instant_model(alone, noise=None, config=config, row=middle, planes=planes)
     if model.config.network.neighbours:
         return training, stack, lines[-1:]
     height, width = stack.frames.shape[-2:]

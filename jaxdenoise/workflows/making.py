@@ -144,11 +144,11 @@ def _instant(
     noise, config = request.noise, training.config()
     axis = axis_seen(part.file) if training.neighbours is None else None
 
-    def try_on(some, movie):
+    def try_on(some, row):
         options: dict[str, Any] = {"seed": training.seed, "reach": 0, "reporter": SILENT}
         stack = stack_of([some], pixels=_MEASURED, **options)
         planes = axis == "Z"
-        model, lines = instant_model(stack, noise=noise, config=config, movie=movie, planes=planes)
+        model, lines = instant_model(stack, noise=noise, config=config, row=row, planes=planes)
         evidence.extend(line for line in lines if _gist(line) not in map(_gist, evidence))
         return model
 
@@ -158,8 +158,8 @@ def _instant(
         if model.config.network.planes:
             groups.append(Group([model], everything))
     for numbers in [] if groups else part.groups():
-        movie = run_of(part, numbers) if axis == "T" else None
-        groups.append(Group([try_on(part.of_frames(numbers), movie)], numbers))
+        row = run_of(part, numbers) if axis == "T" else None
+        groups.append(Group([try_on(part.of_frames(numbers), row)], numbers))
     channel = "" if part.channel is None else f"channel {part.channel_label}: "
     file = f"{part.path}: " if len(request.inputs) > 1 else ""
     for line in evidence:

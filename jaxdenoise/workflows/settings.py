@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxdenoise.config import TrainConfig
+from jaxdenoise.config import PRETRAINED_MOVIES, TrainConfig
 from jaxdenoise.system.errors import RequestError
 
 Number = int | float
@@ -180,6 +180,9 @@ class Training:
         else:
             config = dataclasses.replace(self.preset, **changes)
         network = dataclasses.replace(config.network, **self._given(_OF_NETWORK))
+        if self.guided:
+            of_movies = PRETRAINED_MOVIES.space_to_depth
+            network = dataclasses.replace(network, space_to_depth=of_movies)
         config = dataclasses.replace(config, network=network)
         return dataclasses.replace(config, **self._given(["patch_size"]))
 

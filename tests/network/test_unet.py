@@ -302,6 +302,8 @@ def test_gradients_are_finite(images):
         (4, {}),
         (2, {"stride": 3}),
         (3, {"pooling": "blur"}),
+        (2, {"space_to_depth": 2}),
+        (2, {"space_to_depth": 2, "stride": 2}),
     ],
     ids=str,
 )
@@ -359,6 +361,21 @@ def test_a_stride_is_the_network_on_each_interleaved_part(stride):
             np.testing.assert_allclose(whole[part], alone, rtol=1e-5, atol=1e-6)
 
 
+def test_space_to_depth_is_the_network_on_the_parts_of_each_block():
+    torch = pytest.importorskip("torch")
+    config = NetworkShape(depth=2, filters=4, space_to_depth=2)
+    params, images = parameters(config), normal(2, 12, 16)
+    whole = torch.from_numpy(np.array(network(config)(params, images)))[:, None]
+    unshuffle = torch.nn.functional.pixel_unshuffle
+    seen = unshuffle(torch.from_numpy(images)[:, None], 2).numpy()
+    # A network that sees four images and returns one.
+    four = NetworkShape(depth=2, filters=4, neighbours=1, guided=True)
+    for part, found in enumerate(unshuffle(whole, 2).numpy().swapaxes(0, 1)):
+        last = jax.tree.map(lambda leaf, n=part: leaf[..., n : n + 1], params["conv_final"])
+        alone = unet.apply(params | {"conv_final": last}, seen[:, 0], four, beside=seen[:, 1:])
+        np.testing.assert_allclose(found, alone, rtol=1e-5, atol=1e-6)
+
+
 def test_a_stride_widens_the_field_and_the_grid():
     config = NetworkShape(depth=3, filters=4, stride=3)
     assert (config.multiple, config.stride) == (12, 3)
@@ -367,7 +384,15 @@ def test_a_stride_widens_the_field_and_the_grid():
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"depth": 2}, {"skip": "concat"}, {"top_skip": False}, {"stride": 2}, {"pooling": "blur"}],
+    [
+        {},
+        {"depth": 2},
+        {"skip": "concat"},
+        {"top_skip": False},
+        {"stride": 2},
+        {"pooling": "blur"},
+        {"space_to_depth": 2},
+    ],
 )
 def test_without_its_rim_a_result_is_the_inner_part(options):
     shape = NetworkShape(filters=4, **options)
