@@ -38,7 +38,7 @@ _LEAST = 0.1  # pixels: root mean square of a drift that is worth an interpolati
 _LEAST_SHARE = 0.5  # of the frames must be found in the template
 # Of so many frames, a third is looked at first. Where the halves do not even share movement by so
 # many standard errors, there is none; else all frames decide.
-_MANY, _SOME, _UNSURE = 96, 3, 2.0
+_MANY, _SOME, _UNSURE = 48, 3, 2.0
 
 
 class Drift(NamedTuple):

@@ -55,9 +55,8 @@ def local_low_rank(
     """
     count, height, width = left.shape
     padded = _padded(left, block)
-    blurred, noise = _blurred(padded), _blurred(second_differences(padded))
-    beside = _beside(count)
-    limits = _limits(noise, block, count, beside)
+    blurred, beside = _blurred(padded), _beside(count)
+    limits = _limits(blurred, block, beside)
     places = _places(padded.shape[1:], block)
     window = _window(block)
     kernel = _response(block)
@@ -96,7 +95,7 @@ def _blurred(images):
     return jax.vmap(lambda x: gaussian_filter(x, (BLUR, BLUR)))(images) / jnp.sqrt(usual)
 
 
-def second_differences(images: Float[Array, "T H W"]) -> Float[Array, "t H W"]:
+def second_differences(images: Float[Array, "T ..."]) -> Float[Array, "t ..."]:
     """Return differences over time in which slow changes vanish; noise keeps its variance."""
     if images.shape[0] < 3:
         return (images[1:] - images[:-1]) / jnp.sqrt(2.0)
@@ -160,12 +159,12 @@ class _Limits(NamedTuple):
     flash: Float[Array, ""]
 
 
-def _limits(noise, block, count, beside):
+def _limits(blurred, block, beside):
     def moments(place):
-        samples = _samples(noise, place, block)
-        return samples.T @ samples / samples.shape[0]
+        noise = second_differences(_samples(blurred, place, block))
+        return noise.T @ noise / noise.shape[0]
 
-    places = _places(noise.shape[1:], block)
+    count, places = len(blurred), _places(blurred.shape[1:], block)
     chosen = places[:: max(1, len(places) // 256)]
     covariances = jax.lax.map(moments, chosen)
     powers = jnp.trace(covariances, axis1=1, axis2=2)

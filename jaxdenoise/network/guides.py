@@ -25,7 +25,7 @@ FEWEST = 5  # frames in a row: fewer say little more than those beside a frame
 # Frames and pixels of a movie that are looked at together, at most: 67 MB in float32. Guides take
 # eight times the memory of their frames while they are computed.
 _MOST_FRAMES, _MOST_PIXELS = 256, 2**24
-_MOST_AHEAD = 2**23  # pixels of those that are computed beside the network
+_MOST_AHEAD = 2**24  # pixels of those that are computed beside the network
 _BLUR = 2.0  # sigma in pixels that removes most of the noise from the mean image
 _BINS = 16  # levels of brightness at which the noise is measured
 _LEAST_VARIANCE = 0.01  # of a pixel's noise over the mean variance
@@ -176,11 +176,23 @@ def _as_bright(frames, mean):
     gains = jnp.einsum("thw,hw->t", frames, _blurred(level)) / (level.size * power)
     gains = gains / jnp.maximum(gains.mean(), 1e-3)
     # A weak image tells little of its gain: the variance beyond what noise gives decides.
-    noise = jnp.mean(second_differences(frames) ** 2) / frames[0].size / power
+    noise = jnp.mean(_differences_squared(frames)) / frames[0].size / power
     varying = jnp.maximum(jnp.var(gains) - noise, 0)
     gains = 1 + (gains - 1) * varying / (varying + noise + 1e-12)
     means = frames.mean(axis=(1, 2))
     return gains[:, None, None] * (mean - mean.mean()) + means[:, None, None]
+
+
+def _differences_squared(images):
+    """The mean square of each pixel's `second_differences`, without room for all of them."""
+    reach = min(3, len(images))
+
+    def add(first, total):
+        some = jax.lax.dynamic_slice_in_dim(images, first, reach)
+        return total + second_differences(some)[0] ** 2
+
+    count = len(images) - reach + 1
+    return jax.lax.fori_loop(0, count, add, jnp.zeros_like(images[0])) / count
 
 
 def _blurred(image, sigma=_BLUR):
@@ -189,7 +201,7 @@ def _blurred(image, sigma=_BLUR):
 
 def _noise_variance(left, mean):
     """The variance of each pixel's noise, by its brightness, (H, W)."""
-    squares = _blurred(jnp.mean(second_differences(left) ** 2, axis=0), 1.0).ravel()
+    squares = _blurred(_differences_squared(left), 1.0).ravel()
     level = _blurred(mean, 1.0).ravel()
     order = jnp.argsort(level)[: level.size // _BINS * _BINS].reshape(_BINS, -1)
     variances = jnp.median(squares[order], axis=1)
