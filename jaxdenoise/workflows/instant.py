@@ -45,13 +45,14 @@ def instant_model(
 
 
 def together_if_better(
-    training: Training, stack: TrainingStack
+    training: Training, stack: TrainingStack, *, mixed: bool = False
 ) -> tuple[Training, TrainingStack, tuple[str, ...]]:
     """Return a training that sees other frames, or not if the networks that are there say so.
 
     Args:
         training: of a network for movies or volumes.
         stack: (S, N, H, W), rows of a movie's frames, or of a volume's planes.
+        mixed: whether the PSF mixes planes, which stand in rows with any network.
 
     Returns:
         The training and the stack of it, and a line on the choice.
@@ -63,8 +64,10 @@ def together_if_better(
     model, lines = instant_model(alone, noise=None, config=config, row=middle, planes=planes)
     if model.config.network.neighbours:
         return training, stack, lines[-1:]
+    training = replace(training, neighbours=0, guided=None, planes=None)
+    if mixed:
+        return training, stack, lines[-1:]
     height, width = stack.frames.shape[-2:]
     frames = stack.frames.reshape(-1, height, width)
     targets = None if stack.targets is None else stack.targets.reshape(frames.shape)
-    training = replace(training, neighbours=0, guided=None, planes=None)
     return training, TrainingStack(frames, targets, stack.exposure), lines[-1:]

@@ -17,15 +17,20 @@ from jaxdenoise.workflows.settings import Training
 _FRAMES, _SIDE = 128, 256  # of a run that tells whether the network for movies is the better one
 
 
-def axis_seen(file: ImageFile) -> str | None:
+def axis_seen(file: ImageFile, *, mixed: bool = False) -> str | None:
     """Return the axis along which a network sees other frames, if nothing else is asked for.
 
     It is "T" or "Z", of which a file has at least `guides.FEWEST` frames: the longer one, and of
     two that are as long "Z". Pages without a name count as "T" (`axes.time_axis`). None: there is
     no such axis.
+
+    Args:
+        file: the opened file.
+        mixed: whether the PSF mixes planes: then it is "Z" or none.
     """
     sizes = dict(zip(file.info.axes, file.info.shape, strict=True))
-    lengths = {"Z": sizes.get("Z", 1), "T": sizes.get(time_axis(file.info.axes) or "T", 1)}
+    times = 1 if mixed else sizes.get(time_axis(file.info.axes) or "T", 1)
+    lengths = {"Z": sizes.get("Z", 1), "T": times}
     axis = max(lengths, key=lengths.__getitem__)
     return axis if lengths[axis] >= FEWEST else None
 
@@ -40,8 +45,9 @@ def for_movies(training: Training, files: Sequence[ImageFile], along: str | None
         files: all that are trained on.
         along: the axis of neighbouring frames that is asked for.
     """
-    axis, *others = {axis_seen(file) for file in files}
-    if axis is None or others or along not in (None, axis) or mixes_planes(training, files):
+    mixed = mixes_planes(training, files)
+    axis, *others = {axis_seen(file, mixed=mixed) for file in files}
+    if axis is None or others or along not in (None, axis):
         return training
     return for_axis(training, axis)
 

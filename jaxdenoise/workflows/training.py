@@ -232,12 +232,13 @@ def train_members(
     files = [part.file for part in parts]
     training, assumed = known_psf(training, parts[0], reporter)
     psfs, choice = psfs_for(training, inputs, files, reporter=reporter), None
-    reach = training.config().network.neighbours + _depth(psfs)
+    depth = _depth(psfs)
+    reach = training.config().network.neighbours + depth
     guided = training.config().network.guided
     stack = stack_of(parts, seed=training.seed, reach=reach, reporter=reporter, movies=guided)
     said: tuple[str, ...] = ()
     if guided or training.planes:
-        training, stack, said = together_if_better(training, stack)
+        training, stack, said = together_if_better(training, stack, mixed=depth > 0)
         for line in said:
             reporter.say(line)
     digest = "" if run is None else pixels_digest(stack.frames)  # which only run folders keep

@@ -1,14 +1,27 @@
-"""A PSF that mixes planes: a short training on a small volume, and its prediction."""
+"""A PSF that mixes planes: a short training on a small volume, and its prediction.
+
+The network sees single planes, or those above and below too, of which each sees its own.
+"""
 
 import dataclasses
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
+import scipy.fft
 
 import jaxdenoise as jd
+from jaxdenoise.microscope.synthetic_movies import noisy_movie
+from jaxdenoise.microscope.synthetic_volumes import volume_scene
+from jaxdenoise.network import unet
+from jaxdenoise.network.denoiser import network_output
 from jaxdenoise.prediction.tiles import denoise_tiles
+from jaxdenoise.targets.patches import PatchOptions
+from jaxdenoise.targets.slabs import training_slabs
+from jaxdenoise.training import fit
 from jaxdenoise.training.problem import prepare
+from jaxdenoise.training.slab_losses import blurred_slab
 
 PSF = np.asarray(jd.gaussian_psf((1.0, 1.0, 1.0), size=(5, 7, 7)))
 SMALL = jd.TrainConfig(
@@ -23,6 +36,8 @@ SMALL = jd.TrainConfig(
     blind=(0, 0),
 )
 
+PLAIN = jd.UNetConfig(filters=32, stride=1)
+
 
 def noisy_volume(seed=0, shape=(12, 48, 48)):
     rng = np.random.default_rng(seed)
@@ -32,10 +47,17 @@ def noisy_volume(seed=0, shape=(12, 48, 48)):
     return (clean + rng.normal(0, 80, shape)).astype(np.float32), clean
 
 
-@pytest.fixture(scope="module")
-def trained():
+def seeing(planes, **changes):
+    """The settings of a network that sees so many planes on each side."""
+    network = dataclasses.replace(SMALL.network, neighbours=planes, planes=planes > 0)
+    return dataclasses.replace(SMALL, network=network, **changes)
+
+
+@pytest.fixture(scope="module", params=[0, 2], ids=["plane", "planes"])
+def trained(request):
     volume, clean = noisy_volume()
-    return volume, clean, jd.fit(jax.random.key(0), volume, psf=PSF, config=SMALL)
+    config = seeing(request.param)
+    return volume, clean, jd.fit(jax.random.key(0), volume, psf=PSF, config=config)
 
 
 def test_the_loss_falls_and_the_volume_becomes_better(trained):
@@ -83,7 +105,8 @@ def test_planes_are_yielded_one_after_the_other_while_few_are_kept(trained):
 
     ahead = [max(read) - place[0] for place, _ in denoise_tiles(denoiser, Frames())]
     assert len(ahead) == len(volume)
-    assert max(ahead) <= 8 + len(denoiser.psf) // 2  # tiles of one call, and the PSF
+    seen = denoiser.config.network.neighbours + len(denoiser.psf) // 2
+    assert max(ahead) <= 8 + seen  # tiles of one call, what the network sees, and the PSF
 
 
 def test_a_volume_model_is_kept_and_read(trained, tmp_path):
@@ -103,17 +126,71 @@ def test_neighbours_see_blind_spots_hidden():
     assert jd.denoise(denoiser, volume).denoised.shape == volume.shape
 
 
+def test_a_hidden_pixel_reaches_its_denoised_value_through_no_plane():
+    volume, _ = noisy_volume(2, (8, 24, 24))
+    config = seeing(2, patch_size=24)
+    plan = prepare(jax.random.key(0), volume, psf=PSF, config=config)
+    problem, settings = plan.problem, plan.settings
+    beside = problem.beside
+    options = PatchOptions(patch_size=16, box=4, radius=2)
+    draw = jax.jit(partial(training_slabs, options=options, batch_size=1))
+    params = unet.init(jax.random.key(1), settings.network)
+
+    def denoised(frames):
+        batch = draw(jax.random.key(3), frames, problem.slabs, None, beside)
+        shape = batch.visible.shape
+        planes = batch.visible.reshape(-1, *shape[-2:])
+        others = batch.beside.reshape(len(planes), -1, *shape[-2:])
+        deconvolved = network_output(params, planes, problem.scale, settings, others)
+        return batch, blurred_slab(deconvolved, batch.sources[0], problem.psf)
+
+    batch, before = denoised(problem.frames)
+    scored = np.argwhere(np.asarray(batch.scored[0]))
+    turn = int(batch.symmetry[0])
+    for plane, row, column in scored[:: max(len(scored) // 5, 1)]:
+        value = np.asarray(batch.noisy[0])[plane, row, column]
+        at = np.argwhere(np.asarray(problem.frames) == value)
+        assert len(at) == 1, turn
+        changed = np.array(problem.frames)
+        changed[tuple(at[0])] += 5000
+        again, after = denoised(changed)
+        assert again.noisy[0, plane, row, column] == changed[tuple(at[0])]
+        np.testing.assert_array_equal(again.visible, batch.visible)
+        np.testing.assert_array_equal(after[plane, row, column], before[plane, row, column])
+
+
 def test_what_cannot_be_is_refused(trained):
     volume, _, denoiser = trained
     with pytest.raises(ValueError, match="needs volumes"):
         jd.fit(jax.random.key(0), volume[0], psf=PSF, config=SMALL)
-    with pytest.raises(ValueError, match="mixes planes"):
+    with pytest.raises(ValueError, match=r"mixes planes|sees neighbouring frames"):
         jd.denoise_image(denoiser, volume[0])
     with pytest.raises(ValueError, match="PSFs of images"):
         jd.sweep(jax.random.key(0), volume, psfs=[PSF], config=SMALL)
     config = dataclasses.replace(SMALL, targets="repeats")
     with pytest.raises(ValueError, match="no scene twice"):
         jd.fit(jax.random.key(0), volume, psf=PSF, config=config)
+
+
+def test_nothing_beyond_the_cut_off_along_z_is_left():
+    signal = volume_scene(5, shape=(25, 32, 32))
+    noisy = noisy_movie(6, signal, psnr=15).frames.astype(np.float32)
+    plan = fit.prepare_instant(noisy, config=jd.TrainConfig(network=PLAIN, symmetries=1))
+    shipped = fit.instant_of(plan, planes=True)
+    denoiser = dataclasses.replace(shipped, psf=np.asarray(jd.gaussian_psf((2.5, 1.2, 1.2))))
+    # Reflected at its ends, a volume is a sum of cosines. Those above 0.24 cycles a plane come
+    # through a Gaussian of sigma 2.5 planes with less than a thousandth of their size.
+    beyond = np.arange(25) / 48 > 0.24
+    assert np.exp(-2 * (np.pi * 2.5 * 0.24) ** 2) < 1e-3
+
+    def share(volume):
+        waves = scipy.fft.dct(volume - volume.mean(), type=1, axis=0)
+        return float(np.mean(waves[beyond] ** 2) / np.mean(waves**2))
+
+    own = jd.denoise(denoiser, noisy, keep_light=False)
+    assert share(noisy) > 0.1
+    assert share(own.deconvolved) > 1e-4  # of the network's planes, each of which errs by itself
+    assert share(own.denoised) < 1e-8
 
 
 def test_a_deep_psf_is_cut_and_that_is_said():

@@ -1,5 +1,7 @@
 """PSFs of stacks along Z: by numbers, from files, optics and beads, and their results."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
@@ -9,9 +11,13 @@ from jaxdenoise import workflows
 from jaxdenoise.io import images
 from jaxdenoise.microscope.optics import confocal_axial_sigma, widefield_axial_sigma
 from jaxdenoise.microscope.psf import gaussian_psf, psf_sigmas
+from jaxdenoise.network.exposure import measure_exposure
 from jaxdenoise.system.errors import RequestError
 from jaxdenoise.workflows import Optics, Training
+from jaxdenoise.workflows.instant import together_if_better
+from jaxdenoise.workflows.movies import for_movies
 from jaxdenoise.workflows.psfs import mixes_planes, psfs_for
+from jaxdenoise.workflows.stacks import TrainingStack
 
 OPTICS = {"na": 1.2, "emission": 0.52, "refractive_index": 1.33}
 
@@ -91,6 +97,31 @@ def test_a_file_with_a_volume_is_one_of_volumes_where_the_planes_distance_is_kno
     assert found(Training(psf=psf), plane).ndim == 2
     silent = write(tmp_path / "silent.tif", scene((8, 40, 44)), "ZYX")
     assert found(Training(psf=psf), silent).ndim == 2
+
+
+def test_volumes_are_trained_on_with_their_planes_and_the_psf_together(stack, tmp_path):
+    file, both = images.open_image(stack), np.stack([scene((6, 40, 44))] * 8)
+    times = images.open_image(write(tmp_path / "times.tif", both, "TZYX", spacing=0.3))
+    few = images.open_image(write(tmp_path / "few.tif", scene((4, 40, 44)), "ZYX"))
+    asked = Training(preset="best", psf="2,1")
+    for files in ([file], [times], [file, times]):
+        network = for_movies(asked, files, None).config().network
+        assert (network.neighbours, network.planes) == (4, True)
+    flat = for_movies(replace(asked, psf=1.0), [times], None).config().network
+    assert flat.guided  # the longer axis is the time
+    assert for_movies(asked, [few], None) is asked
+    assert for_movies(replace(asked, neighbours=0), [file], None).config().network.planes is False
+
+
+def test_planes_that_do_not_help_leave_the_rows_of_the_psf():
+    rng = np.random.default_rng(3)
+    frames = (100 + rng.poisson(rng.uniform(0, 50, (2, 6, 32, 32)))).astype(np.float32)
+    stack = TrainingStack(frames, None, measure_exposure(frames.reshape(-1, 32, 32)))
+    training = Training(preset="best", psf="2,1", neighbours=4, planes=True, stride=1)
+    alone, kept, said = together_if_better(training, stack, mixed=True)
+    assert alone.config().network.neighbours == 0
+    assert kept is stack
+    assert "other planes: none" in said[0]
 
 
 @pytest.mark.slow
