@@ -21,6 +21,7 @@ PRESETS = ("fast", "best", "paper")
 REPLACEMENTS = ("random", "median", "mean")
 TARGETS = ("auto", "own", "repeats")
 INITS = ("random", "pretrained")
+AXIAL = ("auto", "trained", "fitted")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 # Fields, whether a value is allowed, and the words for what is.
@@ -84,6 +85,7 @@ _TRAINING_RULES: tuple[_Rule, ...] = (
     (("averaging",), lambda value: 0 <= value < 1, "at least 0, below 1"),
     (("validation_fraction",), lambda value: 0 < value < 1, "between 0 and 1"),
     (("init",), *_one_of(*INITS)),
+    (("axial",), *_one_of(*AXIAL)),
     (("schedule",), *_one_of("cosine", "plateau")),
     (("validation",), *_one_of("auto", "frames", "pixels")),
     (("weights",), *_one_of("best", "averaged", "last")),
@@ -220,6 +222,10 @@ class TrainConfig:
             Parameters, loss and everything else are float32.
         symmetries: predictions are averaged over this many of the eight rotations and mirror images
             (1, 2, 4 or 8).
+        axial: what a PSF that mixes planes does: "trained", the network learns from slabs of
+            planes, each blurred by the PSF; "fitted", it learns with the PSF of the plane in focus,
+            and light that is nowhere negative, blurred by the whole PSF, is fitted to its denoised
+            volume; "auto", the latter for a network for volumes.
     """
 
     network: UNetConfig = UNetConfig(filters=32)
@@ -249,6 +255,7 @@ class TrainConfig:
     weights: str = "best"
     precision: str = "auto"
     symmetries: int = 8
+    axial: str = "auto"
 
     FRAMES_TO_SPARE = 10  # unannotated: a constant, not a field
 
@@ -336,8 +343,8 @@ class TrainConfig:
             values = {**values, "network": _strict(UNetConfig, network)}
         if isinstance(values, dict) and isinstance(values.get("blind"), list):  # JSON has no tuples
             values = {**values, "blind": tuple(values["blind"])}
-        if isinstance(values, dict):  # version 0.1.0 had no margin
-            values = {"positivity_margin": 0.0, **values}
+        if isinstance(values, dict):  # version 0.1.0 had no margin, and learned from slabs
+            values = {"positivity_margin": 0.0, "axial": "trained", **values}
         return _strict(cls, values)
 
 

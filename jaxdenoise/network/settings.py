@@ -90,6 +90,7 @@ class Settings:
         targets: "own" or "repeats".
         validation: "frames" or "pixels".
         precision: "float32" or "bfloat16".
+        axial: "trained" or "fitted"; it counts for a PSF that mixes planes.
         platform: of the devices that compute, as `jax.Device` names it: "cpu", "gpu" or "tpu".
         precision_by_device: whether the request left ``precision`` to the device. Then it is chosen
             anew for each platform.
@@ -121,6 +122,7 @@ class Settings:
     weights: str
     precision: str
     symmetries: int
+    axial: str
     platform: str
     precision_by_device: bool
 
@@ -165,11 +167,11 @@ def settle(
         devices: that compute; default: the default device.
         **decisions: fields that take the place of the request's. For a field that is "auto" and
             not given, the harmless value stands: a stride of 1, no hidden neighbours, targets of
-            the frames' own, held-out pixels.
+            the frames' own, held-out pixels, a PSF that is trained with.
     """
     values = {name: getattr(config, name) for name in _names(config)}
     del values["background"]
-    harmless = {"blind": (0, 0), "targets": "own", "validation": "pixels"}
+    harmless = {"blind": (0, 0), "targets": "own", "validation": "pixels", "axial": "trained"}
     values |= {name: value for name, value in harmless.items() if values[name] == "auto"}
     platform = meshes.platform_of(devices)
     values |= {

@@ -23,7 +23,7 @@ from jaxdenoise.microscope.psf import check_psf_fits, trimmed
 from jaxdenoise.network.denoiser import Denoiser
 from jaxdenoise.network.guides import GuideFrames
 from jaxdenoise.network.stacks import check_levels, checked_stack, frames_beside, row_length
-from jaxdenoise.prediction import forward, tiling, volumes
+from jaxdenoise.prediction import forward, tiling, volume_fits, volumes
 from jaxdenoise.prediction.forward import Denoised
 from jaxdenoise.prediction.light import with_light
 from jaxdenoise.system import errors, meshes
@@ -127,7 +127,8 @@ def denoise_tiles(
     beside = frames_beside(network, len(frames), sequence)
     # A narrower PSF needs a narrower overlap of the tiles.
     psf = trimmed(denoiser.psf)
-    own = volumes.psf_of_tiles(psf, share)
+    fitted = denoiser.config.axial == "fitted"
+    own = volumes.psf_of_tiles(psf, share, fitted=fitted)
     denoiser = dataclasses.replace(denoiser.for_devices(devices), psf=own, history={})
     layout = tiling.make_tiling(frames.shape, tile_size, network, denoiser.psf, share)
     corners = layout.corners(share)
@@ -140,9 +141,15 @@ def denoise_tiles(
     copies, ahead = _on_devices(denoiser, devices)
     groups = _in_order(calls, _batched(corners, at_once), copies, ahead)
     tiles = _results(calls, groups, len(corners), on_tile)
-    if psf.ndim == 3:
-        tiles = volumes.blurred_planes(tiles, psf, denoiser.scale, layout=layout, sequence=sequence)
-    if marked is not None:
+    whole: dict[str, Any] = {"layout": layout, "sequence": sequence}
+    if psf.ndim == 3 and fitted:
+        margin = denoiser.config.positivity_margin
+        tiles = volume_fits.fitted_planes(tiles, psf, denoiser.scale, margin=margin, **whole)
+    elif psf.ndim == 3:
+        tiles = volumes.blurred_planes(tiles, psf, denoiser.scale, **whole)
+    if marked is not None and psf.ndim == 3:
+        tiles = volume_fits.with_mixed_light(tiles, marked, psf, **whole, stride=network.stride)
+    elif marked is not None:
         tiles = with_light(tiles, marked, square=layout.square, stride=network.stride)
     yield from tiles
 

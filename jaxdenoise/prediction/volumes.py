@@ -13,14 +13,18 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Float, Float32
 
-from jaxdenoise.microscope.psf import reflected
+from jaxdenoise.microscope.psf import in_plane, reflected
 from jaxdenoise.network.denoiser import Scale
 from jaxdenoise.prediction.forward import Denoised
 from jaxdenoise.prediction.tiling import Place, Share, Tiling
 
 
-def psf_of_tiles(psf: Float[np.ndarray, "*d h w"], share: Share | None) -> Float[np.ndarray, "_ _"]:
+def psf_of_tiles(
+    psf: Float[np.ndarray, "*d h w"], share: Share | None, *, fitted: bool = False
+) -> Float[np.ndarray, "_ _"]:
     """Return the PSF that tiles are blurred with: none, where whole planes are blurred after them.
+
+    Where a volume is ``fitted`` to the planes, they are blurred with the PSF in focus first.
 
     Raises:
         ValueError: the PSF mixes planes, of which this process has only a share.
@@ -29,7 +33,7 @@ def psf_of_tiles(psf: Float[np.ndarray, "*d h w"], share: Share | None) -> Float
         return psf
     if share is not None and share.count > 1:
         raise ValueError("a PSF that mixes planes needs all of them: run a single process")
-    return np.ones((1, 1), np.float32)
+    return in_plane(psf) if fitted else np.ones((1, 1), np.float32)
 
 
 def blurred_planes(
@@ -53,32 +57,41 @@ def blurred_planes(
     Yields:
         The places of the pieces, all of one frame together, and both results.
     """
-    blur, background = _Blur(psf, layout.shape[1:], sequence), np.float32(scale.background)
-    for number, plane in _whole(tiles, layout.shape[1:]):
+    blur, background = PlaneBlur(psf, layout.shape[1:], sequence), np.float32(scale.background)
+    for number, plane in whole_planes(tiles, layout.shape[1:], "deconvolved"):
         blur.add(number % sequence, plane - background)
         for at, deconvolved, denoised in blur.ready():
             results = Denoised(denoised, deconvolved)
             own = Denoised(*(values + background for values in results))
-            yield from _pieces(number - number % sequence + at, own, layout.square)
+            yield from pieces_of(number - number % sequence + at, own, layout.square)
 
 
-def _whole(tiles, shape):
-    """Each frame's number and its deconvolved plane (H, W)."""
+def whole_planes(
+    tiles: Iterable[tuple[Place, Denoised]], shape: tuple[int, ...], name: str
+) -> Iterator[tuple[int, Float32[np.ndarray, "H W"]]]:
+    """Yield each frame's number and one of its results, whole.
+
+    Args:
+        tiles: places and results of all frames, in the order of their numbers.
+        shape: (H, W).
+        name: of the field of `Denoised`.
+    """
     for number, group in itertools.groupby(tiles, key=lambda piece: int(piece[0][0])):
         plane = np.empty(shape, np.float32)
         for (_, rows, columns), tile in group:
-            plane[rows, columns] = tile.deconvolved
+            plane[rows, columns] = getattr(tile, name)
         yield number, plane
 
 
-def _pieces(number, results, square):
+def pieces_of(number: int, results: Denoised, square: int) -> Iterator[tuple[Place, Denoised]]:
+    """Cut the results of a frame into squares, with their places."""
     height, width = results.denoised.shape
     for top, left in itertools.product(range(0, height, square), range(0, width, square)):
         at = slice(top, min(top + square, height)), slice(left, min(left + square, width))
         yield (number, *at), Denoised(*(values[at] for values in results))
 
 
-class _Blur:
+class PlaneBlur:
     """The blur of a volume whose planes come one after the other.
 
     Each plane is transformed once, and each result once: in between, the planes' spectra are

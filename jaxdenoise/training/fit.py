@@ -184,8 +184,9 @@ def denoiser_of(snapshot: Snapshot, problem: Problem, config: Settings) -> Denoi
     }
     snapshot = meshes.local(snapshot)
     state = snapshot.state
+    psf = problem.psf if problem.deep_psf is None else problem.deep_psf
     return Denoiser(
-        snapshot.best, state.averaged, state.params, problem.psf, problem.scale, history, config
+        snapshot.best, state.averaged, state.params, psf, problem.scale, history, config
     )
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, Real, Shaped, UInt8
 from jaxdenoise.config import TrainConfig
 from jaxdenoise.imaging.gaps import fill_stack
 from jaxdenoise.imaging.hotpixels import replaced
-from jaxdenoise.microscope.psf import check_psf_fits, normalized_psf, square
+from jaxdenoise.microscope.psf import check_psf_fits, in_plane, normalized_psf, square
 from jaxdenoise.microscope.psf_volumes import shallow
 from jaxdenoise.network.denoiser import Scale
 from jaxdenoise.network.exposure import Exposure, measure_exposure
@@ -53,6 +53,7 @@ class Problem(NamedTuple):
             where that is not to count.
         validation_repeats: the same of the frames that validate.
         slabs: the windows of planes from which the samples of volumes are cut; None of images.
+        deep_psf: (d, h, w), the PSF that is fitted to the denoised volume; None: there is none.
     """
 
     frames: Float[Array, "N H W"]
@@ -64,6 +65,7 @@ class Problem(NamedTuple):
     repeats: Repeats | None = None
     validation_repeats: Repeats | None = None
     slabs: Slabs | None = None
+    deep_psf: Float[Array, "d h w"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,9 +136,10 @@ def _prepared(key, stack, rows, psf, config, targets, exposure, masks, devices):
     valid = None if gaps is None else ~gaps
     targets = _both(valid, None if targets is None else targets.reshape(stack.shape))
     psf, said = _usable(psf, sequence)
-    volumes = psf.ndim == 3
-    if volumes and config.network.guided:
+    if psf.ndim == 3 and config.network.guided:
         raise ValueError("a guided network is for movies, a PSF that mixes planes for volumes")
+    psf, deep_psf = _learned_with(psf, config)
+    volumes = psf.ndim == 3
     exposure = measure_exposure(stack) if exposure is None else exposure
     frames, scale = _above_background(stack, valid, exposure, config)
     network = shape_of(config.network)
@@ -157,6 +160,7 @@ def _prepared(key, stack, rows, psf, config, targets, exposure, masks, devices):
         network=network,
         patch_size=patch_size,
         blind=blind,
+        axial="trained" if deep_psf is None else "fitted",
         targets="own" if repeats is None else "repeats",
         validation="pixels" if validation is None else "frames",
     )
@@ -179,6 +183,7 @@ def _prepared(key, stack, rows, psf, config, targets, exposure, masks, devices):
         repeats=repeats,
         validation_repeats=validation_repeats,
         slabs=_slabs(len(frames), sequence, psf, whole) if volumes else None,
+        deep_psf=None if deep_psf is None else jnp.asarray(deep_psf),
     )
     evidence = (*said, *evidence, *([sharing.text] if sharing.text else []))
     return Plan(meshes.on_single(problem, devices), settings, config, evidence)
@@ -207,6 +212,12 @@ def _usable(psf, sequence):
             "the light, which is not modelled",
         )
     return square(normalized_psf(kept)), said
+
+
+def _learned_with(psf, config):
+    """The PSF of the training, and that which is fitted to the denoised volume, if one is."""
+    fitted = config.axial == "fitted" or (config.axial == "auto" and config.network.planes)
+    return (in_plane(psf), psf) if psf.ndim == 3 and fitted else (psf, None)
 
 
 def _slabs(count, sequence, psf, whole):

@@ -1,22 +1,27 @@
 """A PSF that mixes planes: a short training on a small volume, and its prediction.
 
-The network sees single planes, or those above and below too, of which each sees its own.
+The network sees single planes, or those above and below too, of which each sees its own. It is
+trained with the PSF, or the PSF is fitted to its denoised volume.
 """
 
 import dataclasses
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.fft
 
 import jaxdenoise as jd
-from jaxdenoise.microscope.synthetic_movies import noisy_movie
+from jaxdenoise.microscope.synthetic_movies import OFFSET, noisy_movie
 from jaxdenoise.microscope.synthetic_volumes import volume_scene
-from jaxdenoise.network import unet
+from jaxdenoise.microscope.volume_fit import light_of
+from jaxdenoise.network import pretrained, unet
 from jaxdenoise.network.denoiser import network_output
+from jaxdenoise.prediction import volume_fits
 from jaxdenoise.prediction.tiles import denoise_tiles
+from jaxdenoise.prediction.volume_fits import blocks_of
 from jaxdenoise.targets.patches import PatchOptions
 from jaxdenoise.targets.slabs import training_slabs
 from jaxdenoise.training import fit
@@ -53,10 +58,14 @@ def seeing(planes, **changes):
     return dataclasses.replace(SMALL, network=network, **changes)
 
 
-@pytest.fixture(scope="module", params=[0, 2], ids=["plane", "planes"])
+WAYS = {"plane": (0, "auto"), "planes": (2, "trained"), "fitted": (2, "auto")}
+
+
+@pytest.fixture(scope="module", params=WAYS)
 def trained(request):
     volume, clean = noisy_volume()
-    config = seeing(request.param)
+    planes, axial = WAYS[request.param]
+    config = seeing(planes, axial=axial)
     return volume, clean, jd.fit(jax.random.key(0), volume, psf=PSF, config=config)
 
 
@@ -106,7 +115,8 @@ def test_planes_are_yielded_one_after_the_other_while_few_are_kept(trained):
     ahead = [max(read) - place[0] for place, _ in denoise_tiles(denoiser, Frames())]
     assert len(ahead) == len(volume)
     seen = denoiser.config.network.neighbours + len(denoiser.psf) // 2
-    assert max(ahead) <= 8 + seen  # tiles of one call, what the network sees, and the PSF
+    if denoiser.config.axial == "trained":  # what is fitted takes more of them, see below
+        assert max(ahead) <= 8 + seen  # tiles of one call, what the network sees, and the PSF
 
 
 def test_a_volume_model_is_kept_and_read(trained, tmp_path):
@@ -128,7 +138,7 @@ def test_neighbours_see_blind_spots_hidden():
 
 def test_a_hidden_pixel_reaches_its_denoised_value_through_no_plane():
     volume, _ = noisy_volume(2, (8, 24, 24))
-    config = seeing(2, patch_size=24)
+    config = seeing(2, patch_size=24, axial="trained")
     plan = prepare(jax.random.key(0), volume, psf=PSF, config=config)
     problem, settings = plan.problem, plan.settings
     beside = problem.beside
@@ -177,7 +187,10 @@ def test_nothing_beyond_the_cut_off_along_z_is_left():
     noisy = noisy_movie(6, signal, psnr=15).frames.astype(np.float32)
     plan = fit.prepare_instant(noisy, config=jd.TrainConfig(network=PLAIN, symmetries=1))
     shipped = fit.instant_of(plan, planes=True)
-    denoiser = dataclasses.replace(shipped, psf=np.asarray(jd.gaussian_psf((2.5, 1.2, 1.2))))
+    psf = np.asarray(jd.gaussian_psf((2.5, *[pretrained.PSF_SIGMA] * 2)))
+    denoiser = dataclasses.replace(shipped, psf=psf)
+    settings = dataclasses.replace(shipped.config, axial="fitted")
+    fitted = dataclasses.replace(shipped, psf=psf, config=settings)
     # Reflected at its ends, a volume is a sum of cosines. Those above 0.24 cycles a plane come
     # through a Gaussian of sigma 2.5 planes with less than a thousandth of their size.
     beyond = np.arange(25) / 48 > 0.24
@@ -188,9 +201,52 @@ def test_nothing_beyond_the_cut_off_along_z_is_left():
         return float(np.mean(waves[beyond] ** 2) / np.mean(waves**2))
 
     own = jd.denoise(denoiser, noisy, keep_light=False)
+    alone = jd.denoise(shipped, noisy)
     assert share(noisy) > 0.1
-    assert share(own.deconvolved) > 1e-4  # of the network's planes, each of which errs by itself
+    # Each plane errs by itself, if it sees its neighbours or not.
+    assert share(own.deconvolved) > 1e-4
+    assert share(alone.denoised) > 1e-4
     assert share(own.denoised) < 1e-8
+    assert share(jd.denoise(fitted, noisy, keep_light=False).denoised) < 1e-7
+    lit = jd.denoise(fitted, noisy).denoised  # with what each plane lost of its light
+    assert share(lit) < 1e-7
+
+    def error(result):
+        return np.mean((result - OFFSET - signal) ** 2)
+
+    assert error(lit) < 0.95 * error(alone.denoised)
+
+
+def test_light_is_fitted_in_blocks_as_in_one(monkeypatch):
+    volume, _ = noisy_volume(3, (20, 16, 16))
+    psf = np.asarray(jd.gaussian_psf((0.8, 0.8, 0.8), size=(3, 5, 5)))
+    plan = fit.prepare_instant(volume, config=jd.TrainConfig(network=PLAIN, symmetries=1))
+    shipped = fit.instant_of(plan, planes=True)
+    settings = dataclasses.replace(shipped.config, axial="fitted")
+    fitted = dataclasses.replace(shipped, psf=psf, config=settings)
+    whole = jd.denoise(fitted, volume, keep_light=False).denoised
+    monkeypatch.setattr(volume_fits, "MOST", 10 * 16 * 16)
+    parts = jd.denoise(fitted, volume, keep_light=False).denoised
+    assert [block.start for block in blocks_of(20, 1, most=10)] == [0, 6, 12, 18]
+    error = np.std(parts - whole) / np.std(whole)
+    assert 0 < error < 0.02
+
+
+def test_the_light_is_that_of_least_distance_where_nothing_forbids_it():
+    rng = np.random.default_rng(0)
+    light = np.zeros((9, 15, 15), np.float32)
+    light[tuple(rng.integers(2, n - 2, 12) for n in light.shape)] = 100
+    psf = jd.gaussian_psf((1.0, 1.0, 1.0))
+    seen = jd.convolve(light, psf)
+    noisy = seen + rng.normal(0, 1, seen.shape).astype(np.float32)
+    found = np.asarray(light_of(jnp.asarray(noisy), psf))
+    assert (found >= 0).all()
+    blurred = np.asarray(jd.convolve(found, psf))
+    assert np.std(blurred - seen) < 0.6 * np.std(noisy - seen)
+    np.testing.assert_allclose(found.sum(), np.maximum(noisy, 0).sum(), rtol=0.05)
+    dark = np.asarray(light_of(jnp.zeros((3, 9, 9)), psf))
+    assert np.isfinite(dark).all()
+    assert dark.max() < 1e-9
 
 
 def test_a_deep_psf_is_cut_and_that_is_said():
