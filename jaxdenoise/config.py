@@ -21,7 +21,6 @@ PRESETS = ("fast", "best", "paper")
 REPLACEMENTS = ("random", "median", "mean")
 TARGETS = ("auto", "own", "repeats")
 INITS = ("random", "pretrained")
-AXIAL = ("auto", "trained", "fitted")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 # Fields, whether a value is allowed, and the words for what is.
@@ -55,11 +54,7 @@ _NETWORK_RULES: tuple[_Rule, ...] = (
         f"'auto' or a whole number from 1 to {_LARGEST_STRIDE}",
     ),
     (("space_to_depth",), *_one_of(1, 2)),
-    (
-        ("neighbours",),
-        lambda value: 0 <= value <= _MOST_NEIGHBOURS,
-        f"from 0 to {_MOST_NEIGHBOURS}",
-    ),
+    (("neighbours",), lambda n: 0 <= n <= _MOST_NEIGHBOURS, f"from 0 to {_MOST_NEIGHBOURS}"),
 )
 _TRAINING_RULES: tuple[_Rule, ...] = (
     (
@@ -76,16 +71,12 @@ _TRAINING_RULES: tuple[_Rule, ...] = (
     (("replacement",), *_one_of(*REPLACEMENTS)),
     (("targets",), *_one_of(*TARGETS)),
     (("output_scale", "learning_rate"), lambda value: 0 < value < math.inf, "positive"),
-    (
-        ("positivity", "positivity_margin", "variation"),
-        lambda value: 0 <= value < math.inf,
-        "at least 0",
-    ),
+    (("positivity", "positivity_margin", "variation"), lambda n: 0 <= n < math.inf, "at least 0"),
     (("density",), lambda value: 0 < value <= 0.25, "above 0, at most 0.25"),
     (("averaging",), lambda value: 0 <= value < 1, "at least 0, below 1"),
     (("validation_fraction",), lambda value: 0 < value < 1, "between 0 and 1"),
     (("init",), *_one_of(*INITS)),
-    (("axial",), *_one_of(*AXIAL)),
+    (("axial",), *_one_of("auto", "trained", "fitted")),
     (("schedule",), *_one_of("cosine", "plateau")),
     (("validation",), *_one_of("auto", "frames", "pixels")),
     (("weights",), *_one_of("best", "averaged", "last")),
@@ -222,10 +213,8 @@ class TrainConfig:
             Parameters, loss and everything else are float32.
         symmetries: predictions are averaged over this many of the eight rotations and mirror images
             (1, 2, 4 or 8).
-        axial: what a PSF that mixes planes does: "trained", the network learns from slabs of
-            planes, each blurred by the PSF; "fitted", it learns with the PSF of the plane in focus,
-            and light that is nowhere negative, blurred by the whole PSF, is fitted to its denoised
-            volume; "auto", the latter for a network for volumes.
+        axial: of a PSF that mixes planes: "trained", the network learns from slabs; "fitted" (and
+            "auto" of one for volumes), light blurred by the PSF is fitted to what it denoised.
     """
 
     network: UNetConfig = UNetConfig(filters=32)
@@ -339,8 +328,8 @@ class TrainConfig:
         """
         if isinstance(values, dict) and isinstance(values.get("network"), dict):
             later = {"guided": False, "planes": False, "space_to_depth": 1}  # than version 0.1.0
-            network = {**later, **values["network"]}
-            values = {**values, "network": _strict(UNetConfig, network)}
+            network = _strict(UNetConfig, {**later, **values["network"]})
+            values = {**values, "network": network}
         if isinstance(values, dict) and isinstance(values.get("blind"), list):  # JSON has no tuples
             values = {**values, "blind": tuple(values["blind"])}
         if isinstance(values, dict):  # version 0.1.0 had no margin, and learned from slabs

@@ -55,6 +55,7 @@ def configs(draw):
             st.one_of(st.just("auto"), st.integers(-(10**9), 10**9), st.floats(-1e38, 1e38))
         ),
         weights=draw(st.sampled_from(["best", "averaged", "last"])),
+        axial=draw(st.sampled_from(["auto", "trained", "fitted"])),
         symmetries=draw(st.sampled_from([1, 2, 4, 8])),
     )
 
@@ -176,8 +177,9 @@ def test_presets():
 def test_a_missing_field_is_named(field):
     values = as_json()
     del values[field]
-    if field == "positivity_margin":  # which version 0.1.0 did not have
-        assert TrainConfig.from_dict(values).positivity_margin == 0
+    earlier = {"positivity_margin": 0, "axial": "trained"}  # which version 0.1.0 did not have
+    if field in earlier:
+        assert getattr(TrainConfig.from_dict(values), field) == earlier[field]
         return
     with pytest.raises(ConfigError) as error:
         TrainConfig.from_dict(values)
@@ -271,6 +273,7 @@ RANGES = [  # field, the first and last that are allowed, what lies just outside
     ("schedule", ["cosine", "plateau"], ["Cosine", "", "constant"]),
     ("validation", ["auto", "frames", "pixels"], ["none", ""]),
     ("weights", ["best", "averaged", "last"], ["first", ""]),
+    ("axial", ["auto", "trained", "fitted"], ["none", ""]),
     ("symmetries", [1, 2, 4, 8], [0, 3, 5, 16]),
     ("blind", ["auto", (0, 0), (16, 0)], ["none", (-1, 0), (0, 17), (1, 1, 1)]),
     (

@@ -127,8 +127,7 @@ def denoise_tiles(
     beside = frames_beside(network, len(frames), sequence)
     # A narrower PSF needs a narrower overlap of the tiles.
     psf = trimmed(denoiser.psf)
-    fitted = denoiser.config.axial == "fitted"
-    own = volumes.psf_of_tiles(psf, share, fitted=fitted)
+    own = volumes.psf_of_tiles(psf, share, fitted=denoiser.config.axial == "fitted")
     denoiser = dataclasses.replace(denoiser.for_devices(devices), psf=own, history={})
     layout = tiling.make_tiling(frames.shape, tile_size, network, denoiser.psf, share)
     corners = layout.corners(share)
@@ -141,14 +140,8 @@ def denoise_tiles(
     copies, ahead = _on_devices(denoiser, devices)
     groups = _in_order(calls, _batched(corners, at_once), copies, ahead)
     tiles = _results(calls, groups, len(corners), on_tile)
-    whole: dict[str, Any] = {"layout": layout, "sequence": sequence}
-    if psf.ndim == 3 and fitted:
-        margin = denoiser.config.positivity_margin
-        tiles = volume_fits.fitted_planes(tiles, psf, denoiser.scale, margin=margin, **whole)
-    elif psf.ndim == 3:
-        tiles = volumes.blurred_planes(tiles, psf, denoiser.scale, **whole)
-    if marked is not None and psf.ndim == 3:
-        tiles = volume_fits.with_mixed_light(tiles, marked, psf, **whole, stride=network.stride)
+    if psf.ndim == 3:
+        tiles = volume_fits.mixed_planes(tiles, denoiser, psf, marked, layout, sequence)
     elif marked is not None:
         tiles = with_light(tiles, marked, square=layout.square, stride=network.stride)
     yield from tiles

@@ -10,7 +10,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +19,43 @@ from jaxtyping import Float, Float32, Real
 
 from jaxdenoise.microscope.psf import convolve
 from jaxdenoise.microscope.volume_fit import STEPS, light_of
-from jaxdenoise.network.denoiser import Scale
+from jaxdenoise.network.denoiser import Denoiser, Scale
 from jaxdenoise.prediction.forward import Denoised
 from jaxdenoise.prediction.light import lost_light
 from jaxdenoise.prediction.tiling import Place, Tiling
-from jaxdenoise.prediction.volumes import PlaneBlur, pieces_of, whole_planes
+from jaxdenoise.prediction.volumes import PlaneBlur, blurred_planes, pieces_of, whole_planes
 
 MOST = 2**25  # voxels that are fitted at once: about ten times their 128 MiB
 _OVERLAP = 6  # reaches of the PSF that a block sees beyond its own planes
+
+
+def mixed_planes(
+    tiles: Iterable[tuple[Place, Denoised]],
+    denoiser: Denoiser,
+    psf: Float[np.ndarray, "d h w"],
+    marked: Callable[[Place], Real[np.ndarray, "h w"]] | None,
+    layout: Tiling,
+    sequence: int,
+) -> Iterator[tuple[Place, Denoised]]:
+    """Blur the light of volumes by a PSF that mixes planes, as the model says; keep what was lost.
+
+    Args:
+        tiles: places and results of all frames, in the order of their numbers.
+        denoiser: the model, for its settings and scale.
+        psf: (d, h, w) with odd sides, sum 1.
+        marked: as of `light.with_light`; None: the results are the network's own.
+        layout: of the tiles; pieces as large as its squares are yielded.
+        sequence: planes in a volume.
+    """
+    config, whole = denoiser.config, dict[str, Any](layout=layout, sequence=sequence)
+    if config.axial == "fitted":
+        margin = config.positivity_margin
+        tiles = fitted_planes(tiles, psf, denoiser.scale, margin=margin, **whole)
+    else:
+        tiles = blurred_planes(tiles, psf, denoiser.scale, **whole)
+    if marked is None:
+        return tiles
+    return with_mixed_light(tiles, marked, psf, **whole, stride=config.network.stride)
 
 
 def fitted_planes(

@@ -205,13 +205,11 @@ def _usable(psf, sequence):
     kept, lost = shallow(psf, most=min(DEEPEST, max(sequence - 1, 1)), share=_DARK_PLANES)
     if len(kept) == 1:
         return normalized_psf(kept[0]), ("PSF: it has one plane of light, and mixes none",)
-    said: tuple[str, ...] = ()
-    if lost > _DARK_PLANES:
-        said = (
-            f"PSF: {len(kept)} of its {len(psf)} planes are used; the others hold {lost:.0%} of "
-            "the light, which is not modelled",
-        )
-    return square(normalized_psf(kept)), said
+    line = (
+        f"PSF: {len(kept)} of its {len(psf)} planes are used; the others hold {lost:.0%} of "
+        "the light, which is not modelled"
+    )
+    return square(normalized_psf(kept)), (line,) if lost > _DARK_PLANES else ()
 
 
 def _learned_with(psf, config):
