@@ -45,7 +45,7 @@ _START = 8.0  # seconds to import, to compile and to measure the images
 _START_OF_TRAINING = 10.0  # more of them, to compile its steps
 _START_OF_MOVIE = 15.0  # and to compile guides and both networks of a choice
 _PIXEL = 0.8e-6  # seconds to read, measure, judge and write a pixel
-_GUIDE = 1e5  # operations of a guide of a pixel, at the network's rate
+_GUIDE = 3e4  # operations of a guide of a pixel, at the network's rate
 _PROCESS = 0.7e9  # bytes of the process without images
 _COPIES, _LAYERS = 8, 14  # float32 copies of what is trained on; of a tile, by filters
 _OF_MOVIES = 1.0e9  # bytes that guides take at the most
@@ -213,7 +213,7 @@ def _work(shape):
         name = jax.tree_util.keystr(keys, simple=True, separator="/")
         if "kernel" in name:
             products += math.prod(leaf.shape) / 4 ** _level(name, shape.depth)
-    return 2 * products
+    return 2 * products / shape.space_to_depth**2
 
 
 def _level(name, depth):
