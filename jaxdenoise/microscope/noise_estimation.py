@@ -91,7 +91,8 @@ def estimate_noise_of(
         found = estimate_noise(stack, offset=offset)
     else:
         frames = _checked(np.asarray(stack, np.float32), offset)
-        found = _estimate(frames, np.float32(offset), np)
+        with np.errstate(over="ignore", invalid="ignore"):  # as on the device
+            found = _estimate(frames, np.float32(offset), np)
     return float(found.gain), float(found.read_std)
 
 

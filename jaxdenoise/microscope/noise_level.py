@@ -65,7 +65,9 @@ def noise_level_of(image: Real[ArrayLike, "*batch H W"]) -> tuple[float, float]:
         return float(variance), float(correlation)
     image = np.asarray(image)
     _check_sides("noise_level", image.shape)
-    measured = _autocovariances(image.astype(np.result_type(image.dtype, np.float32), copy=False))
+    levels = image.astype(np.result_type(image.dtype, np.float32), copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):  # as on the device
+        measured = _autocovariances(levels)
     variance, along_y, along_x = map(float, _SOLUTION @ np.array(measured, np.float64))
     return variance, max(along_y, along_x) / (variance if variance > 0 else 1.0)
 

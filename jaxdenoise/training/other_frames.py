@@ -6,7 +6,8 @@ planes may lie so far apart that they have nothing in common.
 Noise that is added to a frame, and the same noise taken from it with another factor, give two
 frames of which neither tells anything of the other's noise: what a network makes of the first one
 is judged by the second one, its own pixel included. Blind spots would judge a network that does not
-see the pixel, which is worse off without other frames than it is when it denoises.
+see the pixel, which is worse off without other frames than it is when it denoises. Noise that
+neighbours share is added as they share it: else a network that leaves it would look the better one.
 
 Source: Oliveira, Lei and Tibshirani, "Unbiased risk estimation in the normal means problem via
     coupled bootstrap techniques", 2021; Pang et al., "Recorrupted-to-recorrupted", CVPR 2021.
@@ -21,6 +22,7 @@ from jaxtyping import Array, Float
 
 from jaxdenoise.imaging.filters import gaussian_filter
 from jaxdenoise.imaging.low_rank import second_differences
+from jaxdenoise.microscope.correlation import correlated_noise, noise_covariance
 from jaxdenoise.microscope.noise_estimation import NoiseEstimate, estimate_noise
 from jaxdenoise.microscope.noise_level import noise_level
 from jaxdenoise.microscope.psf import convolve
@@ -75,8 +77,10 @@ def choose(alone: Denoiser, together: Denoiser, frames: Float[np.ndarray, "N H W
         return Choice(False, f"other {word}: none, {len(lit)} of them show something")
     noise = estimate_noise(run[lit], offset=alone.scale.background)
     numbers = lit[np.unique(np.linspace(0, len(lit) - 1, _LOOKS).round().astype(int))]
+    shared = _covariance(run[lit])
     _, rounds = looks(len(lit), run[0].size)
-    errors = np.sum([_errors(alone, together, run, numbers, noise, n) for n in range(rounds)], 0)
+    every = [_errors(alone, together, run, numbers, noise, shared, n) for n in range(rounds)]
+    errors = np.sum(every, axis=0)
     differences = errors[:, 1] - errors[:, 0]
     mean, error = differences.mean(), differences.std(ddof=1) / np.sqrt(len(differences))
     usual = errors[:, 0].mean()
@@ -100,14 +104,17 @@ def looks(frames: int, pixels: int) -> tuple[int, int]:
     return min(frames, _LOOKS), int(np.clip(_SIDE**2 // pixels, 1, _MOST_ROUNDS))
 
 
-def _errors(alone, together, run, numbers, noise, number):
+def _errors(alone, together, run, numbers, noise, shared, number):
     """The errors of both networks at some frames, in units of their noise, (M, 2)."""
     network, offset = together.config.network, alone.scale.background
     beside = stacks.frames_beside(network, len(run), len(run))
-    pairs = [
-        _pair(run[n], _MOST_ROUNDS * n + number, _noise_of(run[n], noise, offset), offset)
-        for n in numbers
-    ]
+    pairs = []
+    for n in numbers:
+        unit = _unit_noise(_MOST_ROUNDS * int(n) + number, shared, run[n].shape)
+        # Within a frame, noise that neighbours share looks weaker than it is.
+        least = 0.0 if shared is None else shared.variance
+        own = _noise_of(run[n], noise, offset, least)
+        pairs.append(_pair(run[n], unit, own, offset))
     guides = None
     if network.guided:
         # The guides see the same noise, and nothing of what judges.
@@ -121,6 +128,23 @@ def _errors(alone, together, run, numbers, noise, number):
         both = [float(_error(*model, pair)) for model in ((alone, None), (together, others))]
         found.append(np.array(both) / max(float(pair.variance), 1e-30))
     return np.array(found)
+
+
+def _covariance(frames):
+    """The noise's covariance where neighbours share it, else None."""
+    found = noise_covariance(np.asarray(frames))
+    if found is None:
+        return None
+    surely = np.array(found.along) - _ERRORS * np.array(found.along_error)
+    return found if surely.max() > _SHARED else None
+
+
+def _unit_noise(number, shared, shape):
+    """Noise of variance 1, which neighbours share as that of the frames."""
+    key = jax.random.fold_in(jax.random.key(0), number)
+    if shared is None:
+        return jax.random.normal(key, shape)
+    return jnp.asarray(correlated_noise(key, shared, shape) / np.sqrt(shared.variance), jnp.float32)
 
 
 def _shared_by(frames):
@@ -152,19 +176,22 @@ def _variance(frame, noise, offset):
 
 
 @jax.jit
-def _noise_of(frame, noise, offset):
-    """The noise of all frames, unless that of one is of another strength: photons may be few."""
+def _noise_of(frame, noise, offset, least):
+    """The noise of all frames, unless that of one is of another strength: photons may be few.
+
+    It has at least a variance that was measured in the flattest places.
+    """
     found = jnp.mean(_variance(frame, noise, offset))
     factor = jnp.maximum(noise_level(frame)[0], 0) / jnp.maximum(found, 1e-30)
     factor = jnp.where((factor > 1 / _ALIKE) & (factor < _ALIKE), 1.0, factor)
+    factor = jnp.maximum(factor, least / jnp.maximum(found, 1e-30))
     return NoiseEstimate(factor * noise.gain, jnp.sqrt(factor) * noise.read_std)
 
 
 @jax.jit
-def _pair(frame, number, noise, offset):
+def _pair(frame, unit, noise, offset):
     variance = _variance(frame, noise, offset)
-    key = jax.random.fold_in(jax.random.key(0), number)
-    drawn = jnp.sqrt(variance) * jax.random.normal(key, frame.shape)
+    drawn = jnp.sqrt(variance) * unit
     judged_by = (1 + 1 / _ADDED**2) * jnp.mean(variance)
     return _Pair(frame + _ADDED * drawn, frame - drawn / _ADDED, judged_by)
 

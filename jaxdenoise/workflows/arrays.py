@@ -66,14 +66,8 @@ def fit(
         model, _ = _chosen(stack, axes, None, own)
         if model.config.network.neighbours:
             shipped = PRETRAINED_VOLUMES if axes == "Z" else PRETRAINED_MOVIES
-            network = replace(
-                config.network,
-                neighbours=shipped.neighbours,
-                guided=shipped.guided,
-                space_to_depth=shipped.space_to_depth,
-                planes=shipped.planes,
-            )
-            config = replace(config, network=network)
+            seen = {name: getattr(shipped, name) for name in _OF_ROWS}
+            config = replace(config, network=replace(config.network, **seen))
     tell = _Progress(config.epochs) if progress else None
 
     def after_epoch(snapshot):
@@ -94,6 +88,8 @@ def fit(
 
 
 _SHAPE = TrainConfig().network
+# What a network that sees other frames has of the shipped one.
+_OF_ROWS = ("space_to_depth", "neighbours", "guided", "planes")
 
 
 def _as_psf(psf: Any) -> Any:

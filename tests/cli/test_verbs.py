@@ -180,11 +180,12 @@ def test_sweep_prints_the_table(run, folder, small):
 def test_a_standard_error_that_is_not_known(capsys):
     """As of a sweep over one image no larger than a patch."""
     row = {"psf": 1.0, "score": 0.5, "score_se": None, "psnr": None, "epochs": 2, "seconds": 1.0}
-    result = SimpleNamespace(table={"chosen": 1.0, "candidates": [row]}, output="swept")
+    swept = SimpleNamespace(table={"chosen": 1.0, "candidates": [row]}, output="swept")
+    result = SimpleNamespace(channels={"": swept})
     verbs._show_sweep(SimpleNamespace(seeds=1), result)
     out = capsys.readouterr().out
     assert "chosen: 1.0 (the best; a single patch was scored: its standard error is not" in out
-    result.table["candidates"].append(row | {"psf": 2.0, "score_se": 0.1})
+    swept.table["candidates"].append(row | {"psf": 2.0, "score_se": 0.1})
     verbs._show_sweep(SimpleNamespace(seeds=1), result)
     assert "(the widest within one standard error of the best)" in capsys.readouterr().out
 

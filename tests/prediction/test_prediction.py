@@ -169,7 +169,7 @@ def test_a_device_without_memory_gets_smaller_tiles(denoiser, monkeypatch, memor
 def test_one_program_for_all_tiles(make_denoiser, precision):
     denoiser = make_denoiser(filters=3, depth=2, precision=precision)
     fast_in_loops = convolution.fast_in_loops(precision, "cpu")
-    program = forward._denoise_in_turn if fast_in_loops else forward._deconvolve
+    program = forward._denoise_in_turn if fast_in_loops else forward.deconvolve
     before = program._cache_size()
     denoise(denoiser, noisy((130, 90)), tile_size=80)
     denoise(denoiser, noisy((2, 77, 111)), tile_size=80)

@@ -34,9 +34,16 @@ def test_a_movie_is_denoised_better_with_its_other_frames(movie):
     assert errors[1] < errors[0] / 2
 
 
-def test_frames_that_have_nothing_in_common_are_left_alone():
+def test_noise_that_neighbours_share_does_not_speak_against_other_frames(movie):
+    noisy = noisy_movie(8, movie[0], psnr=16, row_noise=True).frames
+    noisy, _ = jd.remove_line_noise(noisy.astype(np.float32))
+    assert choose(*models(noisy), noisy).together
+
+
+@pytest.mark.parametrize("shared", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_frames_that_have_nothing_in_common_are_left_alone(shared):
     scenes = [calcium_movie(20 + n, frames=1, size=64).signal[0] for n in range(10)]
-    noisy = noisy_movie(9, np.stack(scenes), psnr=16).frames
+    noisy = noisy_movie(9, np.stack(scenes), psnr=16, row_noise=shared).frames
     choice = choose(*models(noisy), noisy.astype(np.float32))
     assert not choice.together
     assert "none" in choice.text

@@ -54,6 +54,7 @@ def tiny():
         background=90.0,
         precision="float32",
         symmetries=1,
+        axial="trained",
     )
 
 

@@ -113,7 +113,7 @@ WRONG = [
     (DenoiseRequest, {**PLACES, "instant": True, "noise": 0}, "noise=0: expected a positive"),
     (TrainRequest, {**PLACES, "save_every": -1}, "save_every=-1"),
     (SweepRequest, {**PLACES, "seeds": 0}, "seeds=0"),
-    (SweepRequest, {**PLACES, "training": Training(psf=1)}, "psfs=... and seeds=..."),
+    (SweepRequest, {**PLACES, "training": Training(psf=1)}, "a sweep takes psfs=..."),
     (FilterRequest, {**PLACES, "filter": "bilateral"}, "filter='bilateral' is unknown"),
     (FilterRequest, {**PLACES, "mode": "zero"}, "mode='zero' is unknown"),
     (FilterRequest, {**PLACES, "size": 4}, "size=4: expected 'auto' or an odd number"),

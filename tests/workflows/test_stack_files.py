@@ -115,7 +115,6 @@ def test_what_is_trained_on_as_a_volume(tmp_path, volume):
         (asked, "T"),
         (Training(preset="paper"), None),
         (Training(preset="best", neighbours=0), None),
-        (Training(preset="best", psf=(2.0, 1.0)), None),
     ):
         assert movies.for_movies(request, [file], along) is request
     assert movies.axis_of(network, None) == "Z"
