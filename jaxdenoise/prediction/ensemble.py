@@ -25,6 +25,7 @@ from jaxdenoise.network.stacks import checked_stack, row_length
 from jaxdenoise.prediction.light import with_light
 from jaxdenoise.prediction.tiles import denoise_tiles, marked_by
 from jaxdenoise.prediction.tiling import Place, Share, make_tiling
+from jaxdenoise.prediction.volume_fits import with_mixed_light
 
 
 class Combined(NamedTuple):
@@ -138,9 +139,13 @@ def ensemble_tiles(
     ]
     tiles = _combined(running)
     if marked is not None:
-        network, psf = denoisers[0].config.network, in_plane(trimmed(denoisers[0].psf))
-        square = make_tiling(frames.shape, tile_size, network, psf, share).square
-        tiles = with_light(tiles, marked, square=square, stride=network.stride)
+        network, psf = denoisers[0].config.network, trimmed(denoisers[0].psf)
+        layout = make_tiling(frames.shape, tile_size, network, in_plane(psf), share)
+        if psf.ndim == 3:
+            row, stride = sequence or len(frames), network.stride
+            tiles = with_mixed_light(tiles, marked, psf, layout=layout, sequence=row, stride=stride)
+        else:
+            tiles = with_light(tiles, marked, square=layout.square, stride=network.stride)
     yield from tiles
 
 

@@ -10,7 +10,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,8 @@ from jaxdenoise.prediction.volumes import PlaneBlur, blurred_planes, pieces_of, 
 
 MOST = 2**25  # voxels that are fitted at once: about ten times their 128 MiB
 _OVERLAP = 6  # reaches of the PSF that a block sees beyond its own planes
+
+_Tile = TypeVar("_Tile", bound=tuple)
 
 
 def mixed_planes(
@@ -101,21 +103,21 @@ def fitted_planes(
 
 
 def with_mixed_light(
-    tiles: Iterable[tuple[Place, Denoised]],
+    tiles: Iterable[tuple[Place, _Tile]],
     marked: Callable[[Place], Real[np.ndarray, "h w"]],
     psf: Float[np.ndarray, "d h w"],
     *,
     layout: Tiling,
     sequence: int,
     stride: int,
-) -> Iterator[tuple[Place, Denoised]]:
+) -> Iterator[tuple[Place, _Tile]]:
     """Add the lost light to the planes of volumes, blurred along z as all light is.
 
     What a plane lost is known to its noise, which is another in each plane: by itself it would hold
     more along z than the PSF lets through.
 
     Args:
-        tiles: places and results of all frames, in the order of their numbers.
+        tiles: as of `light.with_light`, of all frames in the order of their numbers.
         marked: as of `light.with_light`.
         psf: (d, h, w) of sum 1.
         layout: of the tiles; light is kept in each of its squares.
@@ -123,7 +125,7 @@ def with_mixed_light(
         stride: as of `light.lost_light`.
     """
     along = psf.sum(axis=(1, 2), keepdims=True)
-    blur, waiting = PlaneBlur(along, layout.shape[1:], sequence), deque[Denoised]()
+    blur, waiting = PlaneBlur(along, layout.shape[1:], sequence), deque[Any]()
     for number, whole in _whole(tiles, layout.shape[1:]):
         added = np.empty(layout.shape[1:], np.float32)
         for place, piece in pieces_of(number, whole, layout.square):
@@ -132,15 +134,18 @@ def with_mixed_light(
         waiting.append(whole)
         blur.add(number % sequence, added)
         for at, _, light in blur.ready():
-            lit = Denoised(*(values + light for values in waiting.popleft()))
+            one = waiting.popleft()
+            names = ("denoised", "deconvolved")
+            lit = one._replace(**{name: getattr(one, name) + light for name in names})
             yield from pieces_of(number - number % sequence + at, lit, layout.square)
 
 
 def _whole(tiles, shape):
-    """Each frame's number and both results, whole."""
+    """Each frame's number and its results, whole."""
     for number, group in itertools.groupby(tiles, key=lambda piece: int(piece[0][0])):
-        whole = Denoised(np.empty(shape, np.float32), np.empty(shape, np.float32))
+        whole: Any = None
         for (_, rows, columns), tile in group:
+            whole = whole or tile._make(np.empty(shape, np.float32) for _ in tile)
             for values, part in zip(whole, tile, strict=True):
                 values[rows, columns] = part
         yield number, whole

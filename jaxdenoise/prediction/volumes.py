@@ -6,7 +6,7 @@ Host side. However many planes a volume has, as many are kept as the PSF has.
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +17,8 @@ from jaxdenoise.microscope.psf import in_plane, reflected
 from jaxdenoise.network.denoiser import Scale
 from jaxdenoise.prediction.forward import Denoised
 from jaxdenoise.prediction.tiling import Place, Share, Tiling
+
+_Tile = TypeVar("_Tile", bound=tuple)
 
 
 def psf_of_tiles(
@@ -83,12 +85,13 @@ def whole_planes(
         yield number, plane
 
 
-def pieces_of(number: int, results: Denoised, square: int) -> Iterator[tuple[Place, Denoised]]:
+def pieces_of(number: int, results: _Tile, square: int) -> Iterator[tuple[Place, _Tile]]:
     """Cut the results of a frame into squares, with their places."""
-    height, width = results.denoised.shape
+    whole: Any = results
+    height, width = whole.denoised.shape
     for top, left in itertools.product(range(0, height, square), range(0, width, square)):
         at = slice(top, min(top + square, height)), slice(left, min(left + square, width))
-        yield (number, *at), Denoised(*(values[at] for values in results))
+        yield (number, *at), whole._make(values[at] for values in results)
 
 
 class PlaneBlur:
