@@ -18,7 +18,7 @@ What is asked for is honesty first: of the squared error, the part that is the s
 (the bias: transients that are too small or at the wrong time) counts more than the part that
 differs (the noise that is left), ten times with `--bias 0.9`. The product of the errors with both
 noises estimates the former. The squared error alone shrinks weak transients. 20,000 steps took
-22 minutes on one and a half cores that others used too, after five for 360 movies, and 11 GB.
+22 minutes on two cores that others used too, after five for 360 movies; 720 movies take 11 GB.
 """
 
 from functools import partial

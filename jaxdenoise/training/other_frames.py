@@ -77,7 +77,8 @@ def choose(alone: Denoiser, together: Denoiser, frames: Float[np.ndarray, "N H W
         return Choice(False, f"other {word}: none, {len(lit)} of them show something")
     noise = estimate_noise(run[lit], offset=alone.scale.background)
     numbers = lit[np.unique(np.linspace(0, len(lit) - 1, _LOOKS).round().astype(int))]
-    shared = _covariance(run[lit])
+    # Smooth structure in the flattest places of a volume looks like noise that neighbours share.
+    shared = None if network.planes else _covariance(run[lit])
     _, rounds = looks(len(lit), run[0].size)
     every = [_errors(alone, together, run, numbers, noise, shared, n) for n in range(rounds)]
     errors = np.sum(every, axis=0)
